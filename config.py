@@ -1,0 +1,318 @@
+"""Every setting of the project: classes, data sets, recipes, the flags of each stage, the path of each file."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+SPLITS = ("train", "val", "test")
+
+
+# ── data sets ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a data set before any file is read."""
+
+    title: str
+    size: int  # side of the cached faces in pixels
+    channels: int  # 1 grey, 3 RGB
+    places: tuple[str, ...]  # where it may lie below the data folder, first match wins; a .zip of each is found too
+    official_counts: dict[str, tuple[int, ...]] | None = None  # faces per class in the order of EMOTIONS
+    validation_fraction: float = 0.0  # taken from train, stratified, where there is no official validation split
+
+
+DATASETS = {
+    "fer2013": DatasetFacts(
+        "FER2013",
+        size=48,
+        channels=1,
+        places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
+        official_counts={
+            "train": (3995, 436, 4097, 7215, 4965, 4830, 3171),
+            "val": (467, 56, 496, 895, 607, 653, 415),
+            "test": (491, 55, 528, 879, 626, 594, 416),
+        },
+    ),
+    "rafdb": DatasetFacts(
+        "RAF-DB (basic)",
+        size=100,
+        channels=3,
+        places=("rafdb", "raf-db", "RAF-DB", "raf_db", "raf-db-dataset", "DATASET", "basic", "archive"),
+        official_counts={
+            "train": (705, 717, 281, 4772, 2524, 1982, 1290),  # train and validation part together
+            "test": (162, 160, 74, 1185, 680, 478, 329),
+        },
+        validation_fraction=0.1,
+    ),
+    "synthetic": DatasetFacts("Synthetic faces", size=48, channels=3, places=()),
+}
+SYNTHETIC_FACES = 4000  # drawn once into the cache
+SYNTHETIC_SUBJECTS = 400  # a subject is in one split only
+
+
+# ── recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained; every field is a flag of train.py."""
+
+    weights: str = "imagenet"  # imagenet, none, or a file: torchvision weights or a checkpoint of this project
+    epochs: int = 30
+    batch_size: int = 64
+    max_steps: int | None = None  # bounds an epoch; for trying things
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: float = 1e-4
+    momentum: float = 0.9  # of SGD, with Nesterov's correction
+    weight_decay: float = 1e-4
+    schedule: Literal["cosine", "one_cycle"] = "cosine"
+    t_max: int | None = 30  # epochs of the half cosine; None: all epochs
+    warmup_epochs: float = 0.0  # linear rise of the learning rate
+    min_lr: float = 1e-6
+    ema_decay: float = 0.0  # exponential moving average of the weights per step; 0: none
+    clip_norm: float = 1.0  # of the gradient; 0: none
+    label_smoothing: float = 0.1
+    class_weights: bool = True  # cross-entropy weighted by inverse class frequency
+    dropout: float = 0.4
+    monitor: Literal["loss", "accuracy", "macro_f1"] = "loss"  # on val: chooses the best epoch and stops early
+    patience: int = 8  # epochs without a better value before the run stops; 0: never
+    flip: float = 0.5  # probability
+    rotation: float = 10.0  # degrees, ±
+    shift: float = 0.0  # fraction of the side, ±
+    scale: float = 0.0  # relative, ±
+    brightness: float = 0.2  # relative, ±
+    contrast: float = 0.2  # relative, ±
+    erasing: float = 0.0  # probability of a random rectangle set to grey
+    mixup: float = 0.0  # alpha of the Beta distribution; 0: none
+
+
+RECIPES = {
+    # FER_XAI's fine-tuning of ImageNet weights; its published accuracies on FER2013 are 70.88 and 71.08 %:
+    # python train.py --model resnet50 --dataset fer2013 (or efficientnet_b0); needs the weights, not run here
+    "fine_tune": Recipe(),
+    # From random weights at 40 to 48 px; measured results in README.md:
+    # python train.py --model fer_resnet --dataset fer2013
+    "from_scratch": Recipe(
+        weights="none",
+        epochs=14,
+        batch_size=128,
+        optimizer="sgd",
+        lr=0.1,
+        weight_decay=5e-4,
+        schedule="one_cycle",
+        warmup_epochs=2,
+        t_max=None,
+        ema_decay=0.998,
+        class_weights=False,
+        dropout=0.2,
+        monitor="accuracy",
+        patience=0,
+        shift=0.08,
+        scale=0.1,
+        erasing=0.25,
+    ),
+    # A few minutes of a laptop; for the embedded faces: python train.py
+    "quick": Recipe(
+        weights="none",
+        epochs=8,
+        batch_size=32,
+        lr=3e-3,
+        t_max=None,
+        warmup_epochs=0.5,
+        class_weights=False,
+        dropout=0.1,
+        monitor="accuracy",
+        patience=0,
+        shift=0.05,
+    ),
+}
+
+
+# ── flags ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Flags that every stage shares."""
+
+    model: str = "mini_resnet"  # a row of models.MODELS
+    dataset: str = "synthetic"  # a row of config.DATASETS
+    tag: str = ""  # tells runs of one model on one data set apart
+    data_dir: Path = Path("data")
+    outputs_dir: Path = Path("outputs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    amp: bool = True  # reduced precision where the processor has it; --no-amp: float32 throughout
+    seed: int = 0
+
+    @property
+    def run(self) -> Run:
+        return Run(self.model, self.dataset, self.tag, self.outputs_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Stage):
+    """Train a model: python train.py --model resnet50 --dataset fer2013"""
+
+    all: bool = False  # every model of the zoo, one after the other
+    recipe: str = ""  # a row of config.RECIPES; default: the model's own
+    resume: bool = False  # go on from the last checkpoint
+    compile: bool = False  # torch.compile; pays off on runs of more than a few minutes
+    settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Stage):
+    """Score the best checkpoint on the test split: python evaluate.py --model resnet50 --dataset fer2013"""
+
+    checkpoint: Path | None = None  # instead of the run's best
+    split: Literal["train", "val", "test"] = "test"  # val and train are scored and printed; only test is saved
+    batch_size: int = 256
+    figures: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain(Stage):
+    """Flags that the explain_* stages share."""
+
+    checkpoint: Path | None = None  # instead of the run's best
+    samples: int = 20  # faces of the test split, the same for every method, balanced over the classes
+    batch_size: int = 64
+    figures: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainLime(Explain):
+    """LIME: python explain_lime.py --model resnet50 --dataset fer2013 --samples 20 --lime-samples 1000"""
+
+    lime_samples: int = 1000  # perturbed copies of each face
+    top_regions: int = 8  # superpixels that the supporting-regions panel shows at most
+    kernel_size: float = 1.5  # of quickshift: width of the Gaussian kernel in pixels
+    max_dist: float = 20.0  # of quickshift: cut-off for data distances; higher means fewer superpixels
+    segmentation_side: int = 224  # quickshift's pixels are those of a face scaled to this side, whatever the model sees
+    ratio: float = 0.2  # of quickshift: colour proximity (1) against image space (0)
+    hide_value: float | None = 0.5  # grey in 0..1 that fills a hidden superpixel; None: the superpixel's own mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainShap(Explain):
+    """SHAP: python explain_shap.py --model resnet50 --dataset fer2013 --samples 20 --bg-samples 100"""
+
+    bg_samples: int = 100  # background faces of the train split, balanced over the classes
+    shap_samples: int = 200  # draws of (background face, interpolation point) per face
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One HTML page per data set: python report_generator.py --dataset fer2013"""
+
+    dataset: str = "synthetic"
+    outputs_dir: Path = Path("outputs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitor:
+    """Watch the NVIDIA GPUs: python monitor.py --interval 2 --max-temp 83"""
+
+    interval: float = 2.0  # seconds between readings
+    max_temp: float = 83.0  # degrees Celsius above which a warning is printed
+    log: Path = Path("outputs/logs/gpu.csv")
+    readings: int | None = None  # stop after so many; default: until ctrl-C
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Read a data set, cache it and print its class counts: python datasets.py --dataset fer2013"""
+
+    dataset: str = "synthetic"
+    data_dir: Path = Path("data")
+    outputs_dir: Path = Path("outputs")
+
+
+# ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cache_dir(outputs_dir: Path) -> Path:
+    return Path(outputs_dir) / "cache"
+
+
+def report_path(outputs_dir: Path, dataset: str) -> Path:
+    return Path(outputs_dir) / "reports" / f"{dataset}.html"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model trained on one data set; the only place that builds the paths of its files."""
+
+    model: str
+    dataset: str
+    tag: str = ""
+    outputs_dir: Path = Path("outputs")
+
+    @property
+    def name(self) -> str:
+        return "_".join(part for part in (self.model, self.dataset, self.tag) if part)
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self._checkpoints / f"{self.name}_best.pth"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self._checkpoints / f"{self.name}_last.pth"
+
+    @property
+    def history(self) -> Path:
+        return self._checkpoints / f"{self.name}_history.json"
+
+    @property
+    def results(self) -> Path:
+        return self._checkpoints / f"{self.name}_results.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self._checkpoints / f"{self.name}_predictions.npz"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return Path(self.outputs_dir) / "checkpoints"
+
+    def plot(self, kind: str) -> Path:
+        return Path(self.outputs_dir) / "plots" / f"{self.name}_{kind}.png"
+
+    def explanations(self, method: str) -> Path:
+        return Path(self.outputs_dir) / "explanations" / method / self.name
+
+    def explanation_summary(self, method: str) -> Path:
+        return self.explanations(method) / f"{method}_summary.json"
+
+    def explanation_maps(self, method: str) -> Path:
+        return self.explanations(method) / "maps.npz"
+
+    def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
+        return self.explanations(method) / f"{index:03d}_{true}_pred{predicted}.png"
+
+    def identity(self) -> dict[str, str]:
+        """What the JSON files say of the run they belong to."""
+        return {"model": self.model, "dataset": self.dataset, "tag": self.tag}
+
+    def command(self, script: str) -> str:
+        """The command that makes what `script` writes for this run, for error messages and the report."""
+        flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag}
+        if Path(self.outputs_dir) != Path("outputs"):
+            flags["outputs-dir"] = str(self.outputs_dir)
+        given = [part for flag, value in flags.items() if value for part in (f"--{flag}", value)]
+        return shlex.join(["python", script, *given])
+
+
+def to_plain(config: object) -> dict:
+    """A dataclass of flags as plain Python (strings for paths), fit for JSON and for checkpoints."""
+    values = dataclasses.asdict(config)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
