@@ -1,0 +1,208 @@
+"""Every data set as FaceData: found, read once into a memory-mapped cache, split, counted.
+
+python datasets.py --dataset fer2013 --data-dir data
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+import config
+from config import DATASETS, EMOTIONS, SPLITS, DatasetFacts
+from readers import READERS, Face, candidate_trees, digest
+from synthetic_faces import draw_faces
+from utils import UserError, lookup, run_script
+
+CACHE_VERSION = 1  # raise it when a reader's output changes
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """A data set, or some faces of it."""
+
+    dataset: str
+    images: np.ndarray  # uint8 N,H,W,C, memory-mapped
+    labels: np.ndarray  # int64 N, index into EMOTIONS
+    names: np.ndarray  # str N, the file or row that each face came from
+    splits: np.ndarray  # int64 N, index into SPLITS
+    fingerprint: str  # of the decoded data set
+    subjects: np.ndarray | None = None  # int64 N
+    evidence: np.ndarray | None = None  # uint8 N,H,W, synthetic faces only: 0 or the region that shows the expression
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def split(self, name: str) -> FaceData:
+        """The faces of "train", "val" or "test"; UserError if there are none."""
+        rows = np.flatnonzero(self.splits == SPLITS.index(name))
+        if not len(rows):
+            raise UserError(f"{DATASETS[self.dataset].title} has no faces in its {name} split")
+        return self.select(rows)
+
+    def select(self, rows: np.ndarray) -> FaceData:
+        """The faces at `rows`, in that order; a view, not a copy, where they lie together."""
+        together = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
+        index = slice(int(rows[0]), int(rows[0]) + len(rows)) if together else rows
+        arrays = {name: getattr(self, name) for name in ("images", "labels", "names", "splits", "subjects", "evidence")}
+        return replace(self, **{name: array[index] for name, array in arrays.items() if array is not None})
+
+    def counts(self) -> dict[str, list[int]]:
+        """Faces per split and class, the classes in the order of EMOTIONS."""
+        labels = {split: self.labels[self.splits == code] for code, split in enumerate(SPLITS)}
+        return {split: np.bincount(found, minlength=len(EMOTIONS)).tolist() for split, found in labels.items()}
+
+
+def load_faces(dataset: str, data_dir: Path, outputs_dir: Path) -> FaceData:
+    """The data set `dataset`, found below `data_dir`, from its cache below `outputs_dir` (made at the first call).
+
+    UserError for an unknown name, a missing folder, or a file that breaks the data set's format.
+    """
+    facts = lookup(DATASETS, dataset, "data set")
+    key, faces = find_faces(dataset, facts, Path(data_dir))
+    folder = config.cache_dir(outputs_dir) / f"{dataset}-{digest(CACHE_VERSION, key, facts)}"
+    if not folder.exists():
+        write_cache(folder, faces, facts)
+    return read_cache(folder, dataset)
+
+
+def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, Iterable[Face]]:
+    """What identifies the source, and its faces, which are read only when they are asked for."""
+    if dataset == "synthetic":
+        return digest(config.SYNTHETIC_FACES, config.SYNTHETIC_SUBJECTS), synthetic_faces(facts)
+    for tree in candidate_trees(facts, data_dir):
+        for reader in READERS[dataset]:
+            faces = reader(tree, facts)
+            if faces is not None:
+                return tree.signature(), faces
+    places = ", ".join(f"{place}[.zip]" for place in facts.places)
+    where = f"{data_dir.resolve()} (looked for {places})"
+    raise UserError(f"no {facts.title} in {where}; data/README.md says where to get it and what --data-dir expects")
+
+
+def synthetic_faces(facts: DatasetFacts) -> Iterator[Face]:
+    """The embedded faces: 70 % of the subjects for train, 15 % for val, 15 % for test."""
+    with tqdm(total=config.SYNTHETIC_FACES, desc="drawing synthetic faces", unit=" faces") as bar:
+        drawn = draw_faces(config.SYNTHETIC_FACES, facts.size, subjects=config.SYNTHETIC_SUBJECTS, progress=bar.update)
+    bounds = np.array([0.70, 0.85]) * config.SYNTHETIC_SUBJECTS
+    splits = np.searchsorted(bounds, drawn.subjects, side="right")
+    for row in np.argsort(splits, kind="stable"):
+        subject = int(drawn.subjects[row])
+        name = f"subject_{subject:03d}_face_{row:04d}"
+        yield Face(drawn.images[row], int(drawn.labels[row]), SPLITS[splits[row]], name, subject, drawn.evidence[row])
+
+
+def training_copies(data: FaceData) -> np.ndarray:
+    """bool N: which faces of the test split have a pixel-identical copy in the train split."""
+    seen = {face.tobytes() for face in data.split("train").images}
+    return np.array([face.tobytes() in seen for face in data.split("test").images], dtype=bool)
+
+
+# ── the decoded cache ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts) -> None:
+    """Decodes into a temporary folder that is moved into place when it is whole."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        columns = write_images(temporary / "images.bin", tqdm(faces, desc=f"reading {facts.title}", unit=" faces"))
+        columns["splits"] = np.array([SPLITS.index(split) for split in columns["splits"]], dtype=np.int64)
+        fingerprint = hashlib.blake2b(digest_size=16)
+        for array in (np.memmap(temporary / "images.bin", np.uint8, "r"), columns["labels"], columns["splits"]):
+            fingerprint.update(array)
+        np.savez(temporary / "columns.npz", **columns)
+        shape = [len(columns["labels"]), facts.size, facts.size, facts.channels]
+        (temporary / "facts.json").write_text(json.dumps({"shape": shape, "fingerprint": fingerprint.hexdigest()}))
+        move_folder(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_images(path: Path, faces: Iterable[Face]) -> dict[str, np.ndarray]:
+    """Appends the images to `path`, one after the other, and returns the rest of the faces as columns."""
+    labels, splits, names, subjects, evidence = [], [], [], [], []
+    with open(path, "wb") as file:
+        for face in faces:
+            file.write(face.image.tobytes())
+            labels.append(face.label)
+            splits.append(face.split)
+            names.append(face.name)
+            subjects.append(face.subject)
+            evidence.append(face.evidence)
+    if not labels:
+        raise UserError("the data set has no faces")
+    columns = {"labels": np.array(labels, dtype=np.int64), "splits": splits, "names": np.array(names)}
+    if subjects[0] >= 0:
+        columns["subjects"] = np.array(subjects, dtype=np.int64)
+    if evidence[0] is not None:
+        columns["evidence"] = np.stack(evidence)
+    return columns
+
+
+def move_folder(temporary: Path, folder: Path) -> None:
+    try:
+        os.replace(temporary, folder)
+    except OSError:  # another process made the same cache meanwhile
+        if not folder.exists():
+            raise
+
+
+def read_cache(folder: Path, dataset: str) -> FaceData:
+    facts = json.loads((folder / "facts.json").read_text())
+    images = np.memmap(folder / "images.bin", np.uint8, "c", shape=tuple(facts["shape"]))  # torch wants it writable
+    with np.load(folder / "columns.npz") as columns:
+        return FaceData(dataset, images, fingerprint=facts["fingerprint"], **columns)
+
+
+# ── the data doctor ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def describe(data: FaceData) -> str:
+    """Class counts by split, beside the official ones where the data set has them."""
+    official = combined_counts(data, DATASETS[data.dataset].official_counts or {})
+    counts = data.counts()
+    lines = [" " * 10 + "".join(f"{emotion:>10}" for emotion in EMOTIONS) + f"{'all':>10}"]
+    for split in SPLITS:
+        lines.append(f"{split:<10}" + "".join(f"{count:>10,}" for count in [*counts[split], sum(counts[split])]))
+    for splits, (found, expected) in official.items():
+        totals = f"{sum(found):,} faces instead of the published {sum(expected):,}"
+        verdict = "as published" if found == expected else totals
+        lines.append(f"{splits}: {verdict}" + differences(found, expected))
+    return "\n".join(lines)
+
+
+def combined_counts(data: FaceData, official: dict[str, tuple[int, ...]]) -> dict[str, tuple[list[int], list[int]]]:
+    """Found and published counts by official split; a validation part that we took from train counts as train."""
+    counts = data.counts()
+    if "val" not in official:
+        counts["train"] = np.add(counts["train"], counts["val"]).tolist()
+    return {split: (counts[split], list(expected)) for split, expected in official.items()}
+
+
+def differences(found: list[int], expected: list[int]) -> str:
+    triples = zip(EMOTIONS, found, expected, strict=True)
+    changed = [f"{emotion} {here:,} instead of {there:,}" for emotion, here, there in triples if here != there]
+    return f" ({', '.join(changed)})" if changed else ""
+
+
+def main() -> None:
+    flags = tyro.cli(config.Doctor)
+    data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
+    print(f"{DATASETS[data.dataset].title}: {len(data):,} faces of {'×'.join(map(str, data.images.shape[1:]))}")
+    print(describe(data))
+    copies = training_copies(data)
+    print(f"test faces with a pixel-identical copy in train: {copies.sum():,} of {len(copies):,}")
+
+
+if __name__ == "__main__":
+    run_script(main)

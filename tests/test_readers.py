@@ -1,0 +1,226 @@
+"""readers.py on drawn files in each data set's own layouts, whole and broken."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import datasets
+from config import EMOTIONS
+from readers import FER2013_EMOTIONS, RAFDB_EMOTIONS, parse_emotion
+from utils import UserError
+
+USAGES = ("Training", "PublicTest", "PrivateTest")
+SPLIT_OF = dict(zip(USAGES, ("train", "val", "test"), strict=True))
+
+
+def draw(seed, size=48, mode="L"):
+    """A smooth random picture that survives JPEG."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, len(mode)), dtype=np.uint8).squeeze()
+    return Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def fer_rows():
+    """(code, pixels, usage) of two faces per class, in all three parts."""
+    return [
+        (code, np.asarray(draw(10 * code + i)).ravel(), USAGES[(code + i) % 3]) for code in range(7) for i in range(2)
+    ]
+
+
+def write_csv(path, rows, header="emotion,pixels,Usage"):
+    """Rows in the order of the header's columns."""
+    lines = [header]
+    for code, pixels, usage in rows:
+        cells = {"emotion": str(code), "pixels": " ".join(map(str, pixels)), "Usage": usage}
+        lines.append(",".join(cells[name.strip()] for name in header.split(",")))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def write_fer_folders(root):
+    for number, (code, pixels, usage) in enumerate(fer_rows()):
+        part = "train" if usage == "Training" else "test"
+        folder = root / part / FER2013_EMOTIONS[code].lower()
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.reshape(48, 48)).save(folder / f"{usage}_{number}.png")
+
+
+def zip_folder(folder, archive):
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(folder.rglob("*")):
+            file.write(path, path.relative_to(folder))
+
+
+def load(dataset, tmp_path, where="data"):
+    return datasets.load_faces(dataset, tmp_path / where, tmp_path / "outputs")
+
+
+def check_fer(data):
+    """The rows of fer_rows, whatever order the layout keeps them in."""
+    found = {(EMOTIONS[label], image.tobytes()) for label, image in zip(data.labels, data.images, strict=True)}
+    assert found == {(FER2013_EMOTIONS[code], pixels.tobytes()) for code, pixels, _ in fer_rows()}
+    for usage, split in SPLIT_OF.items():
+        expected = sorted(pixels.tobytes() for _, pixels, row_usage in fer_rows() if row_usage == usage)
+        assert sorted(image.tobytes() for image in data.split(split).images) == expected
+
+
+@pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion, Usage, pixels"])
+@pytest.mark.parametrize("place", ["data/fer2013.csv", "data/fer2013/fer2013.csv", "data/icml_face_data.csv"])
+def test_fer2013_csv(tmp_path, header, place):
+    write_csv(tmp_path / place, fer_rows(), header)
+    check_fer(load("fer2013", tmp_path))
+
+
+@pytest.mark.parametrize("place", ["data/fer2013", "data/archive", "data"])
+def test_fer2013_folders(tmp_path, place):
+    write_fer_folders(tmp_path / place)
+    check_fer(load("fer2013", tmp_path))
+
+
+@pytest.mark.parametrize("place", ["data/fer2013.zip", "data/fer2013/download.zip"])
+@pytest.mark.parametrize("layout", ["csv", "folders"])
+def test_fer2013_zip(tmp_path, place, layout):
+    if layout == "csv":
+        write_csv(tmp_path / "source/fer2013/fer2013.csv", fer_rows())
+    else:
+        write_fer_folders(tmp_path / "source")
+    (tmp_path / place).parent.mkdir(parents=True)
+    zip_folder(tmp_path / "source", tmp_path / place)
+    check_fer(load("fer2013", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ((0, np.zeros(2303, int), "Training"), "row 3: 2303 pixels instead of 48×48 = 2304"),
+        ((0, np.full(2304, 256), "Training"), r"row 3: pixel values 256\.\.256 are outside 0\.\.255"),
+        ((0, np.full(2304, -1), "Training"), r"row 3: pixel values -1\.\.-1 are outside"),
+        ((0, ["x"] * 2304, "Training"), "row 3: "),
+        ((7, np.zeros(2304, int), "Training"), "row 3: unknown emotion '7'; known are 0 Angry"),
+        ((0, np.zeros(2304, int), "Testing"), "row 3: unknown Usage 'Testing'; known are Training, PublicTest"),
+    ],
+)
+def test_broken_csv_row_is_named(tmp_path, row, message):
+    write_csv(tmp_path / "data/fer2013.csv", [fer_rows()[0], row])
+    with pytest.raises(UserError, match=message) as error:
+        load("fer2013", tmp_path)
+    assert "fer2013.csv" in str(error.value)
+    assert not list((tmp_path / "outputs").rglob("*.bin")), "a half-written cache was left"
+
+
+def test_csv_cut_short(tmp_path):
+    write_csv(tmp_path / "data/fer2013.csv", fer_rows())
+    path = tmp_path / "data/fer2013.csv"
+    path.write_text(path.read_text()[:-300])
+    with pytest.raises(UserError, match=r"row 15: 2 columns instead of 3; the file may be cut short"):
+        load("fer2013", tmp_path)
+
+
+def test_broken_picture_is_named(tmp_path):
+    write_fer_folders(tmp_path / "data/fer2013")
+    broken = sorted((tmp_path / "data/fer2013").rglob("*.png"))[3]
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(UserError, match=f"{broken.name} is missing or not a readable picture"):
+        load("fer2013", tmp_path)
+
+
+def test_unknown_folder_and_prefix(tmp_path):
+    write_fer_folders(tmp_path / "data/fer2013")
+    (tmp_path / "data/fer2013/train/angry").rename(tmp_path / "data/fer2013/train/bored")
+    with pytest.raises(UserError, match=r"train/bored.*unknown emotion 'bored'; known are Angry"):
+        load("fer2013", tmp_path)
+
+
+def test_broken_zip(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/fer2013.zip").write_bytes(b"PK\x03\x04 half a download")
+    with pytest.raises(UserError, match=r"fer2013\.zip is not a whole zip archive"):
+        load("fer2013", tmp_path)
+
+
+def test_missing_data(tmp_path):
+    with pytest.raises(UserError, match=r"no FER2013 in .*nowhere.*data/README\.md"):
+        load("fer2013", tmp_path, "nowhere")
+
+
+def test_picture_of_another_size_is_resized(tmp_path):
+    folder = tmp_path / "data/fer2013/train/happy"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (96, 96), (100, 100, 100)).save(folder / "Training_1.png")
+    data = load("fer2013", tmp_path)
+    assert data.images.shape == (1, 48, 48, 1)
+    assert (data.images == 100).all()
+
+
+def rafdb_files():
+    """(split, code, number): 20 train and 2 test faces per class."""
+    return [(s, code, i) for s, n in (("train", 20), ("test", 2)) for code in range(1, 8) for i in range(n)]
+
+
+def check_rafdb(data):
+    counts = data.counts()
+    assert counts["train"] == [18] * 7
+    assert counts["val"] == [2] * 7
+    assert counts["test"] == [2] * 7
+    for label, image in zip(data.labels, data.images, strict=True):
+        code = RAFDB_EMOTIONS.index(EMOTIONS[label]) + 1
+        assert abs(int(image[..., 0].mean()) - 30 * code) <= 2, "label and picture do not belong together"
+        assert image[..., 1].mean() < 5, "the colour order changed"
+
+
+def rafdb_picture(code):
+    """A reddish picture that tells its class."""
+    return Image.new("RGB", (100, 100), (30 * code, 0, 0))
+
+
+@pytest.mark.parametrize("place", ["data/rafdb/DATASET", "data/DATASET", "data"])
+def test_rafdb_folders(tmp_path, place):
+    for split, code, number in rafdb_files():
+        folder = tmp_path / place / split / str(code)
+        folder.mkdir(parents=True, exist_ok=True)
+        rafdb_picture(code).save(folder / f"{split}_{code}{number:04d}_aligned.jpg", quality=95)
+    check_rafdb(load("rafdb", tmp_path))
+
+
+@pytest.mark.parametrize("place", ["data/rafdb", "data/basic", "data"])
+def test_rafdb_official(tmp_path, place):
+    lines = []
+    (tmp_path / place / "Image/aligned").mkdir(parents=True)
+    (tmp_path / place / "EmoLabel").mkdir()
+    for split, code, number in rafdb_files():
+        name = f"{split}_{code}{number:04d}"
+        lines.append(f"{name}.jpg {code}\n")
+        rafdb_picture(code).save(tmp_path / place / f"Image/aligned/{name}_aligned.jpg", quality=95)
+    (tmp_path / place / "EmoLabel/list_patition_label.txt").write_text("".join(lines))
+    check_rafdb(load("rafdb", tmp_path))
+
+
+def test_rafdb_list_errors(tmp_path):
+    folder = tmp_path / "data/rafdb/EmoLabel"
+    folder.mkdir(parents=True)
+    (folder / "list_patition_label.txt").write_text("train_00001.jpg 5\ntrain_00002.jpg\n")
+    with pytest.raises(UserError, match=r"list_patition_label\.txt, row 2: 'train_00002\.jpg' is not"):
+        load("rafdb", tmp_path)
+    (folder / "list_patition_label.txt").write_text("train_00001.jpg 8\n")
+    with pytest.raises(UserError, match="row 1: unknown emotion '8'; known are 1 Surprise"):
+        load("rafdb", tmp_path)
+    (folder / "list_patition_label.txt").write_text("train_00001.jpg 5\n")
+    with pytest.raises(UserError, match=r"train_00001_aligned\.jpg is missing"):
+        load("rafdb", tmp_path)
+
+
+@pytest.mark.parametrize(("word", "emotion"), [("happiness", "Happy"), ("ANGER", "Angry"), ("sad", "Sad")])
+def test_wording_of_labels(word, emotion):
+    assert EMOTIONS[parse_emotion(word, "")] == emotion
+
+
+def test_colour_jpegs_keep_their_colour_order(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (100, 100), (200, 100, 0)).save(buffer, "JPEG", quality=95)
+    folder = tmp_path / "data/rafdb/train/4"
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(buffer.getvalue())
+    image = load("rafdb", tmp_path).images[0]
+    assert np.abs(image.mean((0, 1)) - (200, 100, 0)).max() < 3
