@@ -1,0 +1,113 @@
+"""transforms.py: known geometry, known statistics."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from config import Recipe
+from models import MODELS
+from transforms import augment, center_view, mix
+
+SPEC = replace(MODELS["mini_resnet"], image_size=48, resize=None)
+STILL = Recipe(flip=0, rotation=0, shift=0, scale=0, brightness=0, contrast=0, erasing=0, mixup=0)
+
+
+@pytest.fixture
+def faces(generator):
+    return torch.randint(0, 256, (6, 48, 48, 1), dtype=torch.uint8, generator=generator)
+
+
+def as_float(faces):
+    return faces.permute(0, 3, 1, 2) / 255
+
+
+def test_center_view_of_the_same_size_only_scales_the_values(faces):
+    assert torch.equal(center_view(faces, SPEC), as_float(faces))
+
+
+def test_center_view_crops_the_middle(faces):
+    view = center_view(faces, replace(SPEC, image_size=40, resize=48))
+    assert torch.equal(view, as_float(faces)[..., 4:44, 4:44])
+
+
+@pytest.mark.parametrize("size", [24, 96, 224])
+def test_center_view_resizes_without_shifting(size):
+    ramp = torch.arange(0, 240, 5, dtype=torch.uint8).view(1, 1, 48, 1).expand(1, 48, 48, 1)
+    view = center_view(ramp, replace(SPEC, image_size=size))
+    assert view.shape == (1, 1, size, size)
+    assert view.mean().item() == pytest.approx(ramp.float().mean().item() / 255, abs=2e-3)
+    expected = ((torch.arange(size) + 0.5) * 48 / size - 0.5) * 5 / 255
+    inner = slice(size // 8, -size // 8)
+    torch.testing.assert_close(view[0, 0, 0][inner], expected[inner], atol=6e-3, rtol=0)
+
+
+@pytest.mark.parametrize("geometry", [{}, {"image_size": 40, "resize": 48}, {"image_size": 96}, {"image_size": 24}])
+def test_augmentation_with_all_amounts_at_zero_is_the_center_view(faces, generator, geometry):
+    spec = replace(SPEC, **geometry)
+    if spec.resize:  # then only the random crop is left: the middle is one of its outcomes
+        assert augment(faces, spec, STILL, generator).shape == (6, 1, 40, 40)
+    else:
+        torch.testing.assert_close(augment(faces, spec, STILL, generator), center_view(faces, spec), atol=1e-4, rtol=0)
+
+
+def test_flip(faces, generator):
+    flipped = augment(faces, SPEC, replace(STILL, flip=1), generator)
+    torch.testing.assert_close(flipped, as_float(faces).flip(-1), atol=1e-4, rtol=0)
+
+
+def test_crop_stays_inside_and_reaches_the_corners(generator):
+    frame = torch.zeros(400, 48, 48, 1, dtype=torch.uint8)
+    frame[:, 0, 0] = 255
+    crops = augment(frame, replace(SPEC, image_size=40, resize=48), STILL, generator)
+    assert 0 < (crops.amax((1, 2, 3)) > 0.5).sum() < 40
+
+
+def test_rotation_turns_about_the_centre(generator):
+    dot = torch.zeros(200, 48, 48, 1, dtype=torch.uint8)
+    dot[:, 23:25, 44:46] = 255
+    turned = augment(dot, SPEC, replace(STILL, rotation=10), generator)[:, 0]
+    rows = (turned.sum(2) * torch.arange(48)).sum(1) / turned.sum((1, 2))
+    angles = torch.rad2deg(torch.asin((rows - 23.5) / 21))
+    assert angles.min() < -8
+    assert angles.max() > 8
+    assert angles.abs().max() < 11
+
+
+def test_brightness_and_contrast(generator):
+    grey = torch.full((500, 48, 48, 1), 100, dtype=torch.uint8)
+    bright = augment(grey, SPEC, replace(STILL, brightness=0.2), generator).mean((1, 2, 3)) * 255
+    assert 80 <= bright.min() < 84
+    assert 116 < bright.max() <= 120.1
+    contrast = augment(grey, SPEC, replace(STILL, contrast=0.2), generator)
+    torch.testing.assert_close(contrast, as_float(grey), atol=1e-4, rtol=0)  # a flat face has no contrast to change
+
+
+def test_erasing_covers_a_share_of_the_faces(generator):
+    white = torch.full((1000, 48, 48, 1), 255, dtype=torch.uint8)
+    erased = augment(white, SPEC, replace(STILL, erasing=0.3), generator) < 0.75
+    share = erased.flatten(1).float().mean(1)
+    assert 0.24 < (share > 0).float().mean() < 0.36
+    assert share.max() <= 0.22
+
+
+def test_same_seed_same_faces(faces):
+    first, second, other = (augment(faces, SPEC, Recipe(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_each_face_has_its_own_variation(generator):
+    same = torch.randint(0, 256, (1, 48, 48, 1), dtype=torch.uint8, generator=generator).expand(8, -1, -1, -1)
+    views = augment(same, SPEC, Recipe(), generator)
+    assert len({view.numpy().tobytes() for view in views}) == 8
+
+
+def test_mixup_mixes_faces_and_targets_alike(generator):
+    targets = torch.eye(7)
+    faces = targets.view(7, 7, 1, 1).expand(7, 7, 2, 2)
+    mixed_faces, mixed_targets = mix(faces, targets, replace(STILL, mixup=0.5), generator)
+    torch.testing.assert_close(mixed_faces[:, :, 0, 0], mixed_targets)
+    torch.testing.assert_close(mixed_targets.sum(1), torch.ones(7))
+    assert not torch.equal(mixed_targets, targets)
+    assert mix(faces, targets, STILL, generator)[0] is faces

@@ -1,0 +1,98 @@
+"""What happens to a batch of faces on the device: the view that a model sees, and its random variations in training."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from config import Recipe
+from models import ModelSpec
+
+
+def to_float(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+    """uint8 N×H×W×C → float N×C×H×W in 0..1; faces larger than the model looks at are shrunk with antialiasing."""
+    faces = images.permute(0, 3, 1, 2).float().div_(255)
+    if faces.shape[-1] > spec.scaled_size:
+        size = (spec.scaled_size, spec.scaled_size)
+        faces = F.interpolate(faces, size, mode="bilinear", antialias=True, align_corners=False)
+    return faces
+
+
+def center_view(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
+    """The face as the model sees it in evaluation: uint8 N×H×W×C → float N×C×size×size in 0..1."""
+    faces = to_float(images, spec)
+    if faces.shape[-1] < spec.scaled_size:
+        faces = F.interpolate(faces, (spec.scaled_size, spec.scaled_size), mode="bilinear", align_corners=False)
+    margin = (spec.scaled_size - spec.image_size) // 2
+    view = faces[..., margin : margin + spec.image_size, margin : margin + spec.image_size]
+    return view.contiguous(memory_format=torch.channels_last)
+
+
+def augment(images: torch.Tensor, spec: ModelSpec, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+    """One random view per face, in a single resampling: uint8 N×H×W×C → float N×C×size×size in 0..1."""
+    faces = to_float(images, spec)
+    size = (len(faces), faces.shape[1], spec.image_size, spec.image_size)
+    grid = F.affine_grid(random_affine(len(faces), spec, recipe, generator), size, align_corners=False)
+    faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    faces = jitter(faces, recipe, generator)
+    faces = erase(faces, recipe.erasing, generator)
+    return faces.contiguous(memory_format=torch.channels_last)
+
+
+def random_affine(count: int, spec: ModelSpec, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+    """N×2×3 maps from the output's to the input's coordinates in -1..1: crop, flip, rotation, scale, shift at once."""
+    angle = torch.deg2rad(uniform(count, recipe.rotation, generator))
+    zoom = spec.image_size / spec.scaled_size * (1 + uniform(count, recipe.scale, generator))
+    flip = 1 - 2 * (torch.rand(count, generator=generator, device=generator.device) < recipe.flip).float()
+    margin = 1 - spec.image_size / spec.scaled_size  # a crop smaller than the face may lie anywhere in it
+    shift_x = uniform(count, margin + 2 * recipe.shift, generator)
+    shift_y = uniform(count, margin + 2 * recipe.shift, generator)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    return torch.stack([cos * flip, -sin, shift_x, sin * flip, cos, shift_y], 1).view(count, 2, 3)
+
+
+def jitter(faces: torch.Tensor, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+    """Contrast about each face's own mean, then brightness; the result stays in 0..1."""
+    if not recipe.contrast and not recipe.brightness:
+        return faces
+    contrast = 1 + uniform(len(faces), recipe.contrast, generator).view(-1, 1, 1, 1)
+    brightness = 1 + uniform(len(faces), recipe.brightness, generator).view(-1, 1, 1, 1)
+    mean = faces.mean((1, 2, 3), keepdim=True)
+    return torch.lerp(mean, faces, contrast).mul_(brightness).clamp_(0, 1)
+
+
+def erase(faces: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """A grey rectangle of 2 to 20 % of the area over a share of the faces (Zhong et al., "Random Erasing", 2020)."""
+    if not probability:
+        return faces
+    count, _, height, width = faces.shape
+    random = torch.rand(5, count, 1, 1, 1, generator=generator, device=generator.device)
+    area, aspect = 0.02 + 0.18 * random[0], torch.exp((2 * random[1] - 1) * 1.2)  # aspect 0.3 to 3.3
+    half_height, half_width = (area * aspect).sqrt() / 2, (area / aspect).sqrt() / 2
+    rows = (torch.arange(height, device=faces.device).view(1, 1, -1, 1) + 0.5) / height
+    columns = (torch.arange(width, device=faces.device).view(1, 1, 1, -1) + 0.5) / width
+    inside = ((rows - random[2]).abs() < half_height) & ((columns - random[3]).abs() < half_width)
+    return faces.masked_fill(inside & (random[4] < probability), 0.5)
+
+
+def uniform(count: int, limit: float, generator: torch.Generator) -> torch.Tensor:
+    """N values uniform in ±limit."""
+    return (2 * torch.rand(count, generator=generator, device=generator.device) - 1) * limit
+
+
+def mix(
+    faces: torch.Tensor, targets: torch.Tensor, recipe: Recipe, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixup (Zhang et al., 2018, equation 1): faces N×C×H×W and targets N×classes with a shuffled copy of both."""
+    if not recipe.mixup:
+        return faces, targets
+    share = beta(recipe.mixup, generator)
+    order = torch.randperm(len(faces), generator=generator, device=generator.device)
+    return torch.lerp(faces[order], faces, share), torch.lerp(targets[order], targets, share)
+
+
+def beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
+    """One draw of Beta(alpha, alpha), as the share of one of two gamma variates."""
+    concentration = torch.full((2,), alpha, device=generator.device)
+    gammas = torch._standard_gamma(concentration, generator=generator)
+    return gammas[0] / gammas.sum()
