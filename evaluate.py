@@ -1,0 +1,149 @@
+"""Scores a trained model on the test split: results, predictions, plots.
+
+python evaluate.py --model resnet50 --dataset fer2013
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+import config
+from config import DATASETS, Run
+from datasets import FaceData, load_faces, training_copies
+from devices import autocast, autocast_dtype, device_name, resolve_device
+from metrics import average_f1, compute_metrics
+from models import ModelSpec, count_parameters, load_checkpoint
+from plots import plot_confusion_matrix, plot_roc_curves
+from transforms import center_view
+from utils import UserError, atomic_path, command_line, library_versions, require, run_script, write_json
+
+
+@torch.inference_mode()
+def predict_split(
+    model: torch.nn.Module,
+    spec: ModelSpec,
+    images: np.ndarray,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int = 256,
+    progress: str | None = None,
+) -> torch.Tensor:
+    """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second."""
+    model.eval()
+    logits = []
+    with tqdm(total=len(images), desc=progress, unit=" faces", disable=progress is None) as bar:
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+            with autocast(device, dtype):
+                logits.append(model(center_view(batch, spec)).float().cpu())
+            bar.update(len(batch))
+    return torch.cat(logits)
+
+
+def evaluate(flags: config.Evaluate) -> dict[str, Any]:
+    """Scores a checkpoint on a split; for test, writes results, predictions and plots. Returns the results."""
+    run = flags.run
+    device = resolve_device(flags.device)
+    dtype = autocast_dtype(device, flags.amp)
+    path = flags.checkpoint or require(run.best_checkpoint, run.command("train.py"))
+    checkpoint = load_checkpoint(path, device)
+    check_model(checkpoint.info["model"], flags.model, str(path))
+    data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
+    faces = data.split(flags.split)
+
+    started = time.perf_counter()
+    options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size, "progress": f"evaluating {run.name}"}
+    logits = predict_split(checkpoint.model, checkpoint.spec, faces.images, **options)
+    seconds = time.perf_counter() - started
+    probabilities = logits.softmax(1).numpy()
+
+    results = {
+        "run": run.identity(),
+        "split": flags.split,
+        **compute_metrics(faces.labels, probabilities),
+        "without_training_copies": clean_metrics(data, probabilities) if flags.split == "test" else None,
+        "checkpoint": {"path": str(path), **{key: checkpoint.info[key] for key in ("epoch", "metrics")}},
+        "parameters": count_parameters(checkpoint.model),
+        "images_per_second": len(faces) / seconds,
+        "device": device_name(device),
+        "precision": str(dtype).removeprefix("torch."),
+        "command": command_line(),
+        "versions": library_versions(),
+    }
+    if flags.split == "test":
+        save_predictions(run, faces, logits, probabilities)
+        write_json(run.results, results)
+        if flags.figures:
+            draw_plots(run, faces.labels, probabilities, results)
+    return results
+
+
+def check_model(found: str, wanted: str, path: str) -> None:
+    if found != wanted:
+        raise UserError(f"{path} holds a {found}; use --model {found}")
+
+
+def clean_metrics(data: FaceData, probabilities: np.ndarray) -> dict[str, Any]:
+    """The headline figures on the test faces that have no pixel-identical copy in train."""
+    clean = ~training_copies(data)
+    labels, predictions = data.split("test").labels[clean], probabilities[clean].argmax(1)
+    if not clean.any():
+        return {"samples": 0, "accuracy": None, "macro_f1": None}
+    return {
+        "samples": int(clean.sum()),
+        "accuracy": float((predictions == labels).mean()),
+        "macro_f1": average_f1(labels, predictions, "macro"),
+    }
+
+
+def save_predictions(run: Run, faces: FaceData, logits: torch.Tensor, probabilities: np.ndarray) -> None:
+    columns = {"labels": faces.labels, "probabilities": probabilities, "logits": logits.numpy(), "names": faces.names}
+    with atomic_path(run.predictions) as temporary:
+        np.savez_compressed(temporary, **columns)
+
+
+def draw_plots(run: Run, labels: np.ndarray, probabilities: np.ndarray, results: dict[str, Any]) -> None:
+    subject = f"{run.model} on {DATASETS[run.dataset].title}, test ({len(labels):,} faces)"
+    matrix = np.array(results["confusion_matrix"])
+    plot_confusion_matrix(
+        run.plot("confusion_matrix"), matrix, f"Confusion · {subject}, accuracy {results['accuracy']:.1%}"
+    )
+    plot_roc_curves(run.plot("roc_curves"), labels, probabilities, f"ROC, one class against the rest\n{subject}")
+
+
+def summarize(results: dict[str, Any]) -> str:
+    """The results in the form that a person reads at the terminal."""
+    low, high = results["intervals"]["accuracy"]
+    auc = "n/a" if results["mean_auc"] is None else f"{results['mean_auc']:.3f}"
+    faces = f"{results['samples']:,} faces"
+    lines = [
+        f"accuracy     {results['accuracy']:7.2%}   ({faces}, 95 % interval {low:.2%} to {high:.2%})",
+        f"macro F1     {results['macro_f1']:7.2%}   weighted F1 {results['weighted_f1']:.2%}   mean AUC {auc}",
+    ]
+    clean = results["without_training_copies"]
+    if clean and clean["samples"]:
+        lines.append(f"no train copy{clean['accuracy']:7.2%}   ({clean['samples']:,} faces that have no copy in train)")
+    lines.append(f"{'':<12}{'precision':>10}{'recall':>10}{'F1':>10}{'AUC':>10}{'faces':>8}")
+    for row in results["per_class"]:
+        auc = "n/a" if row["auc"] is None else f"{row['auc']:.3f}"
+        scores = "".join(f"{row[key]:>10.1%}" for key in ("precision", "recall", "f1"))
+        lines.append(f"{row['emotion']:<12}{scores}{auc:>10}{row['support']:>8,}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    flags = tyro.cli(config.Evaluate)
+    print(summarize(evaluate(flags)))
+    if flags.split == "test":
+        print(f"written: {flags.run.results} and {flags.run.predictions}")
+
+
+if __name__ == "__main__":
+    run_script(main)

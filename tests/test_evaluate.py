@@ -1,0 +1,77 @@
+"""evaluate.py on a tiny trained run: what it writes agrees with scikit-learn on what it saved."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+import config
+import evaluate
+from models import create_model, save_checkpoint
+from utils import UserError, read_json
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_run):
+    return config.Evaluate(tag="tiny", outputs_dir=tiny_run.outputs_dir, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def results(flags):
+    return evaluate.evaluate(flags)
+
+
+def test_results_agree_with_the_saved_predictions(flags, results, synthetic):
+    saved = np.load(flags.run.predictions)
+    test = synthetic.split("test")
+    labels, probabilities = saved["labels"], saved["probabilities"]
+    assert np.array_equal(labels, test.labels)
+    assert np.array_equal(saved["names"], test.names)
+    assert probabilities.shape == saved["logits"].shape == (len(test), 7)
+    np.testing.assert_allclose(torch.from_numpy(saved["logits"]).softmax(1).numpy(), probabilities, rtol=1e-6)
+    predictions = probabilities.argmax(1)
+    assert results["accuracy"] == accuracy_score(labels, predictions)
+    assert results["macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
+    assert results["mean_auc"] == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"))
+
+
+def test_results_file(flags, results):
+    saved = read_json(flags.run.results, "")
+    assert {key: saved[key] for key in results} == results
+    assert results["without_training_copies"]["samples"] == results["samples"]
+    assert results["without_training_copies"]["accuracy"] == results["accuracy"]
+    low, high = results["intervals"]["accuracy"]
+    assert low < results["accuracy"] < high
+    for kind in ("confusion_matrix", "roc_curves"):
+        assert flags.run.plot(kind).exists()
+
+
+def test_summary_reads_well(results):
+    text = evaluate.summarize(results)
+    assert f"{results['accuracy']:.2%}" in text
+    assert text.count("\n") == 10
+
+
+def test_other_splits_are_scored_but_not_saved(flags, results):
+    before = flags.run.results.read_bytes()
+    val = evaluate.evaluate(replace(flags, split="val"))
+    assert val["samples"] != 0
+    assert val["without_training_copies"] is None
+    assert flags.run.results.read_bytes() == before
+
+
+def test_batches_do_not_change_the_result(flags, results):
+    again = evaluate.evaluate(replace(flags, batch_size=7, figures=False, amp=False))
+    once = evaluate.evaluate(replace(flags, batch_size=500, figures=False, amp=False))
+    assert again["confusion_matrix"] == once["confusion_matrix"]
+
+
+def test_missing_and_foreign_checkpoints(flags, tmp_path):
+    with pytest.raises(UserError, match=r"run: python train\.py --model mini_resnet --dataset synthetic --tag none"):
+        evaluate.evaluate(replace(flags, tag="none"))
+    path = tmp_path / "vgg.pth"
+    save_checkpoint(path, "fer_vgg", create_model("fer_vgg"), epoch=1, metrics={})
+    with pytest.raises(UserError, match=r"holds a fer_vgg; use --model fer_vgg"):
+        evaluate.evaluate(replace(flags, checkpoint=path))
