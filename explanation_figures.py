@@ -1,0 +1,267 @@
+"""Pictures of explanations: vermilion speaks for a class, blue against it; safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure, SubFigure
+from PIL import Image
+
+from config import EMOTIONS
+
+if TYPE_CHECKING:
+    from explanations import Attribution, Face
+
+FOR, AGAINST = np.array((213, 94, 0)) / 255, np.array((0, 114, 178)) / 255  # Okabe & Ito's vermilion and blue
+PALE = np.full(3, 0.93)
+SIGNED = LinearSegmentedColormap.from_list("against_for", [AGAINST, PALE, FOR])
+IMPORTANCE = "cividis"
+DPI = 130
+MAX_SIDE = 28  # finer maps are summed over square blocks of pixels before they are drawn
+
+
+# ── arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """H×W×1 or H×W×3 in 0..1 → H×W×3."""
+    return np.broadcast_to(np.clip(image, 0, 1), (*image.shape[:2], 3))
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """H×W×1 or H×W×3 in 0..1 → H×W."""
+    return image.mean(axis=2)
+
+
+def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
+    """The face in pale grey under the colours of H×W signed values, opaque at ±limit: H×W×3 in 0..1."""
+    strength = np.clip(np.abs(values) / limit, 0, 1)[..., None]
+    face = np.repeat((0.35 + 0.6 * to_grey(image))[..., None], 3, axis=2)
+    colour = np.where(values[..., None] > 0, FOR, AGAINST)
+    return face + (colour - face) * 0.9 * strength**0.75
+
+
+def sum_blocks(values: np.ndarray, max_side: int = MAX_SIDE) -> tuple[np.ndarray, int]:
+    """H×W summed over the smallest square blocks of which at most `max_side` lie in a row, and the blocks' side.
+
+    Attributions add up, so a block's sum is the attribution of the block.
+    """
+    block = -(-max(values.shape) // max_side)
+    rows, columns = (-(-side // block) for side in values.shape)
+    padded = np.zeros((rows * block, columns * block))
+    padded[: values.shape[0], : values.shape[1]] = values
+    return padded.reshape(rows, block, columns, block).sum(axis=(1, 3)), block
+
+
+def color_limit(maps: np.ndarray, quantile: float = 0.995) -> float:
+    """The absolute value that gets full colour: a high quantile, lest one pixel makes all others pale."""
+    limit = float(np.quantile(np.abs(maps), quantile)) or float(np.abs(maps).max())
+    return limit or 1.0
+
+
+def top_supporting(values: np.ndarray, segments: np.ndarray, count: int) -> np.ndarray:
+    """Mask H×W of the `count` segments with the largest positive values; fewer if fewer are positive."""
+    numbers, first = np.unique(segments, return_index=True)
+    weights = values.ravel()[first]
+    order = np.argsort(-weights, kind="stable")[:count]
+    return np.isin(segments, numbers[order[weights[order] > 0]])
+
+
+# ── parts of a figure ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty page that leaves 0.4 inches at the top for the headline."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.09, rect=(0, 0, 1, 1 - 0.4 / height))
+    return figure
+
+
+def show(axes: Axes, picture: np.ndarray, title: str, smooth: bool = False, **colours) -> None:
+    """A picture without ticks; `smooth` for faces, not for maps, whose pixels are what was measured."""
+    axes.imshow(picture, interpolation="bicubic" if smooth else "nearest", interpolation_stage="data", **colours)
+    axes.set_title(title, fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def outline(axes: Axes, numbers: np.ndarray, color: str = "black", linewidth: float = 1.2) -> None:
+    """Lines along the pixel edges where the values of H×W change, 0 lying beyond the border."""
+    padded = np.pad(numbers, 1)
+    for row, column in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]):
+        axes.plot([column - 0.5, column + 0.5], [row - 0.5] * 2, color=color, linewidth=linewidth, clip_on=False)
+    for row, column in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]):
+        axes.plot([column - 0.5] * 2, [row - 0.5, row + 0.5], color=color, linewidth=linewidth, clip_on=False)
+
+
+def panel_row(figure: Figure | SubFigure, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Axes of `count` pictures side by side and, below each, the narrow axes of its colour bar or key."""
+    return figure.subplots(2, count, height_ratios=(1, 0.045))
+
+
+def signed_bar(figure: Figure | SubFigure, axes: Axes, limit: float, name: str, unit: str) -> None:
+    """A colour bar whose ends say in words which colour speaks for and which against the class `name`."""
+    bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), SIGNED), cax=axes, orientation="horizontal")
+    bar.set_ticks(
+        [-limit, 0, limit], labels=[f"−{limit:.2g}\nagainst {name}", f"0\n{unit}", f"+{limit:.2g}\nfor {name}"]
+    )
+    left, middle, right = bar.ax.get_xticklabels()
+    left.set(ha="left", color=AGAINST, fontweight="bold")
+    middle.set(color="0.35")
+    right.set(ha="right", color=FOR, fontweight="bold")
+    style_bar(bar)
+
+
+def importance_bar(figure: Figure | SubFigure, axes: Axes, limit: float, unit: str) -> None:
+    """A colour bar of values without a sign."""
+    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), IMPORTANCE), cax=axes, orientation="horizontal")
+    bar.set_ticks([0, limit], labels=["0\nno influence", f"{limit:.2g}\n{unit}"])
+    left, right = bar.ax.get_xticklabels()
+    left.set_ha("left")
+    right.set_ha("right")
+    style_bar(bar)
+
+
+def style_bar(bar: Colorbar) -> None:
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, length=2)
+
+
+def key(axes: Axes, *lines: tuple[str, tuple | np.ndarray]) -> None:
+    """Words in place of a colour bar, each line in its colour."""
+    axes.axis("off")
+    for row, (text, color) in enumerate(lines):
+        axes.annotate(
+            text, (0.5, 1), (0, -12 * row), xycoords="axes fraction", textcoords="offset points", color=color,
+            ha="center", va="top", fontsize=8, fontweight="bold", annotation_clip=False,
+        )  # fmt: skip
+
+
+def headline(figure: Figure, method: str, face: Face, *facts: str) -> None:
+    """Title of a figure: method, true and predicted class, probability; a black badge if the prediction is wrong."""
+    parts = [method, f"true {EMOTIONS[face.true]}", f"predicted {name_with_percent(face, face.predicted)}", *facts]
+    style = {"fontsize": 12, "fontweight": "bold", "va": "center"}
+    height = 1 - 0.2 / figure.get_figheight()
+    figure.text(0.01, height, " · ".join(parts), **style)
+    right = face.predicted == face.true
+    box = {"boxstyle": "round", "facecolor": "white" if right else "black", "edgecolor": "black"}
+    text, color = ("✓ right", "black") if right else ("✗ WRONG", "white")
+    figure.text(0.985, height, text, color=color, ha="right", bbox=box, **style)
+
+
+def footnote(figure: Figure, run: str, face: Face, footer: str) -> None:
+    """Small print: run, face, settings and seed."""
+    text = f"{run} · face {face.index} of the test split ({face.name})\n{footer}"
+    figure.supxlabel(text, fontsize=7, color="0.35", x=0.01, ha="left")
+
+
+def name_with_percent(face: Face, label: int) -> str:
+    return f"{EMOTIONS[label]} ({100 * face.probabilities[label]:.0f} %)"
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_lime(face: Face, attribution: Attribution, top_regions: int, run: str, footer: str) -> Figure:
+    """Four panels: the face, the regions that support the class, all regions for and against it, their importance."""
+    name, weights = EMOTIONS[face.target], attribution.map
+    limit = float(np.abs(weights).max()) or 1.0
+    supporting = top_supporting(weights, attribution.arrays["segments"], top_regions)
+    shown = len(np.unique(attribution.arrays["segments"][supporting]))
+    figure = new_figure(11, 4.1)
+    panels, bars = panel_row(figure, 4)
+    show(panels[0], to_rgb(face.image), "face as the model sees it", smooth=True)
+    key(bars[0], (f"explained: why {name}?", "black"))
+    show(panels[1], dim_outside(face.image, supporting), f"the {shown} regions that most support {name}")
+    outline(panels[1], np.where(supporting, attribution.arrays["segments"] + 1, 0), color=tuple(FOR), linewidth=1.6)
+    key(bars[1], (f"outlined: speaks for {name}", FOR), ("pale: all other regions", "0.35"))
+    show(panels[2], overlay(face.image, weights, limit), f"all {attribution.facts['segments']} regions")
+    signed_bar(figure, bars[2], limit, name, "Δ probability")
+    show(panels[3], np.abs(weights), "importance, for or against", cmap=IMPORTANCE, vmin=0, vmax=limit)
+    importance_bar(figure, bars[3], limit, "|Δ probability|")
+    headline(figure, "LIME", face, f"R² of the surrogate {attribution.facts['r2']:.2f}")
+    footnote(figure, run, face, footer)
+    return figure
+
+
+def dim_outside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The face, all but the mask H×W faded to a pale grey."""
+    return np.where(mask[..., None], to_rgb(image), 0.7 + 0.15 * to_grey(image)[..., None])
+
+
+def draw_shap(face: Face, attribution: Attribution, run: str, footer: str) -> Figure:
+    """Two rows: the face, SHAP of the predicted and of the true class, importance; the seven classes on one scale.
+
+    Where the prediction is right, the most probable other class takes the place of the true one.
+    """
+    blocks = [sum_blocks(values.astype(np.float32)) for values in attribution.arrays["class_maps"]]
+    maps, block = np.stack([values for values, _ in blocks]), blocks[0][1]
+    limit = color_limit(maps)
+    figure = new_figure(11, 6.6)
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1.35, 1))
+    draw_shap_pair(upper, face, maps, limit)
+    draw_shap_classes(lower, face, maps, limit)
+    headline(figure, "SHAP", face)
+    note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
+    footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
+    return figure
+
+
+def rival(face: Face) -> tuple[int, str]:
+    """The class to set beside the predicted one, and what it is: the true class, or the most probable other one."""
+    if face.true != face.predicted:
+        return face.true, "true class"
+    return int(np.argsort(-face.probabilities)[1]), "runner-up"
+
+
+def draw_shap_pair(figure: SubFigure, face: Face, maps: np.ndarray, limit: float) -> None:
+    panels, bars = panel_row(figure, 4)
+    show(panels[0], to_rgb(face.image), "face as the model sees it", smooth=True)
+    key(bars[0], ("■ speaks for the class", FOR), ("■ speaks against the class", AGAINST))
+    right = "predicted, true" if face.predicted == face.true else "predicted, wrong"
+    other, kind = rival(face)
+    for axes, bar, label, role in zip(panels[1:3], bars[1:3], (face.predicted, other), (right, kind), strict=True):
+        draw_signed(axes, face, maps[label], limit, f"{role}: {name_with_percent(face, label)}")
+        signed_bar(figure, bar, limit, EMOTIONS[label], "Δ logit")
+    strength = np.abs(maps[face.target])
+    title = f"importance for or against {EMOTIONS[face.target]}"
+    show(panels[3], strength, title, cmap=IMPORTANCE, vmin=0, vmax=limit)
+    importance_bar(figure, bars[3], limit, "|Δ logit|")
+
+
+def draw_shap_classes(figure: SubFigure, face: Face, maps: np.ndarray, limit: float) -> None:
+    grid = figure.add_gridspec(2, len(EMOTIONS), height_ratios=(1, 0.06))
+    panels = [figure.add_subplot(grid[0, column]) for column in range(len(EMOTIONS))]
+    marks = {face.true: "true", face.predicted: "predicted"}
+    if face.true == face.predicted:
+        marks[face.true] = "predicted, true"
+    for label, axes in enumerate(panels):
+        title = f"{name_with_percent(face, label)}\n{marks.get(label, '')}"
+        draw_signed(axes, face, maps[label], limit, title)
+        if label in marks:
+            axes.title.set_fontweight("bold")
+            axes.spines[:].set(visible=True, linewidth=2, color="black")
+    bar = figure.add_subplot(grid[1, 1:-1])
+    signed_bar(figure, bar, limit, "the class above", "Δ logit, one scale for all panels")
+
+
+def draw_signed(axes: Axes, face: Face, values: np.ndarray, limit: float, title: str) -> None:
+    """Signed sums over blocks of pixels, with the face at twice their resolution or its own behind them."""
+    block = -(-len(face.image) // len(values))
+    image = shrink(face.image, len(values), block)
+    repeat = len(image) // len(values)
+    show(axes, overlay(image, np.repeat(np.repeat(values, repeat, axis=0), repeat, axis=1), limit), title)
+
+
+def shrink(image: np.ndarray, blocks: int, block: int) -> np.ndarray:
+    """A grey face with at most 2×2 pixels a block, of `blocks` × `blocks` blocks that may reach beyond it: S×S×1."""
+    fill = [(0, blocks * block - side) for side in image.shape[:2]]
+    side = blocks * min(block, 2)
+    grey = Image.fromarray(np.pad(to_grey(image), fill, mode="edge").astype(np.float32))
+    return np.asarray(grey.resize((side, side), Image.Resampling.BOX))[..., None]

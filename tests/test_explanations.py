@@ -1,0 +1,276 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import config
+import explain_lime
+import explain_shap
+import explanation_figures
+import explanations
+import models
+from config import EMOTIONS
+from explanations import Attribution, Face, FaceStore, LogitModel, Method, Subject, pick_faces
+from utils import UserError
+
+SIDE = 16
+
+
+class Blind(torch.nn.Module):
+    """Angry for dark faces, Surprise for bright ones."""
+
+    def forward(self, images):
+        brightness = images.mean((1, 2, 3))
+        return torch.stack([1 - brightness, *[torch.zeros_like(brightness)] * 5, brightness], dim=1)
+
+
+class FewFaces:
+    """What explanations.py asks of datasets.FaceData."""
+
+    def __init__(self, count=30, channels=3):
+        random = np.random.default_rng(0)
+        self.images = random.integers(0, 256, (count, SIDE, SIDE, channels), dtype=np.uint8)
+        self.labels = np.arange(count) % 7
+        self.names = np.array([f"{index}.png" for index in range(count)])
+
+    def split(self, name):
+        return self
+
+
+def make_subject(folder, data=None, **flags):
+    settings = config.ExplainLime(outputs_dir=folder, device="cpu", amp=False, **flags)
+    spec = models.ModelSpec(torch.nn.Identity, cam_layer="", image_size=SIDE)
+    checkpoint = folder / "best.pth"
+    checkpoint.write_bytes(b"weights")
+    model = LogitModel(Blind())
+    return Subject(settings, checkpoint, model, spec, data or FewFaces(), torch.device("cpu"))
+
+
+def make_method(calls=None, value=1.0, **changes):
+    def explain(images, targets, seeds):
+        if calls is not None:
+            calls.extend(seeds)
+        size = images.shape[-2:]
+        maps = [np.full(size, value * target, np.float32) for target in targets]
+        segments = np.zeros(size, np.int16)
+        return [Attribution(a_map, {"segments": segments}, {"r2": 0.5, "segments": 1}) for a_map in maps]
+
+    def draw(face, attribution):
+        return explanation_figures.draw_lime(face, attribution, top_regions=8, run="run", footer="settings")
+
+    return dataclasses.replace(Method("lime", "probability", {"top": 8}, explain, draw, faces_per_call=4), **changes)
+
+
+def make_face(channels=3, true=0, side=SIDE):
+    random = np.random.default_rng(1)
+    probabilities = np.array([0.1, 0.0, 0.5, 0.2, 0.1, 0.1, 0.0])
+    image = random.random((side, side, channels), dtype=np.float32)
+    return Face(7, "7.png", true, probabilities, int(probabilities.argmax()), image, seed=3)
+
+
+# ── picking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_pick_faces_spreads_over_the_classes():
+    labels = np.random.default_rng(0).integers(0, 7, 500)
+    picked = pick_faces(labels, 20, seed=0)
+    assert sorted(np.bincount(labels[picked], minlength=7)) == [2, 3, 3, 3, 3, 3, 3]
+    assert (np.diff(picked) > 0).all()
+
+
+def test_pick_faces_is_nested_and_seeded():
+    labels = np.random.default_rng(0).integers(0, 7, 500)
+    assert set(pick_faces(labels, 10, seed=0)) < set(pick_faces(labels, 20, seed=0))
+    assert np.array_equal(pick_faces(labels, 20, seed=0), pick_faces(labels, 20, seed=0))
+    assert not np.array_equal(pick_faces(labels, 20, seed=0), pick_faces(labels, 20, seed=1))
+
+
+def test_pick_faces_fills_up_from_other_classes_and_stops_at_all():
+    labels = np.array([0, 0, 0, 0, 0, 3])
+    assert np.bincount(labels[pick_faces(labels, 4, seed=0)]).tolist() == [3, 0, 0, 1]
+    assert pick_faces(labels, 100, seed=0).tolist() == list(range(6))
+
+
+@pytest.mark.parametrize(("labels", "count"), [([0, 1], 0), ([0, 1], -3), ([], 5)])
+def test_pick_faces_refuses_nothing(labels, count):
+    with pytest.raises(UserError):
+        pick_faces(np.array(labels, dtype=np.int64), count, seed=0)
+
+
+# ── a whole run ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_summary_maps_and_figures_agree(tmp_path):
+    subject = make_subject(tmp_path, samples=5, seed=2)
+    summary = explanations.explain_run(subject, make_method())
+    folder = subject.run.explanations("lime")
+    saved = json.loads(subject.run.explanation_summary("lime").read_text())
+    assert saved["faces"] == summary["faces"]
+    assert saved["seed"] == 2
+    assert saved["output"] == "probability"
+    assert saved["explained"] == "predicted class"
+    with np.load(subject.run.explanation_maps("lime")) as maps:
+        assert maps["maps"].shape == (5, SIDE, SIDE)
+        assert maps["maps"].dtype == np.float16
+        assert maps["segments"].shape == (5, SIDE, SIDE)
+        assert maps["indices"].tolist() == [face["index"] for face in saved["faces"]]
+        assert [EMOTIONS[target] for target in maps["targets"]] == [face["target"] for face in saved["faces"]]
+        assert np.array_equal(maps["maps"][:, 0, 0], maps["targets"])
+    assert {path.name for path in folder.glob("*.png")} == {face["figure"] for face in saved["faces"]}
+    assert not (folder / "partial").exists()
+    for face in saved["faces"]:
+        assert face["true"] == EMOTIONS[face["index"] % 7]
+        assert face["probability"] == max(face["probabilities"])
+        assert sum(face["probabilities"]) == pytest.approx(1)
+        assert face["r2"] == 0.5
+
+
+def test_figures_of_faces_no_longer_chosen_are_removed(tmp_path):
+    explanations.explain_run(make_subject(tmp_path, samples=4), make_method())
+    subject = make_subject(tmp_path, samples=2)
+    folder = subject.run.explanations("lime")
+    (folder / "notes.png").touch()
+    summary = explanations.explain_run(subject, make_method())
+    names = {path.name for path in folder.glob("*.png")}
+    assert names == {face["figure"] for face in summary["faces"]} | {"notes.png"}
+
+
+def test_without_figures_and_with_more_samples_than_faces(tmp_path):
+    subject = make_subject(tmp_path, FewFaces(count=6, channels=1), samples=50, figures=False)
+    summary = explanations.explain_run(subject, make_method())
+    assert len(summary["faces"]) == 6
+    assert all(face["figure"] is None for face in summary["faces"])
+    assert not list(subject.run.explanations("lime").glob("*.png"))
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
+    subject = make_subject(tmp_path, samples=8, figures=False)
+    method, calls = make_method(calls := []), calls
+
+    def stop_after_four(images, targets, seeds):
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return method.explain(images, targets, seeds)
+
+    with pytest.raises(KeyboardInterrupt):
+        explanations.explain_run(subject, dataclasses.replace(method, explain=stop_after_four))
+    assert not subject.run.explanation_maps("lime").exists()
+    assert not subject.run.explanation_summary("lime").exists()
+    explanations.explain_run(subject, method)
+    assert len(calls) == len(set(calls)) == 8
+
+
+def test_stored_faces_are_used_only_under_the_same_settings(tmp_path):
+    subject, face = make_subject(tmp_path), make_face()
+    attribution = Attribution(np.ones((SIDE, SIDE), np.float32), {"a": np.arange(3)}, {"r2": 0.25})
+    store = FaceStore(tmp_path / "partial", explanations.fingerprint(subject, make_method()))
+    store.save(face, attribution, seconds=1.5)
+    loaded, seconds = store.load(face)
+    assert seconds == 1.5
+    assert loaded.facts == {"r2": 0.25}
+    assert np.array_equal(loaded.map, attribution.map)
+    assert np.array_equal(loaded.arrays["a"], np.arange(3))
+    other = FaceStore(tmp_path / "partial", explanations.fingerprint(subject, make_method(settings={"top": 9})))
+    assert other.load(face) is None
+    assert store.load(dataclasses.replace(face, target=1)) is None
+
+
+def test_values_that_are_not_finite_are_an_error(tmp_path):
+    with pytest.raises(UserError, match="not finite"):
+        explanations.explain_run(make_subject(tmp_path, samples=2), make_method(value=np.nan))
+    with pytest.raises(UserError, match="not finite"):
+        explanations.predict_probabilities(lambda images: images.flatten(1) * np.inf, torch.zeros(1, 1, 2, 2))
+
+
+def test_a_missing_checkpoint_names_the_command(tmp_path):
+    with pytest.raises(UserError, match=r"train\.py --model mini_resnet --dataset synthetic"):
+        explanations.open_run(config.ExplainLime(outputs_dir=tmp_path))
+
+
+@pytest.mark.parametrize("script", [explain_lime, explain_shap])
+def test_a_script_explains_a_saved_model(tmp_path, monkeypatch, script):
+    monkeypatch.setattr(config, "SYNTHETIC_FACES", 140)
+    monkeypatch.setattr(config, "SYNTHETIC_SUBJECTS", 14)
+    run = config.Run("mini_resnet", "synthetic", "", tmp_path)
+    models.save_checkpoint(run.best_checkpoint, "mini_resnet", models.create_model("mini_resnet"))
+    few = ["--lime-samples", "50"] if script is explain_lime else ["--shap-samples", "5", "--bg-samples", "8"]
+    flags = ["--outputs-dir", str(tmp_path), "--samples", "2", "--device", "cpu", *few]
+    monkeypatch.setattr("sys.argv", ["explain.py", *flags])
+    summary = script.main()
+    method = summary["method"]
+    assert json.loads(run.explanation_summary(method).read_text())["faces"] == summary["faces"]
+    assert summary["command"] == " ".join(["python", "explain.py", *flags])
+    with np.load(run.explanation_maps(method)) as maps:
+        assert maps["maps"].shape == (2, 48, 48)
+        assert maps[{"lime": "segments", "shap": "class_maps"}[method]].shape[-2:] == (48, 48)
+    assert len(list(run.explanations(method).glob("*.png"))) == 2
+
+
+def test_unknown_names_list_the_valid_ones(tmp_path):
+    for flags in ({"model": "resnet5"}, {"dataset": "fer2014"}):
+        with pytest.raises(UserError, match="did you mean"):
+            explanations.open_run(config.ExplainLime(outputs_dir=tmp_path, **flags))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    path = tmp_path / "other.pth"
+    models.save_checkpoint(path, "fer_vgg", models.create_model("fer_vgg"))
+    with pytest.raises(UserError, match="holds a fer_vgg"):
+        explanations.open_run(config.ExplainLime(outputs_dir=tmp_path, checkpoint=path, device="cpu"))
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_a_picture(figure, path):
+    figure.savefig(path)
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    orange = (pixels[..., 0] > pixels[..., 2] + 100).mean()
+    blue = (pixels[..., 2] > pixels[..., 0] + 100).mean()
+    return min(pixels.shape[:2]) > 400 and orange > 0.005 and blue > 0.005
+
+
+@pytest.mark.parametrize(("channels", "true", "side"), [(1, 0, 48), (3, 2, 44), (3, 1, 225)])
+def test_figures_show_both_colours(tmp_path, channels, true, side):
+    face = make_face(channels, true, side)
+    maps = np.random.default_rng(2).normal(size=(7, side, side)).astype(np.float32)
+    shap = Attribution(maps[face.target], {"class_maps": maps})
+    assert is_a_picture(explanation_figures.draw_shap(face, shap, "run", "footer"), tmp_path / "shap.png")
+    segments = (np.arange(side) // 5)[:, None] * np.ones((1, side), int)
+    weights = np.linspace(-1, 1, segments.max() + 1)[segments]
+    lime = Attribution(weights, {"segments": segments}, {"segments": int(segments.max()) + 1, "r2": 0.5})
+    assert is_a_picture(explanation_figures.draw_lime(face, lime, 8, "run", "footer"), tmp_path / "lime.png")
+
+
+def test_vermilion_speaks_for_and_blue_against():
+    image = np.full((1, 3, 1), 0.5, np.float32)
+    against, nothing, favour = explanation_figures.overlay(image, np.array([[-1.0, 0.0, 1.0]]), limit=1.0)[0]
+    assert against[2] > against[0] + 0.3
+    assert np.ptp(nothing) == 0
+    assert favour[0] > favour[2] + 0.3
+    assert np.allclose(explanation_figures.SIGNED(1.0)[:3], explanation_figures.FOR)
+
+
+def test_top_supporting_takes_only_positive_regions():
+    segments = np.array([[0, 1, 2, 3]])
+    weights = np.array([[0.1, -2.0, 0.5, 0.0]])
+    assert explanation_figures.top_supporting(weights, segments, 8).tolist() == [[True, False, True, False]]
+    assert explanation_figures.top_supporting(weights, segments, 1).tolist() == [[False, False, True, False]]
+
+
+def test_sums_over_blocks_keep_the_total():
+    values = np.random.default_rng(0).normal(size=(45, 45))
+    blocks, side = explanation_figures.sum_blocks(values, max_side=20)
+    assert side == 3
+    assert blocks.shape == (15, 15)
+    assert blocks[0, 1] == pytest.approx(values[:3, 3:6].sum())
+    assert explanation_figures.sum_blocks(values[:41, :41], 20)[0].sum() == pytest.approx(values[:41, :41].sum())
+
+
+def test_rival_is_the_true_class_or_the_runner_up():
+    assert explanation_figures.rival(make_face(true=0)) == (0, "true class")
+    assert explanation_figures.rival(make_face(true=2)) == (3, "runner-up")
