@@ -1,0 +1,177 @@
+"""What the stages left of every run on a data set, and the figures that the report draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config import EMOTIONS, Run
+from utils import UserError, read_json
+
+HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of one run: what a stage draws as Run.plot(kind)."""
+
+    title: str
+    script: str
+    description: str  # what it shows, for the caption and for readers who cannot see it
+
+
+@dataclass(frozen=True)
+class Method:
+    """An explanation method: a row here is all that its gallery needs."""
+
+    title: str
+    script: str
+    how_to_read: str
+    facts: dict[str, str]  # what the summary says of each face beyond the shared fields: key → name on the card
+
+
+PLOTS = {
+    "training_curves": Plot(
+        "training curves", "train.py", "loss and accuracy after each epoch, on the training and the validation split"
+    ),
+    "roc_curves": Plot(
+        "ROC curves", "evaluate.py", "each class against the rest, faces found (up) by false alarms (right)"
+    ),
+    "confusion_matrix": Plot(
+        "confusion matrix", "evaluate.py", "true classes in rows, predicted classes in columns, on the test split"
+    ),
+}
+
+METHODS = {
+    "lime": Method(
+        "LIME",
+        "explain_lime.py",
+        "Hides random sets of regions and fits a linear model to what that does to the probability of the class: "
+        "vermilion regions speak for the class, blue ones against it. "
+        "R² says how well the linear model follows the network; where it is low, trust the regions little.",
+        facts={"r2": "R²"},
+    ),
+    "shap": Method(
+        "SHAP",
+        "explain_shap.py",
+        "Shares out, among the pixels, by how much the logit of the class exceeds its mean over background faces: "
+        "vermilion pixels raise it, blue ones lower it. "
+        "The completeness gap is what their sum misses; where it is large, draw more samples.",
+        facts={"logit_above_background": "logit above background", "completeness_gap": "completeness gap"},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What the stages left of one run; None where a stage has not run."""
+
+    run: Run
+    history: dict[str, Any] | None
+    results: dict[str, Any] | None
+    explanations: dict[str, dict[str, Any] | None]  # method → its summary
+
+    @property
+    def label(self) -> str:
+        return f"{self.run.model} ({self.run.tag})" if self.run.tag else self.run.model
+
+    @property
+    def accuracy(self) -> float:
+        return self.results["accuracy"] if self.results else -1.0
+
+    @property
+    def clean_accuracy(self) -> float | None:
+        """Accuracy on the test faces without a copy in the training split; None where no one looked."""
+        without = self.results and self.results["without_training_copies"]
+        return without["accuracy"] if without else None
+
+    @property
+    def best_epoch(self) -> dict[str, Any] | None:
+        epochs = self.history["epochs"] if self.history else []
+        return next((row for row in epochs if row["epoch"] == self.history["best_epoch"]), None)
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_models(outputs_dir: Path, dataset: str) -> list[ModelReport]:
+    """All runs on `dataset`: the evaluated ones by falling accuracy, then the others; UserError where there is none."""
+    runs = find_runs(outputs_dir, dataset)
+    if not runs:
+        command = Run("mini_resnet", dataset, outputs_dir=outputs_dir).command("train.py")
+        raise UserError(f"{outputs_dir} holds no run on {dataset}; run: {command}")
+    return sorted((read_model(run) for run in runs), key=lambda model: -model.accuracy)
+
+
+def find_runs(outputs_dir: Path, dataset: str) -> list[Run]:
+    """The runs on `dataset` that left a history or results file, sorted by name; UserError if one is broken."""
+    runs = set()
+    for path in (Path(outputs_dir) / "checkpoints").glob("*.json"):
+        run = read_json(path, "the stage that writes it")["run"]
+        if run["dataset"] == dataset:
+            runs.add(Run(**run, outputs_dir=Path(outputs_dir)))
+    return sorted(runs, key=lambda run: run.name)
+
+
+def read_model(run: Run) -> ModelReport:
+    return ModelReport(
+        run=run,
+        history=read_if_there(run.history, run.command("train.py")),
+        results=read_if_there(run.results, run.command("evaluate.py")),
+        explanations={
+            name: read_if_there(run.explanation_summary(name), run.command(method.script))
+            for name, method in METHODS.items()
+        },
+    )
+
+
+def read_if_there(path: Path, command: str) -> dict[str, Any] | None:
+    return read_json(path, command) if path.exists() else None
+
+
+# ── figures for the tables ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def top_confusions(results: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
+    """The pairs (true, predicted) that took the largest share of the true class, largest first."""
+    pairs = [
+        {"true": EMOTIONS[true], "predicted": EMOTIONS[predicted], "faces": faces, "share": faces / sum(row)}
+        for true, row in enumerate(results["confusion_matrix"])
+        for predicted, faces in enumerate(row)
+        if true != predicted and faces
+    ]
+    return sorted(pairs, key=lambda pair: -pair["share"])[:count]
+
+
+def majority(results: dict[str, Any]) -> dict[str, Any]:
+    """The most frequent class and its share: the accuracy of always naming it."""
+    row = max(results["per_class"], key=lambda row: row["support"])
+    return {"emotion": row["emotion"], "share": row["support"] / results["samples"]}
+
+
+def find_highest(evaluated: Iterable[ModelReport]) -> dict[str, float | None]:
+    """The highest of each headline figure; None for one on which all models agree."""
+    columns = {name: [model.results[name] for model in evaluated] for name in HEADLINES}
+    columns["clean_accuracy"] = [model.clean_accuracy for model in evaluated]
+    known = {name: {value for value in values if value is not None} for name, values in columns.items()}
+    return {name: max(values) if len(values) > 1 else None for name, values in known.items()}
+
+
+def interval_axis(models: Iterable[ModelReport]) -> tuple[float, float]:
+    """Ends of the axis on which the accuracies are drawn: multiples of 5 % around all intervals."""
+    ends = [end for model in models if model.results for end in model.results["intervals"]["accuracy"]]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    return max(0.0, int(low * 20) / 20), min(1.0, -int(-high * 20 // 1) / 20)
+
+
+# ── numbers in words ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    return "\u2013" if fraction is None else f"{100 * fraction:.{digits}f}\u202f%"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return "\u2013" if value is None else f"{value:,.{digits}f}"

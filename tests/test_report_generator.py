@@ -1,0 +1,382 @@
+"""report_generator.py on made-up outputs: what is on the page, what is named as missing, and that it stands alone."""
+
+import html
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import report_caveats
+import report_data
+import report_generator
+from config import EMOTIONS, Run
+from report_data import ModelReport
+from report_generator import Missing, build_report
+from utils import UserError, write_json
+
+NASTY = '"><script>alert(1)</script>.png'
+DATASET = "fer2013"
+
+
+# ── made-up outputs ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_picture(path, side: int = 60, noise: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (side, 2 * side, 3), np.uint8) if noise else None
+    image = Image.fromarray(pixels) if noise else Image.new("RGBA", (2 * side, side), (0, 114, 178, 255))
+    image.save(path)
+
+
+def write_history(run: Run, **changes) -> None:
+    epoch = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.7, "val_loss": 1.1, "val_accuracy": 0.654}
+    content = {
+        "run": run.identity(),
+        "recipe": {"weights": "none", "epochs": 1, "max_steps": None, "class_weights": False},
+        "recipe_name": "quick",
+        "seed": 3,
+        "device": "2 CPU threads",
+        "precision": "float32",
+        "command": "python train.py --made-up",
+        "parameters": 123456,
+        "data": {"fingerprint": "f00d", "counts": {split: [10] * 7 for split in ("train", "val", "test")}},
+        "versions": {"torch": "9.9"},
+        "epochs": [epoch],
+        "best_epoch": 1,
+        "finished": True,
+        "minutes": 1.5,
+    }
+    write_json(run.history, content | changes)
+
+
+def write_results(run: Run, accuracy: float = 0.7012, support: int = 300, **changes) -> None:
+    row = {"precision": 0.61, "recall": 0.62, "f1": 0.63, "auc": None, "support": support}
+    matrix = np.diag([support - 20] * 7)
+    matrix[2, 5] = 20
+    content = {
+        "run": run.identity(),
+        "split": "test",
+        "samples": 7 * support,
+        "accuracy": accuracy,
+        "macro_f1": 0.6543,
+        "weighted_f1": 0.6789,
+        "mean_auc": None,
+        "intervals": {"accuracy": [accuracy - 0.02, accuracy + 0.02]},
+        "without_training_copies": {"samples": 7 * support - 50, "accuracy": accuracy - 0.03, "macro_f1": 0.61},
+        "per_class": [{"emotion": emotion, **row} for emotion in EMOTIONS],
+        "confusion_matrix": matrix.tolist(),
+        "checkpoint": {"path": str(run.best_checkpoint), "epoch": 1, "metrics": {"accuracy": 0.654}},
+        "parameters": 123456,
+        "images_per_second": 1234.5,
+        "device": "2 CPU threads",
+        "precision": "float32",
+        "command": "python evaluate.py --made-up",
+        "versions": {"torch": "9.9"},
+    }
+    write_json(run.results, content | changes)
+
+
+def face(index: int, figure: str | None, **changes) -> dict:
+    content = {
+        "index": index,
+        "name": f"face_{index}.png",
+        "true": "Angry",
+        "predicted": "Sad",
+        "target": "Sad",
+        "probability": 0.8123,
+        "probabilities": [1 / 7] * 7,
+        "figure": figure,
+    }
+    return content | changes
+
+
+def write_explanations(run: Run, method: str, faces: list[dict]) -> None:
+    content = {
+        "run": run.identity(),
+        "method": method,
+        "settings": {"made_up_setting": 1000, "hide_value": 0.5},
+        "seed": 3,
+        "command": f"python explain_{method}.py --made-up",
+        "explained": "predicted class",
+        "seconds_per_face": 0.5,
+        "faces": faces,
+    }
+    write_json(run.explanation_summary(method), content)
+
+
+def write_complete(run: Run, faces: int = 2, **picture) -> None:
+    write_history(run)
+    write_results(run)
+    for kind in report_data.PLOTS:
+        write_picture(run.plot(kind), **picture)
+    for method in report_data.METHODS:
+        write_explanations(run, method, [face(index, f"{index}.png", r2=0.777) for index in range(faces)])
+        for index in range(faces):
+            write_picture(run.explanations(method) / f"{index}.png", **picture)
+
+
+@pytest.fixture
+def complete(tmp_path) -> Run:
+    """A run of which every stage has run."""
+    run = Run("resnet50", DATASET, outputs_dir=tmp_path)
+    write_complete(run)
+    return run
+
+
+@pytest.fixture
+def started(tmp_path) -> Run:
+    """A run that left only its history."""
+    run = Run("fer_vgg", DATASET, "wide", tmp_path)
+    write_history(run)
+    return run
+
+
+def build(run: Run) -> str:
+    return build_report(run.outputs_dir, run.dataset).read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    """What a reader sees: no tags, no style, white space as one space."""
+    body = page[page.index("<body") :]
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", "", body)))
+
+
+# ── what is on the page ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_figures_of_the_best_model_lead_the_page(complete, started):
+    text = text_of(build(complete))
+    summary = text[: text.index("Models side by side")]
+    for figure in ("70.1 %", "68.1 % to 72.1 %", "67.1 %", "2,050", "65.4 %", "14.3 %"):  # the last: the majority class
+        assert figure in summary
+    assert "python train.py --made-up" in text
+    assert "Fear taken for Sad (20 faces, 6.7 % of its class)" in text
+    assert "made up setting" in text
+    assert "R² 0.78" in text
+
+
+def test_better_model_comes_first_and_is_bold(tmp_path):
+    for model, accuracy in (("aaa", 0.5), ("bbb", 0.8)):
+        write_results(Run(model, DATASET, outputs_dir=tmp_path), accuracy)
+    page = build_report(tmp_path, DATASET).read_text()
+    assert [model.label for model in report_data.read_models(tmp_path, DATASET)] == ["bbb", "aaa"]
+    assert "<strong>80.0\u202f%</strong>" in page
+    assert "<strong>50.0\u202f%</strong>" not in page
+
+
+def test_complete_run_has_nothing_missing(complete):
+    page = build(complete)
+    assert 'id="missing"' not in page
+    assert page.count('src="data:image/webp;base64,') == len(report_data.PLOTS) + 2 * len(report_data.METHODS)
+
+
+def test_missing_stages_are_named_with_their_commands(complete, started):
+    page = build(complete)
+    text = text_of(page[page.index('id="missing"') - 10 :].replace("<section", "<body", 1))
+    flags = f"--model fer_vgg --dataset fer2013 --tag wide --outputs-dir {started.outputs_dir}"
+    assert f"fer_vgg (wide): training curvespython train.py {flags}" in text
+    for script in ("evaluate.py", *(method.script for method in report_data.METHODS.values())):
+        assert f"python {script} {flags}" in text
+    assert "--model resnet50" not in text
+
+
+def test_removed_plot_is_missing(complete):
+    complete.plot("roc_curves").unlink()
+    models = report_data.read_models(complete.outputs_dir, DATASET)
+    pictures = report_generator.embed_pictures(report_generator.picture_paths(models))
+    assert report_generator.find_missing(models, pictures) == [Missing(models[0], "evaluate.py", ("ROC curves",))]
+
+
+def test_only_started_runs_make_a_page(started):
+    text = text_of(build(started))
+    assert "No model has been evaluated on FER2013 yet" in text
+    assert started.command("evaluate.py") in text
+
+
+def test_faces_without_figure_stay_as_text(complete):
+    complete.explanations("lime").joinpath("2.png").write_bytes(b"no picture")
+    faces = [face(0, None), face(1, "gone.png"), face(2, "2.png")]
+    write_explanations(complete, "lime", faces)
+    text = text_of(build(complete))
+    assert "Explained without a figure." in text
+    assert "The figure gone.png is gone or cannot be read." in text
+    assert "The figure 2.png is gone or cannot be read." in text
+
+
+def test_figure_outside_the_explanations_is_not_read(complete):
+    write_picture(complete.outputs_dir / "private.png")
+    assert report_generator.figure_path(complete, "lime", face(0, "../../private.png")).parent == complete.explanations(
+        "lime"
+    )
+
+
+# ── a page that stands alone ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_names_are_escaped(complete):
+    write_explanations(complete, "lime", [face(0, "0.png", name=NASTY, true=NASTY)])
+    page = build(complete)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "&#34;&gt;" in page  # the quotation mark cannot end an attribute
+
+
+def test_nothing_is_loaded_from_elsewhere(complete, started):
+    page = build(complete)
+    assert not re.findall(r"https?://|url\(|@import|<script|<link(?! rel=\"icon\" href=\"data:,\")", page)
+    assert all(source.startswith("data:image/") for source in re.findall(r'src="([^"]*)"', page))
+    assert all(target.startswith(("#", "data:,")) for target in re.findall(r'href="([^"]*)"', page))
+
+
+def test_page_is_well_formed(complete, started):
+    page = build(complete)
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]*)"', page)) <= set(ids)
+    assert set(re.findall(r'aria-labelledby="([^"]*)"', page)) <= set(ids)
+    levels = [int(level) for level in re.findall(r"<h(\d)", page)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert all('alt="' in image and 'loading="lazy"' in image for image in re.findall(r"<img [^>]*>", page))
+    assert page.count("<table") == page.count("<caption")
+    for tag in ("section", "article", "div", "ul", "li", "dl", "table", "figure", "details", "p"):
+        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
+
+
+def test_many_pictures_stay_in_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_generator, "PICTURE_BYTES", 200_000)
+    run = Run("resnet50", DATASET, outputs_dir=tmp_path)
+    write_complete(run, faces=1, side=450, noise=True)  # noise is the hardest to compress
+    pictures = report_generator.embed_pictures(report_generator.picture_paths([report_data.read_model(run)]))
+    assert {picture.width for picture in pictures.values()} == {640}
+    write_complete(run, faces=20)
+    assert build_report(tmp_path, DATASET).stat().st_size < 200_000 * 4 / 3
+
+
+def test_pictures_are_made_smaller_never_larger(tmp_path):
+    write_picture(tmp_path / "large.png", side=900)
+    write_picture(tmp_path / "small.png", side=30)
+    large = report_generator.embed_picture(tmp_path / "large.png", 10**6)
+    small = report_generator.embed_picture(tmp_path / "small.png", 10**6)
+    assert (large.width, large.height) == (1200, 600)
+    assert (small.width, small.height) == (60, 30)
+
+
+def test_transparent_parts_turn_white():
+    clear = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
+    assert report_generator.on_white(clear).getpixel((0, 0)) == (255, 255, 255)
+
+
+# ── what to believe ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def caveats(tmp_path, dataset: str = DATASET) -> str:
+    return " ".join(report_caveats.find_caveats(report_data.read_models(tmp_path, dataset), dataset))
+
+
+def test_caveats_of_a_small_close_and_copied_test_split(tmp_path):
+    for model, accuracy in (("aaa", 0.70), ("bbb", 0.69)):
+        write_results(Run(model, DATASET, outputs_dir=tmp_path), accuracy, support=20)
+    found = caveats(tmp_path)
+    assert "Only 140 test faces" in found
+    assert "4.0 points" in found
+    assert "interval of aaa: bbb" in found
+    assert "3.0 points lower" in found
+    assert "Every class has fewer than 100" in found
+
+
+def test_caveat_of_a_rare_class(tmp_path):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    write_results(run)
+    rows = json.loads(run.results.read_text())["per_class"]
+    write_results(run, per_class=[rows[0], rows[1] | {"support": 55}, *rows[2:]])
+    assert "Disgust (55)" in caveats(tmp_path)
+
+
+def test_no_caveat_without_a_reason(tmp_path):
+    without = {"samples": 2100, "accuracy": 0.7012, "macro_f1": 0.65}
+    write_results(Run("aaa", DATASET, outputs_dir=tmp_path), without_training_copies=without)
+    write_results(Run("bbb", DATASET, outputs_dir=tmp_path), 0.5, without_training_copies=without)
+    assert caveats(tmp_path) == ""
+
+
+def test_caveats_of_training(tmp_path):
+    run = Run("aaa", "synthetic", outputs_dir=tmp_path)
+    epoch = {"epoch": 1, "train_accuracy": 0.95, "val_accuracy": 0.6}
+    write_history(run, epochs=[epoch], finished=False)
+    write_results(run, without_training_copies=None)
+    found = caveats(tmp_path, "synthetic")
+    assert "drawn, not photographed" in found
+    assert "did not finish" in found
+    assert "aaa (95\u202f% against 60\u202f%)" in found
+    assert "not known" in found
+
+
+def test_caveat_of_chance_level(tmp_path):
+    write_results(Run("aaa", DATASET, outputs_dir=tmp_path), accuracy=0.16)  # one class in seven: 0.143
+    assert "no better than always answering Angry" in caveats(tmp_path)
+
+
+def test_caveat_of_different_data(tmp_path):
+    write_results(Run("aaa", DATASET, outputs_dir=tmp_path))
+    write_results(Run("bbb", DATASET, outputs_dir=tmp_path), support=200)
+    assert "same version of the data set" in caveats(tmp_path)
+
+
+# ── small parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_top_confusions_by_share_of_the_true_class():
+    matrix = np.diag([100] * 7)
+    matrix[1, 0], matrix[3, 4] = 50, 60
+    matrix[1, 1], matrix[3, 3] = 50, 940
+    pairs = report_data.top_confusions({"confusion_matrix": matrix.tolist()})
+    assert [(pair["true"], pair["predicted"], pair["faces"], pair["share"]) for pair in pairs] == [
+        ("Disgust", "Angry", 50, 0.5),
+        ("Happy", "Neutral", 60, 0.06),
+    ]
+
+
+def test_axis_holds_all_intervals(tmp_path):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    models = [
+        ModelReport(run, None, {"intervals": {"accuracy": [0.61, 0.66]}}, {}),
+        ModelReport(run, None, {"intervals": {"accuracy": [0.67, 0.71]}}, {}),
+    ]
+    assert report_data.interval_axis(models) == (0.6, 0.75)
+
+
+def test_highest_is_none_where_all_agree(tmp_path):
+    for model, accuracy in (("aaa", 0.70), ("bbb", 0.69)):
+        write_results(Run(model, DATASET, outputs_dir=tmp_path), accuracy)
+    highest = report_data.find_highest(report_data.read_models(tmp_path, DATASET))
+    assert highest["accuracy"] == 0.70
+    assert highest["macro_f1"] is None
+    assert highest["mean_auc"] is None
+
+
+# ── errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_runs_name_the_training_command(tmp_path):
+    with pytest.raises(UserError, match=re.escape("python train.py --model mini_resnet --dataset fer2013")):
+        build_report(tmp_path, DATASET)
+
+
+def test_unknown_data_set_lists_the_known(tmp_path):
+    with pytest.raises(UserError, match="fer2013"):
+        build_report(tmp_path, "fer2031")
+
+
+def test_older_shape_and_broken_file_are_user_errors(complete):
+    summary = complete.explanation_summary("lime")
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"schema": 0}))
+    with pytest.raises(UserError, match=re.escape("explain_lime.py")):
+        build_report(complete.outputs_dir, DATASET)
+    summary.write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        build_report(complete.outputs_dir, DATASET)
