@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -168,31 +168,24 @@ def read_cache(folder: Path, dataset: str) -> FaceData:
 
 
 def describe(data: FaceData) -> str:
-    """Class counts by split, beside the official ones where the data set has them."""
-    official = combined_counts(data, DATASETS[data.dataset].official_counts or {})
-    counts = data.counts()
-    lines = [" " * 10 + "".join(f"{emotion:>10}" for emotion in EMOTIONS) + f"{'all':>10}"]
-    for split in SPLITS:
-        lines.append(f"{split:<10}" + "".join(f"{count:>10,}" for count in [*counts[split], sum(counts[split])]))
-    for splits, (found, expected) in official.items():
-        totals = f"{sum(found):,} faces instead of the published {sum(expected):,}"
-        verdict = "as published" if found == expected else totals
-        lines.append(f"{splits}: {verdict}" + differences(found, expected))
+    """A table of the class counts by split, the published ones below where the data set has them."""
+    counts, published = data.counts(), DATASETS[data.dataset].official_counts or {}
+    lines = [table_row("", [f"{emotion:>9}" for emotion in (*EMOTIONS, "all")])]
+    lines += [count_row(split, counts[split]) for split in SPLITS]
+    if published and "val" not in published:  # then our val is a part of the published train
+        counts["train"] = np.add(counts["train"], counts["val"]).tolist()
+    for split, expected in published.items():
+        verdict = "✓ the same" if counts[split] == list(expected) else "≠ what was found"
+        lines.append(f"{count_row(f'published {split}', expected)}  {verdict}")
     return "\n".join(lines)
 
 
-def combined_counts(data: FaceData, official: dict[str, tuple[int, ...]]) -> dict[str, tuple[list[int], list[int]]]:
-    """Found and published counts by official split; a validation part that we took from train counts as train."""
-    counts = data.counts()
-    if "val" not in official:
-        counts["train"] = np.add(counts["train"], counts["val"]).tolist()
-    return {split: (counts[split], list(expected)) for split, expected in official.items()}
+def count_row(name: str, counts: Sequence[int]) -> str:
+    return table_row(name, [f"{count:>9,}" for count in (*counts, sum(counts))])
 
 
-def differences(found: list[int], expected: list[int]) -> str:
-    triples = zip(EMOTIONS, found, expected, strict=True)
-    changed = [f"{emotion} {here:,} instead of {there:,}" for emotion, here, there in triples if here != there]
-    return f" ({', '.join(changed)})" if changed else ""
+def table_row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:<16}" + "".join(cells)
 
 
 def main() -> None:

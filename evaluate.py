@@ -38,7 +38,7 @@ def predict_split(
     """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second."""
     model.eval()
     logits = []
-    with tqdm(total=len(images), desc=progress, unit=" faces", disable=progress is None) as bar:
+    with tqdm(total=len(images), desc=progress, unit=" faces", leave=False, disable=progress is None) as bar:
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
             with autocast(device, dtype):

@@ -268,7 +268,7 @@ def check_finite(loss: float, epoch: int, step: int) -> float:
 def validate(
     model: FaceClassifier, spec: ModelSpec, val: FaceData, device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
-    logits = predict_split(model, spec, val.images, device=device, dtype=dtype)
+    logits = predict_split(model, spec, val.images, device=device, dtype=dtype, progress="validating")
     labels, predictions = torch.from_numpy(val.labels), logits.argmax(1)
     return {
         "val_loss": check_finite(F.cross_entropy(logits, labels).item(), 0, 0),
@@ -347,6 +347,10 @@ def main() -> None:
     for flags in runs:
         try:
             fit(flags)
+        except KeyboardInterrupt:
+            if flags.run.last_checkpoint.exists():
+                print(f"\nevery finished epoch is kept in {flags.run.last_checkpoint}; go on with --resume")
+            raise
         except UserError as error:
             if len(runs) == 1:
                 raise

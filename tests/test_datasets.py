@@ -84,9 +84,22 @@ def test_training_copies(tmp_path):
     assert datasets.training_copies(write(tmp_path, rows)).tolist() == [True, False, False]
 
 
-def test_description_shows_what_differs_from_the_published_counts(tmp_path):
+def test_description_sets_the_published_counts_below_the_found_ones(tmp_path):
     text = datasets.describe(write(tmp_path, [face(1), face(2, 3, "val"), face(3, 6, "test")]))
-    assert "train: 1 faces instead of the published 28,709 (Angry 1 instead of 3,995, Disgust 0 instead of 436" in text
+    rows = {line[:16].strip(): line[16:].split() for line in text.splitlines()}
+    assert rows["train"] == ["1", "0", "0", "0", "0", "0", "0", "1"]
+    expected = ["3,995", "436", "4,097", "7,215", "4,965", "4,830", "3,171", "28,709", "≠"]
+    assert rows["published train"][:9] == expected
+
+
+def test_description_counts_our_validation_part_of_rafdb_as_train(tmp_path):
+    published = config.DATASETS["rafdb"].official_counts
+    splits = {"train": [n - 1 for n in published["train"]], "val": [1] * 7, "test": published["test"]}
+    rows = [(label, split) for split, counts in splits.items() for label in range(7) for _ in range(counts[label])]
+    labels, codes = np.array([label for label, _ in rows]), np.array([config.SPLITS.index(s) for _, s in rows])
+    images = np.zeros((len(rows), 1, 1, 3), np.uint8)
+    text = datasets.describe(datasets.FaceData("rafdb", images, labels, labels.astype(str), codes, ""))
+    assert text.count("✓ the same") == 2
 
 
 def test_synthetic_faces(synthetic):
