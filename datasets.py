@@ -114,8 +114,9 @@ def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts) -> Non
     """Decodes into a temporary folder that is moved into place when it is whole."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
+    bar = tqdm(faces, desc=f"reading {facts.title}", unit=" faces", disable=not facts.places)  # drawing has its own bar
     try:
-        columns = write_images(temporary / "images.bin", tqdm(faces, desc=f"reading {facts.title}", unit=" faces"))
+        columns = write_images(temporary / "images.bin", bar)
         columns["splits"] = np.array([SPLITS.index(split) for split in columns["splits"]], dtype=np.int64)
         fingerprint = hashlib.blake2b(digest_size=16)
         for array in (np.memmap(temporary / "images.bin", np.uint8, "r"), columns["labels"], columns["splits"]):

@@ -72,6 +72,9 @@ MODELS = {
     "fer_resnet": from_scratch(
         partial(SmallResNet, (32, 64, 128, 256), (1, 1, 2, 2), grid=2), "backbone.stages", image_size=44, resize=48
     ),
+    "fer_resnet_wide": from_scratch(
+        partial(SmallResNet, (32, 64, 192, 320), (1, 1, 2, 2), grid=2), "backbone.stages", image_size=44, resize=48
+    ),
     "mini_resnet": from_scratch(
         partial(SmallResNet, (16, 32, 64, 128), (1, 1, 1, 1), grid=3), "backbone.stages", image_size=48, recipe="quick"
     ),

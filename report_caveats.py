@@ -21,6 +21,7 @@ def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
         training_copies(best),
         rare_classes(best.results),
         *(unfinished(model) for model in evaluated),
+        *(bounded(model) for model in evaluated),
         overfitted(evaluated),
     ]
     return [sentence for sentence in found if sentence]
@@ -96,6 +97,16 @@ def unfinished(model: ModelReport) -> str | None:
     if not model.history or model.history["finished"]:
         return None
     return f"The training of {model.label} did not finish; the figures are those of its best epoch so far."
+
+
+def bounded(model: ModelReport) -> str | None:
+    """Training on a part of each epoch's faces, which --max-steps is for."""
+    steps = model.history["recipe"]["max_steps"] if model.history else None
+    if not steps:
+        return None
+    epochs = len(model.history["epochs"])
+    faces = steps * model.history["recipe"]["batch_size"] * epochs
+    return f"{model.label} was only tried out: it saw {faces:,} faces at most (--max-steps {steps}, epochs: {epochs})."
 
 
 def overfitted(evaluated: list[ModelReport]) -> str | None:

@@ -126,6 +126,16 @@ def test_learning_rate_by_hand():
     assert [train.learning_rate(one_cycle, epoch) for epoch in (1, 2, 6, 10)] == [0.5, 1, 0.5, 0]
 
 
+def test_faces_grow_to_their_full_size():
+    spec, recipe = MODELS["fer_resnet_wide"], RECIPES["scratch"]
+    sizes = [train.grown(spec, recipe, epoch).image_size for epoch in range(1, recipe.epochs + 1)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 0.7 * spec.image_size
+    assert set(sizes[int(0.75 * len(sizes)) :]) == {spec.image_size}
+    assert train.grown(spec, recipe, recipe.epochs) == spec
+    assert train.grown(spec, replace(recipe, start_size=1.0), 1) is spec
+
+
 def test_class_weights_balance_the_classes():
     labels = torch.tensor([0] * 6 + [1] * 2)
     weights = train.class_weights(labels)
