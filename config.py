@@ -66,24 +66,47 @@ class Recipe:
     """How a model is trained; every field is a flag of train.py."""
 
     weights: str = "imagenet"  # imagenet, none, or a file: torchvision weights or a checkpoint of this project
+    init_from: str = ""  # name of a run, such as fer_resnet_rafdb, whose backbone to start from; the head is new
     epochs: int = 30
-    batch_size: int = 64
+    batch_size: int = 64  # of all processes and accumulated parts together
+    accumulate: int = 1  # parts of a batch that go through the model one after the other, to save memory
     max_steps: int | None = None  # bounds an epoch; for trying things
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    # optimiser
+    optimizer: Literal["sgd", "adam", "adamw", "radam"] = "adamw"
     lr: float = 1e-4
+    backbone_lr: float | None = None  # a smaller rate for the backbone than for the head
     momentum: float = 0.9  # of SGD, with Nesterov's correction
     weight_decay: float = 1e-4
-    schedule: Literal["cosine", "one_cycle"] = "cosine"
+    sam_rho: float = 0.0  # radius of sharpness-aware minimisation; 0: none
+    ema_decay: float = 0.0  # exponential moving average of the weights per step; 0: none
+    clip_norm: float = 1.0  # of the gradient; 0: none
+    # learning rate
+    schedule: Literal["cosine", "one_cycle", "warm_restarts", "step", "plateau", "constant"] = "cosine"
     t_max: int | None = 30  # epochs of the half cosine; None: all epochs
     warmup_epochs: float = 0.0  # linear rise of the learning rate
     min_lr: float = 1e-6
-    ema_decay: float = 0.0  # exponential moving average of the weights per step; 0: none
-    clip_norm: float = 1.0  # of the gradient; 0: none
+    restart_epochs: int = 10  # of warm_restarts: length of the first cycle; each further one is twice as long
+    step_epochs: int = 10  # of step: epochs between two drops
+    plateau_patience: int = 3  # of plateau: epochs without a better value of the monitor before a drop
+    drop: float = 0.5  # of step and plateau: factor of a drop
+    # loss
+    loss: Literal["cross_entropy", "focal", "votes"] = (
+        "cross_entropy"  # votes: KL divergence from the annotators' votes
+    )
+    focal_gamma: float = 2.0
     label_smoothing: float = 0.1
-    class_weights: bool = True  # cross-entropy weighted by inverse class frequency
+    class_weights: bool = True  # faces weighted by the inverse frequency of their class
+    balanced_sampling: bool = False  # every class is drawn equally often
+    conflicts: Literal["keep", "drop", "share"] = (
+        "keep"  # identical training faces of different labels; share: soft label
+    )
+    # regularisation
     dropout: float = 0.4
+    stochastic_depth: float = 0.0  # probability of skipping the last residual block; earlier ones less
+    # choice of the epoch
     monitor: Literal["loss", "accuracy", "macro_f1"] = "loss"  # on val: chooses the best epoch and stops early
     patience: int = 8  # epochs without a better value before the run stops; 0: never
+    # faces
     flip: float = 0.5  # probability
     rotation: float = 10.0  # degrees, ±
     shift: float = 0.0  # fraction of the side, ±
@@ -92,6 +115,7 @@ class Recipe:
     contrast: float = 0.2  # relative, ±
     erasing: float = 0.0  # probability of a random rectangle set to grey
     mixup: float = 0.0  # alpha of the Beta distribution; 0: none
+    cutmix: float = 0.0  # the same; with both, each batch takes one of them
     start_size: float = 1.0  # side of the first epoch's faces as a share of the full one, reached after 70 % of epochs
 
 
@@ -198,6 +222,7 @@ class Evaluate(Stage):
 
     checkpoint: Path | None = None  # instead of the run's best
     split: Literal["train", "val", "test"] = "test"  # val and train are scored and printed; only test is saved
+    views: Literal["single", "flip", "five_crop", "ten_crop"] = "single"  # of each face, probabilities averaged
     batch_size: int = 256
     figures: bool = True
 
@@ -260,6 +285,26 @@ class Doctor:
     outputs_dir: Path = Path("outputs")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tune(Stage):
+    """Search settings: python tune.py --preset vgg_paper, or --search lr=1e-3..1e-1:log batch_size=64,128"""
+
+    preset: str = ""  # a row of tune.PRESETS, which single flags then change
+    study: str = ""  # its name; default: the preset's or the run's
+    search: tuple[str, ...] = ()  # fields of the recipe: optimizer=sgd,adam, lr=1e-4..1e-1:log, batch_size=64..256
+    sampler: Literal["tpe", "grid"] = "tpe"
+    trials: int | None = None  # of the whole study; default: every point of the grid, or 30; 0: only table and plots
+    workers: int = 1  # processes on this machine; further terminals may join with the same command
+    pruner: Literal["median", "none"] = "median"  # stops a trial whose best is below the median at the same epoch
+    keep_checkpoints: bool = False  # of every trial; default: of the best one
+    recipe: str = ""  # a row of config.RECIPES; default: the model's own
+    settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)  # what is not searched
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.outputs_dir) / "tuning" / self.study
+
+
 # ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -307,6 +352,10 @@ class Run:
     @property
     def _checkpoints(self) -> Path:
         return Path(self.outputs_dir) / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return Path(self.outputs_dir) / "logs" / self.name
 
     def plot(self, kind: str) -> Path:
         return Path(self.outputs_dir) / "plots" / f"{self.name}_{kind}.png"

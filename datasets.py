@@ -37,6 +37,7 @@ class FaceData:
     splits: np.ndarray  # int64 N, index into SPLITS
     fingerprint: str  # of the decoded data set
     subjects: np.ndarray | None = None  # int64 N
+    votes: np.ndarray | None = None  # float32 N×7: share of the annotators who named each class
     evidence: np.ndarray | None = None  # uint8 N,H,W, synthetic faces only: 0 or the region that shows the expression
 
     def __len__(self) -> int:
@@ -53,7 +54,10 @@ class FaceData:
         """The faces at `rows`, in that order; a view, not a copy, where they lie together."""
         together = np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
         index = slice(int(rows[0]), int(rows[0]) + len(rows)) if together else rows
-        arrays = {name: getattr(self, name) for name in ("images", "labels", "names", "splits", "subjects", "evidence")}
+        arrays = {
+            name: getattr(self, name)
+            for name in ("images", "labels", "names", "splits", "subjects", "votes", "evidence")
+        }
         return replace(self, **{name: array[index] for name, array in arrays.items() if array is not None})
 
     def counts(self) -> dict[str, list[int]]:
@@ -131,7 +135,7 @@ def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts) -> Non
 
 def write_images(path: Path, faces: Iterable[Face]) -> dict[str, np.ndarray]:
     """Appends the images to `path`, one after the other, and returns the rest of the faces as columns."""
-    labels, splits, names, subjects, evidence = [], [], [], [], []
+    labels, splits, names, subjects, votes, evidence = [], [], [], [], [], []
     with open(path, "wb") as file:
         for face in faces:
             file.write(face.image.tobytes())
@@ -139,12 +143,15 @@ def write_images(path: Path, faces: Iterable[Face]) -> dict[str, np.ndarray]:
             splits.append(face.split)
             names.append(face.name)
             subjects.append(face.subject)
+            votes.append(face.votes)
             evidence.append(face.evidence)
     if not labels:
         raise UserError("the data set has no faces")
     columns = {"labels": np.array(labels, dtype=np.int64), "splits": splits, "names": np.array(names)}
     if subjects[0] >= 0:
         columns["subjects"] = np.array(subjects, dtype=np.int64)
+    if votes[0] is not None:
+        columns["votes"] = np.stack(votes)
     if evidence[0] is not None:
         columns["evidence"] = np.stack(evidence)
     return columns

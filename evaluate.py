@@ -5,6 +5,7 @@ python evaluate.py --model resnet50 --dataset fer2013
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -14,13 +15,14 @@ import tyro
 from tqdm import tqdm
 
 import config
-from config import DATASETS, Run
+from config import DATASETS, EMOTIONS, Run
 from datasets import FaceData, load_faces, training_copies
 from devices import autocast, autocast_dtype, device_name, resolve_device
+from distributed import gather_rows, is_main, own_part, processes
 from metrics import average_f1, compute_metrics
 from models import ModelSpec, count_parameters, load_checkpoint
 from plots import plot_confusion_matrix, plot_roc_curves
-from transforms import center_view
+from transforms import face_views
 from utils import UserError, atomic_path, command_line, library_versions, require, run_script, write_json
 
 
@@ -33,18 +35,31 @@ def predict_split(
     device: torch.device,
     dtype: torch.dtype,
     batch_size: int = 256,
+    views: str = "single",
     progress: str | None = None,
 ) -> torch.Tensor:
-    """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second."""
+    """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second.
+
+    With several views of a face, the logarithm of their mean probabilities. The processes of torchrun share the faces.
+    """
     model.eval()
-    logits = []
-    with tqdm(total=len(images), desc=progress, unit=" faces", leave=False, disable=progress is None) as bar:
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+    own = own_part(torch.arange(len(images)))
+    logits = [torch.zeros(0, len(EMOTIONS))]
+    with tqdm(total=len(own), desc=progress, unit=" faces", leave=False, disable=not (progress and is_main())) as bar:
+        for rows in own.split(batch_size) if len(own) else ():
+            batch = torch.from_numpy(images[rows.numpy()]).to(device)
             with autocast(device, dtype):
-                logits.append(model(center_view(batch, spec)).float().cpu())
+                outputs = [model(view).float() for view in face_views(batch, spec, views)]
+            logits.append(average_views(outputs).cpu())
             bar.update(len(batch))
-    return torch.cat(logits)
+    return gather_rows(torch.cat(logits), len(images))
+
+
+def average_views(outputs: list[torch.Tensor]) -> torch.Tensor:
+    """The logits of one view; of several, the logarithm of the mean of their probabilities."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return torch.stack(outputs).log_softmax(2).logsumexp(0) - math.log(len(outputs))
 
 
 def evaluate(flags: config.Evaluate) -> dict[str, Any]:
@@ -59,14 +74,16 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
     faces = data.split(flags.split)
 
     started = time.perf_counter()
-    options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size, "progress": f"evaluating {run.name}"}
-    logits = predict_split(checkpoint.model, checkpoint.spec, faces.images, **options)
+    options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size, "views": flags.views}
+    bar = f"evaluating {run.name}"
+    logits = predict_split(checkpoint.model, checkpoint.spec, faces.images, **options, progress=bar)
     seconds = time.perf_counter() - started
     probabilities = logits.softmax(1).numpy()
 
     results = {
         "run": run.identity(),
         "split": flags.split,
+        "views": flags.views,
         **compute_metrics(faces.labels, probabilities),
         "without_training_copies": clean_metrics(data, probabilities) if flags.split == "test" else None,
         "checkpoint": {"path": str(path), **{key: checkpoint.info[key] for key in ("epoch", "metrics")}},
@@ -77,7 +94,7 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
         "command": command_line(),
         "versions": library_versions(),
     }
-    if flags.split == "test":
+    if flags.split == "test" and is_main():
         save_predictions(run, faces, logits, probabilities)
         write_json(run.results, results)
         if flags.figures:
@@ -140,7 +157,11 @@ def summarize(results: dict[str, Any]) -> str:
 
 def main() -> None:
     flags = tyro.cli(config.Evaluate)
-    print(summarize(evaluate(flags)))
+    with processes():
+        results = evaluate(flags)
+        if not is_main():
+            return
+    print(summarize(results))
     if flags.split == "test":
         print(f"written: {flags.run.results} and {flags.run.predictions}")
 

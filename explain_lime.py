@@ -18,6 +18,7 @@ from skimage.transform import resize
 from torch import nn
 
 import config
+from distributed import processes
 from explanation_figures import draw_lime
 from explanations import (
     Attribution,
@@ -145,7 +146,9 @@ def explain(settings: config.ExplainLime) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    return explain(tyro.cli(config.ExplainLime, config=(tyro.conf.OmitArgPrefixes,)))
+    flags = tyro.cli(config.ExplainLime)
+    with processes():
+        return explain(flags)
 
 
 if __name__ == "__main__":

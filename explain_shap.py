@@ -16,6 +16,7 @@ import tyro
 from torch import nn
 
 import config
+from distributed import processes
 from explanation_figures import draw_shap
 from explanations import Attribution, Method, Subject, explain_run, face_seeds, open_run, own_flags, pick_faces
 from utils import run_script
@@ -99,7 +100,9 @@ def explain(settings: config.ExplainShap) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    return explain(tyro.cli(config.ExplainShap, config=(tyro.conf.OmitArgPrefixes,)))
+    flags = tyro.cli(config.ExplainShap)
+    with processes():
+        return explain(flags)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import models
 import transforms
 from config import DATASETS, EMOTIONS, Explain, Run, to_plain
 from devices import autocast, autocast_dtype, device_name, resolve_device
+from distributed import barrier, is_main, rank, world_size
 from utils import UserError, atomic_path, combine_seeds, command_line, library_versions, lookup, require, write_json
 
 if TYPE_CHECKING:
@@ -191,11 +192,14 @@ def face_seeds(seed: int, count: int) -> list[int]:
 def explain_run(subject: Subject, method: Method) -> dict[str, Any]:
     """Explains the chosen faces with `method`; writes figures, maps and summary and returns the summary.
 
+    The processes of torchrun share the faces; the first one writes, the others return an empty summary.
     Faces explained before an interruption are not explained again. Figures of faces no longer chosen are removed.
     """
     run, faces = subject.run, choose_faces(subject)
     store = FaceStore(run.explanations(method.name) / "partial", fingerprint(subject, method))
     attributions, seconds = explain_faces(method, faces, subject.device, store)
+    if not is_main():
+        return {}
     figures = save_figures(run, method, faces, attributions) if subject.config.figures else [None] * len(faces)
     save_maps(run.explanation_maps(method.name), faces, attributions)
     summary = summarize(subject, method, faces, attributions, seconds, figures)
@@ -211,15 +215,20 @@ def explain_faces(
     """One attribution per face and the seconds it took, from the store where an earlier run left it there."""
     found = [store.load(face) for face in faces]
     missing = [position for position, entry in enumerate(found) if entry is None]
-    with tqdm(total=len(faces), initial=len(faces) - len(missing), desc=method.name, unit="face") as progress:
-        for start in range(0, len(missing), method.faces_per_call):
-            positions = missing[start : start + method.faces_per_call]
+    barrier()  # no process may save a face before all have looked
+    own = missing[rank() :: world_size()]
+    done = len(faces) - len(missing)
+    with tqdm(total=done + len(own), initial=done, desc=method.name, unit="face", disable=not is_main()) as progress:
+        for start in range(0, len(own), method.faces_per_call):
+            positions = own[start : start + method.faces_per_call]
             batch = [faces[position] for position in positions]
             attributions, seconds = explain_batch(method, batch, device)
             for position, attribution in zip(positions, attributions, strict=True):
                 found[position] = attribution, seconds
                 store.save(faces[position], attribution, seconds)
             progress.update(len(batch))
+    barrier()
+    found = [entry or store.load(face) for entry, face in zip(found, faces, strict=True)]
     return [attribution for attribution, _ in found], [seconds for _, seconds in found]
 
 

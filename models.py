@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from architectures.fer_vgg import FerVgg
 from architectures.small_resnet import SmallResNet
@@ -149,6 +150,23 @@ def imagenet_state(name: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
             f"the ImageNet weights of {name} are not in the torch cache and could not be downloaded ({error}). Either "
             f"train from random weights with --weights none, or fetch {weights.url} elsewhere and use --weights FILE"
         ) from error
+
+
+def set_stochastic_depth(model: nn.Module, probability: float) -> None:
+    """Skips the residual branch of block l of L with probability p·l/L (Huang et al., 2016, equation 4)."""
+    blocks = [module for module in model.modules() if isinstance(module, StochasticDepth)]
+    for number, block in enumerate(blocks, start=1):
+        block.p = probability * number / len(blocks)
+
+
+def load_backbone_of(model: FaceClassifier, name: str, path: Path) -> None:
+    """Takes over the backbone of a checkpoint of the same model, whatever the classes of its head."""
+    content = read_tensors(path)
+    if content.get("model") != name or "state" not in content:
+        raise UserError(f"{path} holds a {content.get('model', 'plain state dict')}, not a run of {name}")
+    prefix = "backbone."
+    state = {key.removeprefix(prefix): value for key, value in content["state"].items() if key.startswith(prefix)}
+    load_backbone(model.backbone, state, str(path))
 
 
 def load_file(model: FaceClassifier, name: str, path: Path) -> None:

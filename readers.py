@@ -25,6 +25,8 @@ ALIASES = {"anger": "Angry", "happiness": "Happy", "sadness": "Sad", "surprised"
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6
 FER2013_USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 FER2013_FACE = re.compile(r"(?:^|/)(?:train|test)/(?P<emotion>[^/]+)/(?P<usage>[^/_]+)[^/]*\.(?:jpe?g|png)$", re.I)
+FER_PLUS = "fer2013new.csv"  # the votes of ten annotators, aligned by row with the Kaggle CSV
+FER_PLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")  # as EMOTIONS
 RAFDB_EMOTIONS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")  # folders and codes 1..7
 RAFDB_FACE = re.compile(r"(?:^|/)(?P<split>train|test)/(?P<code>\d+)/[^/]+\.(?:jpe?g|png)$", re.I)
 RAFDB_LIST = "EmoLabel/list_patition_label.txt"  # spelled so by its authors
@@ -39,6 +41,7 @@ class Face(NamedTuple):
     name: str
     subject: int = -1
     evidence: np.ndarray | None = None  # uint8 H,W
+    votes: np.ndarray | None = None  # float32, one share per class of EMOTIONS
 
 
 class FaceFile(NamedTuple):
@@ -57,7 +60,7 @@ class Tree:
 
     def __init__(self, root: Path, only: tuple[str, ...] | None = None):
         self.root = root
-        self.folder, self.only = (root, only) if root.is_dir() else (root.parent, (root.name,))
+        self.folder, self.only = (root, only) if root.is_dir() else (root.parent, (root.name, FER_PLUS))
         self.files = sorted(self._walk())
         self.paths = [path for path, *_ in self.files]
 
@@ -129,7 +132,7 @@ def candidate_trees(facts: DatasetFacts, data_dir: Path) -> Iterator[Tree]:
 def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """The Kaggle CSV with columns emotion, pixels and Usage in any order, also with spaces in the column names."""
     for path in tree.paths:
-        if path.endswith(".csv"):
+        if path.endswith(".csv") and not path.endswith(FER_PLUS):
             with io.TextIOWrapper(tree.open(path), "utf-8-sig") as file:
                 columns = [name.strip() for name in file.readline().split(",")]
             if {"emotion", "pixels", "Usage"} <= set(columns):
@@ -139,6 +142,7 @@ def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
 
 def read_fer2013_csv(tree: Tree, path: str, columns: list[str], facts: DatasetFacts) -> Iterator[Face]:
     emotion, pixels, usage = (columns.index(name) for name in ("emotion", "pixels", "Usage"))
+    counts = read_fer_plus(tree)
     with io.TextIOWrapper(tree.open(path), "utf-8-sig", newline="") as file:
         for row, values in enumerate(csv.reader(file), start=1):
             if row == 1 or not values:
@@ -146,12 +150,36 @@ def read_fer2013_csv(tree: Tree, path: str, columns: list[str], facts: DatasetFa
             where = f"{tree.root} ({path}), row {row}" if isinstance(tree, ZipTree) else f"{tree.root}, row {row}"
             if len(values) != len(columns):
                 raise UserError(f"{where}: {len(values)} columns instead of {len(columns)}; the file may be cut short")
+            label = parse_code(values[emotion], FER2013_EMOTIONS, 0, where)
             yield Face(
                 parse_pixels(values[pixels], facts.size, where),
-                parse_code(values[emotion], FER2013_EMOTIONS, 0, where),
+                label,
                 parse_usage(values[usage].strip(), where),
                 f"row_{row}",
+                votes=None if counts is None else vote_shares(counts, row - 2, label, where),
             )
+
+
+def read_fer_plus(tree: Tree) -> np.ndarray | None:
+    """Votes int64 rows×7 of FER+ (Barsoum et al., 2016), if its file lies beside the CSV."""
+    paths = [path for path in tree.paths if path.endswith(FER_PLUS)]
+    if not paths:
+        return None
+    with io.TextIOWrapper(tree.open(paths[0]), "utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return np.array([[int(row[name]) for name in FER_PLUS_COLUMNS] for row in rows], dtype=np.int64)
+    except (KeyError, TypeError, ValueError) as error:
+        columns = ", ".join(FER_PLUS_COLUMNS)
+        raise UserError(f"{tree.root}/{paths[0]} needs whole numbers in the columns {columns} ({error})") from error
+
+
+def vote_shares(counts: np.ndarray, row: int, label: int, where: str) -> np.ndarray:
+    """Share of the annotators who named each class; all for the label where none named one of the seven."""
+    if row >= len(counts):
+        raise UserError(f"{where}: {FER_PLUS} has only {len(counts)} rows; it must belong to the same CSV")
+    total = counts[row].sum()
+    return (counts[row] / total if total else np.eye(len(EMOTIONS))[label]).astype(np.float32)
 
 
 def parse_pixels(text: str, size: int, where: str) -> np.ndarray:

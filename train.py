@@ -1,6 +1,7 @@
 """Trains a classifier of seven emotions: best and last checkpoint, history, training curves.
 
 python train.py --model resnet50 --dataset fer2013
+torchrun --nproc-per-node 2 train.py --model resnet50 --dataset fer2013
 """
 
 from __future__ import annotations
@@ -10,37 +11,47 @@ import itertools
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 import tyro
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 import config
-from config import DATASETS, EMOTIONS, RECIPES, Recipe, to_plain
+from config import DATASETS, RECIPES, Recipe, Run, to_plain
 from datasets import FaceData, describe, load_faces
 from devices import autocast, autocast_dtype, device_name, resolve_device, seed_everything
+from distributed import barrier, is_main, own_part, processes, share_batch_norm, sum_over_processes, world_size
 from evaluate import predict_split
+from losses import LOSSES, class_weights, effective_loss, make_targets, without_conflicts
 from metrics import average_f1
-from models import MODELS, FaceClassifier, ModelSpec, count_parameters, create_model, read_tensors, save_checkpoint
+from models import (
+    MODELS,
+    FaceClassifier,
+    ModelSpec,
+    count_parameters,
+    create_model,
+    load_backbone_of,
+    read_tensors,
+    save_checkpoint,
+    set_stochastic_depth,
+)
+from optimizers import BETTER, OPTIMIZERS, ema_function, learning_rate, parameter_groups, set_learning_rate, uphill
 from plots import plot_training_curves
 from transforms import augment, mix
 from utils import UserError, combine_seeds, command_line, library_versions, lookup, require, run_script, write_json
 
-OPTIMIZERS = {
-    "sgd": lambda groups, recipe: torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0),
-    "adam": lambda groups, recipe: torch.optim.Adam(groups, recipe.lr),
-    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, recipe.lr),
-}
-SCHEDULES = {  # share of the learning rate left at a share of the way down
-    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,  # Loshchilov & Hutter, SGDR (2017), equation 5
-    "one_cycle": lambda progress: 1 - progress,  # Smith & Topin, Super-Convergence (2018)
-}
-MONITORS = {"loss": min, "accuracy": max, "macro_f1": max}  # what the better of two values is
 CHECK_EVERY = 50  # steps between two looks at the loss; each look waits for the device
+DEVICE_SHARE = 0.4  # of the free memory of a GPU that the decoded faces may fill; a larger set stays on the host
 
 
 @dataclass
@@ -48,6 +59,7 @@ class Training:
     """All that changes while a model is trained, and so all that a run needs to go on."""
 
     model: FaceClassifier
+    forward: torch.nn.Module  # the model, compiled or spread over processes
     average: AveragedModel | None  # exponential moving average of the weights
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # does nothing unless the precision is float16
@@ -77,93 +89,133 @@ class Training:
         self.epochs[:] = content["training"]["epochs"]
 
 
-def fit(flags: config.Train) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Faces:
+    """The faces of a split where the compute is, or on the host if they do not fit there."""
+
+    images: torch.Tensor  # uint8 N,H,W,C
+    targets: torch.Tensor  # float32 N,7
+    labels: torch.Tensor  # int64 N
+    weights: torch.Tensor  # float32 N, of each face in the loss
+    device: torch.device
+
+    def batches(self, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The images of each batch on the device; from the host, the next batch travels while one is computed."""
+        if self.images.device == self.device:
+            yield from (self.images[chosen] for chosen in rows)
+            return
+        with ThreadPoolExecutor(1) as loader:
+            pending = [loader.submit(self._fetch, chosen) for chosen in rows[:2]]
+            for following in [*rows[2:], None, None]:
+                yield pending.pop(0).result().to(self.device, non_blocking=True)
+                if following is not None:
+                    pending.append(loader.submit(self._fetch, following))
+
+    def _fetch(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.images[rows.cpu()].pin_memory()
+
+
+def place_faces(data: FaceData, recipe: Recipe, device: torch.device) -> Faces:
+    """The training faces of a recipe with their targets and weights."""
+    if recipe.conflicts == "drop":
+        data = without_conflicts(data)
+    images = torch.from_numpy(data.images)
+    if device.type == "cuda" and images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        images = images.to(device)
+    labels = torch.from_numpy(data.labels).to(device)
+    weights = torch.from_numpy(class_weights(data.labels)).to(device)
+    return Faces(
+        images,
+        torch.from_numpy(make_targets(data, recipe)).to(device),
+        labels,
+        weights[labels] if recipe.class_weights else torch.ones(len(labels), device=device),
+        device,
+    )
+
+
+# ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
     """Trains until the last epoch or until val stops improving; returns the history, as in the history file.
 
-    After every epoch the last checkpoint, the best one and the history are on disk.
+    After every epoch the last checkpoint, the best one and the history are on disk; then `after_epoch` gets the epoch's
+    figures and may end the run by an exception of its own.
     """
     recipe, run = flags.settings, flags.run
     check_recipe(recipe)
     device = resolve_device(flags.device)
     dtype = autocast_dtype(device, flags.amp)
-    data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
+    data = load_shared(flags)
     spec = lookup(MODELS, flags.model, "model")
-    training = start_training(flags.model, recipe, flags.seed, device, dtype)
+    training = start_training(flags, device, dtype)
     identity = {"recipe": to_plain(recipe), "seed": flags.seed, "fingerprint": data.fingerprint}
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity)
-
     history = {
         "run": run.identity(),
         "recipe_name": flags.recipe,
         **identity,
+        "loss": effective_loss(data, recipe),
         "device": device_name(device),
+        "processes": world_size(),
         "precision": str(dtype).removeprefix("torch."),
         "command": command_line(),
         "parameters": count_parameters(training.model),
         "data": {"fingerprint": data.fingerprint, "counts": data.counts()},
         "versions": library_versions(),
     }
-    print(f"{run.name}: {history['parameters']:,} parameters, {history['device']}, {history['precision']}")
-    print(describe(data))
-    train, val = data.split("train"), data.split("val")
-    images, labels = torch.from_numpy(train.images).to(device), torch.from_numpy(train.labels).to(device)
-    forward = torch.compile(training.model) if flags.compile else training.model
-    weights = class_weights(labels) if recipe.class_weights else None
+    if is_main():
+        print(f"{run.name}: {history['parameters']:,} parameters, {history['device']}, {history['precision']}")
+        print(describe(data))
+    faces, val = place_faces(data.split("train"), recipe, device), data.split("val")
+    loss = LOSSES[history["loss"]]
 
     for epoch in range(len(training.epochs) + 1, recipe.epochs + 1):
         if should_stop(training.epochs, recipe):
             break
         started = time.perf_counter()
-        learnt = train_one_epoch(
-            training,
-            forward,
-            images,
-            labels,
-            weights,
-            grown(spec, recipe, epoch),
-            recipe,
-            epoch=epoch,
-            seed=flags.seed,
-            dtype=dtype,
-        )
+        learnt = train_one_epoch(training, faces, loss, spec, recipe, epoch=epoch, seed=flags.seed, dtype=dtype)
         scores = validate(training.deployed, spec, val, device, dtype)
         training.epochs.append({"epoch": epoch, **learnt, **scores, "seconds": time.perf_counter() - started})
         save_epoch(training, flags, identity, history)
+        if after_epoch:
+            after_epoch(training.epochs[-1])
     return finish(training, flags, history)
 
 
-def start_training(name: str, recipe: Recipe, seed: int, device: torch.device, dtype: torch.dtype) -> Training:
-    seed_everything(seed)
-    model = create_model(name, recipe.weights, recipe.dropout).to(device)
+def load_shared(flags: config.Train) -> FaceData:
+    """The data set; where several processes run, the first one makes the cache."""
+    for turn in (True, False):
+        if is_main() == turn:
+            data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
+        barrier()
+    return data
+
+
+def start_training(flags: config.Train, device: torch.device, dtype: torch.dtype) -> Training:
+    recipe = flags.settings
+    seed_everything(flags.seed)
+    model = create_model(flags.model, recipe.weights, recipe.dropout)
+    set_stochastic_depth(model, recipe.stochastic_depth)
+    if recipe.init_from:
+        path = Run(recipe.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint
+        load_backbone_of(model, flags.model, require(path, "python train.py --model … for that run"))
+    model = model.to(device)
+    forward = model
+    if world_size() > 1:
+        share_batch_norm(model)
+        ids = [device.index or torch.cuda.current_device()] if device.type == "cuda" else None
+        forward = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+    if flags.compile:
+        forward = torch.compile(forward)
     average = AveragedModel(model, multi_avg_fn=ema_function(recipe.ema_decay), use_buffers=True)
-    optimizer = lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(parameter_groups(model, recipe.weight_decay), recipe)
+    optimizer = lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(parameter_groups(model, recipe), recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    return Training(model, average if recipe.ema_decay else None, optimizer, scaler, [])
+    return Training(model, forward, average if recipe.ema_decay else None, optimizer, scaler, [])
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices and kernels, none for biases and norms."""
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def ema_function(decay: float):
-    """average ← average + (1 − d)(weights − average) with d = min(decay, (1 + n) / (10 + n)) at update n."""
-
-    @torch.no_grad()
-    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], updates: torch.Tensor | int) -> None:
-        if averages[0].is_floating_point():
-            count = int(updates)
-            torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))
-        else:
-            torch._foreach_copy_(averages, weights)
-
-    return update
-
-
-def resume(training: Training, path: Any, identity: dict[str, Any]) -> None:
+def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
     """Goes on from a last checkpoint; UserError if it was made with other settings, another seed or other data."""
     content = read_tensors(path)
     saved = content["identity"]
@@ -172,18 +224,16 @@ def resume(training: Training, path: Any, identity: dict[str, Any]) -> None:
     if changed:
         raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
     training.restore(content)
-    print(f"going on after epoch {len(training.epochs)} of {path}")
+    if is_main():
+        print(f"going on after epoch {len(training.epochs)} of {path}")
 
 
 def check_recipe(recipe: Recipe) -> None:
     if recipe.epochs < 1 or recipe.batch_size < 2:
         raise UserError("--epochs must be at least 1 and --batch-size at least 2")
-
-
-def class_weights(labels: torch.Tensor) -> torch.Tensor:
-    """Inverse class frequencies with mean 1 over the faces; 0 for a class that does not occur."""
-    counts = torch.bincount(labels, minlength=len(EMOTIONS)).float()
-    return torch.where(counts > 0, len(labels) / (counts.clamp(min=1) * (counts > 0).sum()), 0)
+    parts = recipe.accumulate * world_size()
+    if recipe.batch_size % parts:
+        raise UserError(f"--batch-size {recipe.batch_size} cannot be split into {parts} equal parts")
 
 
 # ── one epoch ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -191,10 +241,8 @@ def class_weights(labels: torch.Tensor) -> torch.Tensor:
 
 def train_one_epoch(
     training: Training,
-    forward: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    weights: torch.Tensor | None,
+    faces: Faces,
+    loss: Callable[[torch.Tensor, torch.Tensor, Recipe], torch.Tensor],
     spec: ModelSpec,
     recipe: Recipe,
     *,
@@ -202,35 +250,40 @@ def train_one_epoch(
     seed: int,
     dtype: torch.dtype,
 ) -> dict[str, float]:
-    """One pass over the faces (uint8 N×H×W×C) in an order and with variations that (seed, epoch) alone decide."""
-    device = images.device
+    """One pass over the faces in an order and with variations that (seed, epoch) alone decide.
+
+    Every process prepares the whole batch, which is cheap, and computes on its part of it: so the variations, mixing
+    included, do not depend on the number of processes.
+    """
+    device, view = faces.device, grown(spec, recipe, epoch)
     seed_everything(seed, epoch)  # dropout
     generator = torch.Generator(device).manual_seed(combine_seeds(seed, epoch))
-    batches = draw_batches(len(images), recipe, generator)
+    batches = draw_batches(faces, recipe, generator)
     training.model.train()
-    losses, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+    totals = torch.zeros(2, device=device)  # loss and correct faces, summed over this process's parts
     started, seen = time.perf_counter(), 0
-    with tqdm(total=sum(map(len, batches)), desc=f"epoch {epoch}/{recipe.epochs}", unit=" faces") as bar:
-        for step, rows in enumerate(batches):
-            set_learning_rate(training.optimizer, recipe, epoch - 1 + step / len(batches))
-            faces = augment(images[rows], spec, recipe, generator)
-            faces, targets = mix(faces, F.one_hot(labels[rows], len(EMOTIONS)).float(), recipe, generator)
-            with autocast(device, dtype):
-                logits = forward(faces)
-            loss = F.cross_entropy(logits.float(), targets, weights, label_smoothing=recipe.label_smoothing)
-            update_weights(training, loss, recipe.clip_norm)
-            losses += loss.detach() * len(rows)
-            correct += (logits.argmax(1) == labels[rows]).sum()
+    bar = tqdm(
+        total=sum(map(len, batches)), desc=f"epoch {epoch}/{recipe.epochs}", unit=" faces", disable=not is_main()
+    )
+    with bar:
+        for step, (rows, images) in enumerate(zip(batches, faces.batches(batches), strict=True)):
+            rate = learning_rate(recipe, epoch - 1 + step / len(batches), training.epochs)
+            set_learning_rate(training.optimizer, rate)
+            inputs = augment(images, view, recipe, generator)
+            inputs, targets = mix(inputs, faces.targets[rows], recipe, generator)
+            own = own_part(torch.arange(len(rows), device=device))
+            part = inputs[own], targets[own], faces.weights[rows][own], faces.labels[rows][own]
+            totals += update_weights(training, part, loss, recipe, dtype)
             seen += len(rows)
             bar.update(len(rows))
-            if step % CHECK_EVERY == CHECK_EVERY - 1 or step == len(batches) - 1:
-                bar.set_postfix(loss=f"{check_finite(losses.item() / seen, epoch, step):.3f}")
-    seconds = time.perf_counter() - started
+            if step % CHECK_EVERY == CHECK_EVERY - 1:
+                bar.set_postfix(loss=f"{check_finite(totals[0].item() * world_size() / seen, epoch):.3f}")
+    losses, correct = sum_over_processes(totals).tolist()
     return {
-        "train_loss": losses.item() / seen,
-        "train_accuracy": correct.item() / seen,
-        "lr": learning_rate(recipe, epoch - 1),
-        "images_per_second": seen / seconds,
+        "train_loss": check_finite(losses / seen, epoch),
+        "train_accuracy": correct / seen,
+        "lr": learning_rate(recipe, epoch - 1, training.epochs),
+        "images_per_second": seen / (time.perf_counter() - started),
     }
 
 
@@ -247,43 +300,66 @@ def grown(spec: ModelSpec, recipe: Recipe, epoch: int) -> ModelSpec:
     return replace(spec, image_size=side, resize=round(side * spec.scaled_size / spec.image_size))
 
 
-def draw_batches(count: int, recipe: Recipe, generator: torch.Generator) -> list[torch.Tensor]:
+def draw_batches(faces: Faces, recipe: Recipe, generator: torch.Generator) -> list[torch.Tensor]:
     """The rows of an epoch in random order, in whole batches (batch norm dislikes a small last one)."""
-    batches = torch.randperm(count, generator=generator, device=generator.device).split(recipe.batch_size)
-    if len(batches) > 1 and len(batches[-1]) < recipe.batch_size:
+    count = len(faces.labels)
+    if recipe.balanced_sampling:
+        counts = torch.bincount(faces.labels).clamp(min=1)
+        order = torch.multinomial(1 / counts[faces.labels].float(), count, replacement=True, generator=generator)
+    else:
+        order = torch.randperm(count, generator=generator, device=generator.device)
+    batches = order.split(recipe.batch_size)
+    parts = recipe.accumulate * world_size()
+    if len(batches[-1]) < recipe.batch_size and (len(batches) > 1 or len(batches[-1]) % parts):
         batches = batches[:-1]
+    if not batches:
+        raise UserError(f"{count} faces in train are too few for {parts} equal parts of a batch; use a smaller batch")
     return list(itertools.islice(batches, recipe.max_steps))
 
 
-def update_weights(training: Training, loss: torch.Tensor, clip_norm: float) -> None:
+def update_weights(
+    training: Training,
+    part: tuple[torch.Tensor, ...],
+    loss: Callable[[torch.Tensor, torch.Tensor, Recipe], torch.Tensor],
+    recipe: Recipe,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """One step on (images, targets, weights, labels); returns (sum of losses, correct faces) of this process."""
     training.optimizer.zero_grad(set_to_none=True)
-    training.scaler.scale(loss).backward()
-    if clip_norm:
+    totals = compute_gradient(training, part, loss, recipe, dtype)
+    if recipe.sam_rho:
+        training.scaler.unscale_(training.optimizer) if training.scaler.is_enabled() else None
+        with uphill(training.model, recipe.sam_rho):
+            training.optimizer.zero_grad(set_to_none=True)
+            compute_gradient(training, part, loss, recipe, dtype)
+    if recipe.clip_norm:
         training.scaler.unscale_(training.optimizer)
-        torch.nn.utils.clip_grad_norm_(training.model.parameters(), clip_norm)
+        torch.nn.utils.clip_grad_norm_(training.model.parameters(), recipe.clip_norm)
     training.scaler.step(training.optimizer)
     training.scaler.update()
     if training.average:
         training.average.update_parameters(training.model)
+    return totals
 
 
-def learning_rate(recipe: Recipe, epoch: float) -> float:
-    """The rate after `epoch` epochs (a fraction within one): linear warm-up, then the schedule down to min_lr."""
-    if epoch < recipe.warmup_epochs:
-        return recipe.lr * max(epoch / recipe.warmup_epochs, 0.01)
-    fall = max((recipe.t_max or recipe.epochs) - recipe.warmup_epochs, 1e-9)
-    share = SCHEDULES[recipe.schedule](min((epoch - recipe.warmup_epochs) / fall, 1))
-    return recipe.min_lr + (recipe.lr - recipe.min_lr) * share
+def compute_gradient(training, part, loss, recipe, dtype) -> torch.Tensor:
+    """Adds the gradient of the mean loss over the whole batch; returns (sum of losses, correct faces)."""
+    totals = torch.zeros(2, device=part[0].device)
+    pieces = list(zip(*(values.chunk(recipe.accumulate) for values in part), strict=True))
+    for number, (images, targets, weights, labels) in enumerate(pieces, start=1):
+        waiting = number < len(pieces) and isinstance(training.forward, DistributedDataParallel)
+        with training.forward.no_sync() if waiting else nullcontext():
+            with autocast(images.device, dtype):
+                logits = training.forward(images)
+            values = weights * loss(logits.float(), targets, recipe)
+            training.scaler.scale(values.mean() / len(pieces)).backward()
+        totals += torch.stack([values.detach().sum(), (logits.argmax(1) == labels).sum()])
+    return totals
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, epoch)
-
-
-def check_finite(loss: float, epoch: int, step: int) -> float:
+def check_finite(loss: float, epoch: int) -> float:
     if not math.isfinite(loss):
-        raise UserError(f"the loss is {loss} by step {step + 1} of epoch {epoch}; try a smaller --lr, or --no-amp")
+        raise UserError(f"the loss is {loss} in epoch {epoch}; try a smaller --lr, or --no-amp")
     return loss
 
 
@@ -292,8 +368,11 @@ def validate(
 ) -> dict[str, float]:
     logits = predict_split(model, spec, val.images, device=device, dtype=dtype, progress="validating")
     labels, predictions = torch.from_numpy(val.labels), logits.argmax(1)
+    loss = F.cross_entropy(logits, labels).item()
+    if not math.isfinite(loss):
+        raise UserError(f"the loss on val is {loss}; try a smaller --lr, or --no-amp")
     return {
-        "val_loss": check_finite(F.cross_entropy(logits, labels).item(), 0, 0),
+        "val_loss": loss,
         "val_accuracy": (predictions == labels).float().mean().item(),
         "val_macro_f1": average_f1(val.labels, predictions.numpy(), "macro"),
     }
@@ -304,7 +383,7 @@ def validate(
 
 def best_epoch(epochs: list[dict[str, Any]], monitor: str) -> int:
     """Number of the epoch with the best value on val, the earliest of equals."""
-    return MONITORS[monitor](epochs, key=lambda epoch: epoch[f"val_{monitor}"])["epoch"]
+    return BETTER[monitor](epochs, key=lambda epoch: epoch[f"val_{monitor}"])["epoch"]
 
 
 def should_stop(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
@@ -313,6 +392,8 @@ def should_stop(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
 
 def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]) -> None:
     """Writes the best checkpoint if this epoch is it, then the last one, then the history."""
+    if not is_main():
+        return
     run, epoch = flags.run, training.epochs[-1]
     best = best_epoch(training.epochs, flags.settings.monitor)
     info = {
@@ -325,21 +406,34 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
     if best == epoch["epoch"]:
         save_checkpoint(run.best_checkpoint, flags.model, training.deployed, **info)
     save_checkpoint(run.last_checkpoint, flags.model, training.model, **info, training=training.state())
-    minutes = sum(epoch["seconds"] for epoch in training.epochs) / 60
-    progress = {"epochs": training.epochs, "best_epoch": best, "minutes": minutes, "finished": False}
-    write_json(run.history, {**history, **progress})
+    write_json(run.history, {**history, **progress(training.epochs, best), "finished": False})
+    log_epoch(run, epoch)
     print(f"  val loss {epoch['val_loss']:.4f}, accuracy {epoch['val_accuracy']:.2%}, best epoch {best}")
+
+
+def log_epoch(run: Run, epoch: dict[str, Any]) -> None:
+    """TensorBoard events; an epoch that is repeated after an interruption replaces what it left."""
+    with SummaryWriter(run.logs, purge_step=epoch["epoch"]) as writer:
+        for name, value in epoch.items():
+            split, _, kind = name.rpartition("_")
+            if name != "epoch":
+                writer.add_scalar(f"{kind}/{split}" if split in ("train", "val") else name, value, epoch["epoch"])
+
+
+def progress(epochs: list[dict[str, Any]], best: int) -> dict[str, Any]:
+    return {"epochs": epochs, "best_epoch": best, "minutes": sum(epoch["seconds"] for epoch in epochs) / 60}
 
 
 def finish(training: Training, flags: config.Train, history: dict[str, Any]) -> dict[str, Any]:
     run, best = flags.run, best_epoch(training.epochs, flags.settings.monitor)
-    minutes = sum(epoch["seconds"] for epoch in training.epochs) / 60
-    history |= {"epochs": training.epochs, "best_epoch": best, "minutes": minutes, "finished": True}
-    write_json(run.history, history)
-    title = f"Training of {run.model} on {DATASETS[run.dataset].title}"
-    plot_training_curves(run.plot("training_curves"), training.epochs, best, title)
-    accuracy = training.epochs[best - 1]["val_accuracy"]
-    print(f"best epoch {best} with {accuracy:.2%} on val after {minutes:.1f} minutes: {run.best_checkpoint}")
+    history = {**history, **progress(training.epochs, best), "finished": True}
+    if is_main():
+        write_json(run.history, history)
+        title = f"Training of {run.model} on {DATASETS[run.dataset].title}"
+        plot_training_curves(run.plot("training_curves"), training.epochs, best, title)
+        accuracy = training.epochs[best - 1]["val_accuracy"]
+        minutes = history["minutes"]
+        print(f"best epoch {best} with {accuracy:.2%} on val after {minutes:.1f} minutes: {run.best_checkpoint}")
     return history
 
 
@@ -364,8 +458,14 @@ def parse_model_flags(arguments: list[str], model: str, recipe: str) -> config.T
 
 
 def main() -> None:
-    failures = {}
     runs = parse_flags(sys.argv[1:])
+    with processes():
+        fit_all(runs)
+
+
+def fit_all(runs: list[config.Train]) -> None:
+    """Trains one run after the other; one that fails does not keep the others from being trained."""
+    failures = {}
     for flags in runs:
         try:
             fit(flags)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 
@@ -20,11 +23,17 @@ def to_float(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
 
 def center_view(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
     """The face as the model sees it in evaluation: uint8 N×H×W×C → float N×C×size×size in 0..1."""
+    return crop_view(images, spec, 0, 0)
+
+
+def crop_view(images: torch.Tensor, spec: ModelSpec, down: int, right: int) -> torch.Tensor:
+    """The crop at the centre (0), or at an edge (−1, 1), of the scaled face."""
     faces = to_float(images, spec)
     if faces.shape[-1] < spec.scaled_size:
         faces = F.interpolate(faces, (spec.scaled_size, spec.scaled_size), mode="bilinear", align_corners=False)
-    margin = (spec.scaled_size - spec.image_size) // 2
-    view = faces[..., margin : margin + spec.image_size, margin : margin + spec.image_size]
+    room = spec.scaled_size - spec.image_size
+    top, left = room * (1 + down) // 2, room * (1 + right) // 2
+    view = faces[..., top : top + spec.image_size, left : left + spec.image_size]
     return view.contiguous(memory_format=torch.channels_last)
 
 
@@ -83,12 +92,30 @@ def uniform(count: int, limit: float, generator: torch.Generator) -> torch.Tenso
 def mix(
     faces: torch.Tensor, targets: torch.Tensor, recipe: Recipe, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixup (Zhang et al., 2018, equation 1): faces N×C×H×W and targets N×classes with a shuffled copy of both."""
-    if not recipe.mixup:
+    """Mixup or cutmix, one of them per batch, of faces N×C×H×W and targets N×classes with a shuffled copy of both."""
+    methods = [method for method, alpha in ((mixup, recipe.mixup), (cutmix, recipe.cutmix)) if alpha]
+    if not methods:
         return faces, targets
-    share = beta(recipe.mixup, generator)
+    chosen = methods[0] if len(methods) == 1 else methods[coin(generator)]
     order = torch.randperm(len(faces), generator=generator, device=generator.device)
+    return chosen(faces, targets, order, recipe, generator)
+
+
+def mixup(faces, targets, order, recipe, generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted means of pairs (Zhang et al., 2018, equation 1)."""
+    share = beta(recipe.mixup, generator)
     return torch.lerp(faces[order], faces, share), torch.lerp(targets[order], targets, share)
+
+
+def cutmix(faces, targets, order, recipe, generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A rectangle of one face pasted into the other; targets weighted by area (Yun et al., 2019, equation 1)."""
+    height, width = faces.shape[-2:]
+    side = (1 - beta(recipe.cutmix, generator)).sqrt()
+    centre = torch.rand(2, generator=generator, device=generator.device)
+    rows = ((torch.arange(height, device=faces.device) + 0.5) / height - centre[0]).abs() < side / 2
+    columns = ((torch.arange(width, device=faces.device) + 0.5) / width - centre[1]).abs() < side / 2
+    inside = rows.view(-1, 1) & columns.view(1, -1)
+    return torch.where(inside, faces[order], faces), torch.lerp(targets, targets[order], inside.float().mean())
 
 
 def beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
@@ -96,3 +123,35 @@ def beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
     concentration = torch.full((2,), alpha, device=generator.device)
     gammas = torch._standard_gamma(concentration, generator=generator)
     return gammas[0] / gammas.sum()
+
+
+def coin(generator: torch.Generator) -> int:
+    return int(torch.randint(2, (), generator=generator, device=generator.device))
+
+
+# ── test time ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+VIEWS = {  # name → (places of the crop, whether each is flipped too)
+    "single": (((0, 0),), False),
+    "flip": (((0, 0),), True),
+    "five_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), False),
+    "ten_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), True),
+}
+CROP_MARGIN = 1 / 12  # of the face's side, for models that see the whole face: 4 of 48 pixels
+
+
+def face_views(images: torch.Tensor, spec: ModelSpec, name: str) -> Iterator[torch.Tensor]:
+    """The views of uint8 faces N×H×W×C that are scored and averaged, each float N×C×size×size in 0..1.
+
+    Corner crops lie as far out as the face that the model's crop is taken from; a model that sees the whole face gets a
+    face scaled up by CROP_MARGIN.
+    """
+    places, flip = VIEWS[name]
+    if len(places) > 1 and spec.scaled_size == spec.image_size:
+        spec = replace(spec, resize=round(spec.image_size * (1 + CROP_MARGIN)))
+    for down, right in places:
+        view = crop_view(images, spec, down, right)
+        yield view
+        if flip:
+            yield view.flip(-1)

@@ -8,7 +8,7 @@ import pytest
 
 import config
 import models
-import train
+import optimizers
 from config import DATASETS, EMOTIONS, RECIPES, Run
 
 
@@ -36,9 +36,9 @@ def test_default_recipe_of_the_imagenet_models():
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_names_what_exists(name):
     recipe = RECIPES[name]
-    assert recipe.optimizer in train.OPTIMIZERS
-    assert recipe.schedule in train.SCHEDULES
-    assert recipe.monitor in train.MONITORS
+    assert recipe.optimizer in optimizers.OPTIMIZERS
+    assert recipe.schedule in optimizers.SCHEDULES
+    assert recipe.monitor in optimizers.BETTER
 
 
 def test_run_name_and_paths():

@@ -224,3 +224,32 @@ def test_colour_jpegs_keep_their_colour_order(tmp_path):
     (folder / "a.jpg").write_bytes(buffer.getvalue())
     image = load("rafdb", tmp_path).images[0]
     assert np.abs(image.mean((0, 1)) - (200, 100, 0)).max() < 3
+
+
+def write_votes(path, rows, columns="neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"):
+    lines = [f"Usage,Image name,{columns}"]
+    lines += [f"Training,{number},{','.join(map(str, row))}" for number, row in enumerate(rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_fer_plus_votes_are_aligned_by_row(tmp_path):
+    rows = fer_rows()[:3]
+    write_csv(tmp_path / "data/fer2013.csv", rows)
+    write_votes(
+        tmp_path / "data/fer2013new.csv", [(4, 0, 0, 1, 0, 0, 0, 5, 0, 0), (0,) * 9 + (10,), (0, 8, 2) + (0,) * 7]
+    )
+    data = load("fer2013", tmp_path)
+    by_name = {str(name): vote for name, vote in zip(data.names, data.votes, strict=True)}
+    assert by_name["row_2"].tolist() == pytest.approx([0, 0, 0, 0, 0.8, 0.2, 0])
+    assert by_name["row_3"].argmax() == EMOTIONS.index(FER2013_EMOTIONS[rows[1][0]]), "nobody voted: the label stays"
+    assert by_name["row_4"].tolist() == pytest.approx([0, 0, 0, 0.8, 0, 0, 0.2])
+
+
+def test_fer_plus_of_another_csv(tmp_path):
+    write_csv(tmp_path / "data/fer2013.csv", fer_rows())
+    write_votes(tmp_path / "data/fer2013new.csv", [(10,) + (0,) * 9])
+    with pytest.raises(UserError, match=r"row 3: fer2013new\.csv has only 1 rows; it must belong to the same CSV"):
+        load("fer2013", tmp_path)
+    write_votes(tmp_path / "data/fer2013new.csv", [(10,) + (0,) * 9], columns="a,b,c,d,e,f,g,h,i,j")
+    with pytest.raises(UserError, match=r"needs whole numbers in the columns anger, disgust"):
+        load("fer2013", tmp_path)

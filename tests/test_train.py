@@ -12,7 +12,8 @@ import torch.nn.functional as F
 import config
 import train
 from config import RECIPES, Recipe
-from models import MODELS, create_model, load_checkpoint, read_tensors
+from losses import LOSSES
+from models import MODELS, load_checkpoint, read_tensors
 from transforms import center_view
 from utils import UserError
 
@@ -116,16 +117,6 @@ def test_best_epoch_is_the_earliest_of_equals():
     assert not train.should_stop(epochs, Recipe(patience=0, monitor="loss"))
 
 
-def test_learning_rate_by_hand():
-    cosine = Recipe(lr=1.0, min_lr=0.1, schedule="cosine", t_max=10, epochs=30)
-    assert train.learning_rate(cosine, 0) == 1
-    assert train.learning_rate(cosine, 5) == pytest.approx(0.55)
-    assert train.learning_rate(cosine, 2.5) == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
-    assert train.learning_rate(cosine, 20) == pytest.approx(0.1)
-    one_cycle = Recipe(lr=1.0, min_lr=0, schedule="one_cycle", t_max=None, epochs=10, warmup_epochs=2)
-    assert [train.learning_rate(one_cycle, epoch) for epoch in (1, 2, 6, 10)] == [0.5, 1, 0.5, 0]
-
-
 def test_faces_grow_to_their_full_size():
     spec, recipe = MODELS["fer_resnet_wide"], RECIPES["scratch"]
     sizes = [train.grown(spec, recipe, epoch).image_size for epoch in range(1, recipe.epochs + 1)]
@@ -136,55 +127,107 @@ def test_faces_grow_to_their_full_size():
     assert train.grown(spec, replace(recipe, start_size=1.0), 1) is spec
 
 
-def test_class_weights_balance_the_classes():
-    labels = torch.tensor([0] * 6 + [1] * 2)
-    weights = train.class_weights(labels)
-    assert weights[:2].tolist() == pytest.approx([8 / 12, 8 / 4])
-    assert not weights[2:].any()
-    assert weights[labels].mean() == 1
+def tiny_faces(count=4, side=48):
+    images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
+    labels = torch.arange(count) % 7
+    return train.Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
 
 
-def test_moving_average_by_hand():
-    update = train.ema_function(0.5)
-    average, weights = [torch.tensor([0.0])], [torch.tensor([1.0])]
-    update(average, weights, 0)  # decay 0.1 in the first update, min(0.5, 1 / 10)
-    assert average[0].item() == pytest.approx(0.9)
-    update(average, weights, 1000)
-    assert average[0].item() == pytest.approx(0.95)
-    counters = [torch.tensor(3)]
-    update(counters, [torch.tensor(7)], 5)
-    assert counters[0].item() == 7
+def start(name, **changes):
+    recipe = replace(RECIPES[MODELS[name].recipe], weights="none", warmup_epochs=0, **changes)
+    return train.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32), recipe
 
 
-def test_no_weight_decay_on_biases_and_norms():
-    decayed, free = train.parameter_groups(create_model("mini_resnet"), 0.1)
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0)
-    assert all(parameter.ndim > 1 for parameter in decayed["params"])
-    assert all(parameter.ndim == 1 for parameter in free["params"])
+def one_step(training, recipe, faces):
+    part = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights, faces.labels
+    return train.update_weights(training, part, LOSSES["cross_entropy"], recipe, torch.float32)
 
 
-def test_gradient_norm_is_clipped(train_flags):
-    training = train.start_training("mini_resnet", replace(RECIPES["quick"], optimizer="sgd"), 0, CPU, torch.float32)
-    loss = 1e4 * F.cross_entropy(training.model(torch.rand(4, 1, 48, 48)), torch.tensor([0, 1, 2, 3]))
-    train.update_weights(training, loss, clip_norm=1.0)
+def test_gradient_norm_is_clipped():
+    training, recipe = start("mini_resnet", optimizer="sgd", clip_norm=0.01, dropout=0.0)
+    one_step(training, recipe, tiny_faces())
     norm = torch.stack([p.grad.norm() for p in training.model.parameters()]).norm()
-    assert norm == pytest.approx(1, abs=1e-3)
+    assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
+    faces = tiny_faces(8)
+    weights = []
+    for parts in (1, 4):
+        training, recipe = start("mini_resnet", optimizer="sgd", accumulate=parts, dropout=0.0, clip_norm=0.0)
+        for module in training.model.modules():  # batch norm sees only a part of the batch
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum, module.training = 0.0, False
+                module.train = lambda mode=True: None
+        one_step(training, recipe, faces)
+        weights.append(torch.cat([p.detach().flatten() for p in training.model.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_takes_a_training_step(name):
-    recipe = replace(RECIPES[MODELS[name].recipe], weights="none", ema_decay=0.9)
-    training = train.start_training(name, recipe, 0, CPU, torch.float32)
+    training, recipe = start(name, ema_decay=0.9, batch_size=4)
     before = [parameter.clone() for parameter in training.model.parameters()]
-    images = torch.randint(0, 256, (4, 48, 48, 1), dtype=torch.uint8)
-    small = replace(MODELS[name], image_size=64 if MODELS[name].image_size > 64 else MODELS[name].image_size)
-    scores = train.train_one_epoch(
-        training, training.model, images, torch.tensor([0, 1, 2, 3]), None, small,
-        replace(recipe, batch_size=4, warmup_epochs=0), epoch=1, seed=0, dtype=torch.float32,
-    )  # fmt: skip
+    small = replace(MODELS[name], image_size=min(MODELS[name].image_size, 64))
+    options = {"epoch": 1, "seed": 0, "dtype": torch.float32}
+    scores = train.train_one_epoch(training, tiny_faces(), LOSSES["cross_entropy"], small, recipe, **options)
     assert math.isfinite(scores["train_loss"])
     after = training.model.parameters()
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True) if new.ndim > 1)
+
+
+def test_balanced_sampling_draws_every_class_equally(generator):
+    labels = torch.tensor([0] * 900 + [1] * 100)
+    faces = replace(tiny_faces(), labels=labels)
+    recipe = Recipe(balanced_sampling=True, batch_size=100)
+    rows = torch.cat(train.draw_batches(faces, recipe, generator))
+    assert 400 < (labels[rows] == 1).sum() < 600
+
+
+def test_batches_are_whole(generator):
+    faces = replace(tiny_faces(), labels=torch.zeros(250, dtype=torch.long))
+    batches = train.draw_batches(faces, Recipe(batch_size=100), generator)
+    assert [len(batch) for batch in batches] == [100, 100]
+    assert len(torch.cat(batches).unique()) == 200
+    assert len(train.draw_batches(faces, Recipe(batch_size=100, max_steps=1), generator)) == 1
+    assert len(train.draw_batches(faces, Recipe(batch_size=500), generator)[0]) == 250
+
+
+def test_backbone_of_another_run(train_flags, shared_outputs):
+    first = train_flags("source", epochs=1)
+    train.fit(first)
+    flags = train_flags("target", epochs=1, init_from=first.run.name, backbone_lr=1e-9)
+    train.fit(flags)
+    source, target = (read_tensors(f.run.best_checkpoint)["state"] for f in (first, flags))
+    kernels = [name for name in source if name.startswith("backbone") and source[name].ndim == 4]
+    assert all(torch.allclose(source[name], target[name], atol=1e-4) for name in kernels)
+    assert not torch.allclose(source["head.1.weight"], target["head.1.weight"], atol=1e-3)
+    with pytest.raises(UserError, match=r"nothing_best\.pth does not exist"):
+        train.fit(train_flags("target", init_from="nothing"))
+
+
+def test_after_epoch_may_end_the_run(train_flags):
+    class Pruned(Exception):
+        pass
+
+    def prune(epoch):
+        assert epoch["epoch"] == 1
+        raise Pruned
+
+    flags = train_flags("pruned")
+    with pytest.raises(Pruned):
+        train.fit(flags, prune)
+    assert flags.run.last_checkpoint.exists()
+
+
+def test_tensorboard_events(tiny_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tiny_run.logs)).Reload()
+    history = json.loads(tiny_run.history.read_text())["epochs"]
+    logged = events.Scalars("accuracy/val")
+    assert [event.step for event in logged] == [1, 2]
+    assert [event.value for event in logged] == pytest.approx([epoch["val_accuracy"] for epoch in history])
 
 
 def test_flags_start_from_the_models_recipe():
@@ -225,9 +268,9 @@ def test_unknown_names_and_flags(capsys):
     assert "learning-rate" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 1}])
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 1}, {"accumulate": 3}])
 def test_senseless_settings(train_flags, wrong):
-    with pytest.raises(UserError, match="--epochs must be at least 1 and --batch-size at least 2"):
+    with pytest.raises(UserError, match=r"--epochs must be|cannot be split into 3 equal parts"):
         train.fit(train_flags("wrong", **wrong))
 
 

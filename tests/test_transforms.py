@@ -7,7 +7,7 @@ import torch
 
 from config import Recipe
 from models import MODELS
-from transforms import augment, center_view, mix
+from transforms import augment, center_view, face_views, mix
 
 SPEC = replace(MODELS["mini_resnet"], image_size=48, resize=None)
 STILL = Recipe(flip=0, rotation=0, shift=0, scale=0, brightness=0, contrast=0, erasing=0, mixup=0)
@@ -111,3 +111,39 @@ def test_mixup_mixes_faces_and_targets_alike(generator):
     torch.testing.assert_close(mixed_targets.sum(1), torch.ones(7))
     assert not torch.equal(mixed_targets, targets)
     assert mix(faces, targets, STILL, generator)[0] is faces
+
+
+def test_cutmix_pastes_a_rectangle_and_weighs_targets_by_its_area(generator):
+    targets = torch.eye(7)
+    faces = targets.view(7, 7, 1, 1).expand(7, 7, 32, 32)
+    mixed_faces, mixed_targets = mix(faces, targets, replace(STILL, cutmix=1.0), generator)
+    assert set(mixed_faces.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(mixed_faces.mean((2, 3)), mixed_targets, atol=1e-6, rtol=0)
+
+
+def test_mixup_and_cutmix_take_turns(generator):
+    faces, targets = torch.rand(4, 1, 16, 16, generator=generator), torch.eye(7)[:4]
+    both = replace(STILL, mixup=0.5, cutmix=0.5)
+    kept = [torch.isin(mix(faces, targets, both, generator)[0], faces).float().mean() for _ in range(40)]
+    assert {share.item() > 0.99 for share in kept} == {True, False}
+
+
+@pytest.mark.parametrize(("name", "count"), [("single", 1), ("flip", 2), ("five_crop", 5), ("ten_crop", 10)])
+def test_views_at_test_time(faces, name, count):
+    spec = replace(SPEC, image_size=40, resize=48)
+    views = list(face_views(faces, spec, name))
+    assert len(views) == count
+    assert torch.equal(views[0], center_view(faces, spec))
+    if count >= 5:
+        whole, corners = as_float(faces), views[count // 5 :: count // 5]
+        places = [(0, 0), (0, 8), (8, 0), (8, 8)]
+        for corner, (top, left) in zip(corners, places, strict=True):
+            assert torch.equal(corner, whole[..., top : top + 40, left : left + 40])
+    if count in (2, 10):
+        assert torch.equal(views[1], views[0].flip(-1))
+
+
+def test_views_of_a_model_that_sees_the_whole_face(faces):
+    views = list(face_views(faces, SPEC, "five_crop"))
+    assert {view.shape for view in views} == {(6, 1, 48, 48)}
+    assert not torch.equal(views[1], views[4])
