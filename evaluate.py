@@ -20,10 +20,10 @@ from datasets import FaceData, load_faces, training_copies
 from devices import autocast, autocast_dtype, device_name, resolve_device
 from distributed import gather_rows, is_main, own_part, processes
 from metrics import average_f1, compute_metrics
-from models import ModelSpec, count_parameters, load_checkpoint
+from models import MODELS, ModelSpec, count_parameters, load_checkpoint
 from plots import plot_confusion_matrix, plot_roc_curves
 from transforms import face_views
-from utils import UserError, atomic_path, command_line, library_versions, require, run_script, write_json
+from utils import UserError, atomic_path, command_line, library_versions, lookup, require, run_script, write_json
 
 
 @torch.inference_mode()
@@ -65,6 +65,7 @@ def average_views(outputs: list[torch.Tensor]) -> torch.Tensor:
 def evaluate(flags: config.Evaluate) -> dict[str, Any]:
     """Scores a checkpoint on a split; for test, writes results, predictions and plots. Returns the results."""
     run = flags.run
+    lookup(MODELS, flags.model, "model")
     device = resolve_device(flags.device)
     dtype = autocast_dtype(device, flags.amp)
     path = flags.checkpoint or require(run.best_checkpoint, run.command("train.py"))

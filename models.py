@@ -37,7 +37,7 @@ class ModelSpec:
     std: tuple[float, ...] = IMAGENET_STD
     hidden: int | None = None  # width of a hidden layer in the head
     imagenet: Callable[[], Any] | None = None  # torchvision's weights of the backbone
-    recipe: str = "from_scratch"  # row of config.RECIPES
+    recipe: str = "fast"  # row of config.RECIPES
 
     @property
     def scaled_size(self) -> int:
@@ -58,7 +58,7 @@ def from_torchvision(name: str, classifier: str, cam_layer: str) -> ModelSpec:
         image_size=224,
         hidden=512,
         imagenet=lambda: torchvision.models.get_model_weights(name).DEFAULT,
-        recipe="fine_tune",
+        recipe="fer_xai",
     )
 
 

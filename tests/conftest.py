@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,20 @@ def shared_outputs(tmp_path_factory, few_faces):
 @pytest.fixture(scope="session")
 def synthetic(shared_outputs):
     return datasets.load_faces("synthetic", shared_outputs, shared_outputs)
+
+
+@pytest.fixture(scope="session")
+def few_real(tmp_path_factory):
+    """70 random faces as a FER2013 CSV."""
+    rng = np.random.default_rng(0)
+    lines = ["emotion,pixels,Usage"]
+    for number in range(70):
+        usage = ("Training", "Training", "Training", "PublicTest", "PrivateTest")[number % 5]
+        smooth = np.kron(rng.integers(0, 256, (6, 6)), np.ones((8, 8), int))
+        lines.append(f"{number // 5 % 7},{' '.join(map(str, smooth.ravel()))},{usage}")
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "fer2013.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 @pytest.fixture

@@ -15,24 +15,10 @@ EVALUATE = "evaluate.py --no-amp --no-figures"
 EXPLAIN = "explain_lime.py --samples 3 --lime-samples 30 --no-amp --no-figures"
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """70 random faces as a FER2013 CSV."""
-    rng = np.random.default_rng(0)
-    lines = ["emotion,pixels,Usage"]
-    for number in range(70):
-        usage = ("Training", "Training", "Training", "PublicTest", "PrivateTest")[number % 5]
-        smooth = np.kron(rng.integers(0, 256, (6, 6)), np.ones((8, 8), int))
-        lines.append(f"{number // 5 % 7},{' '.join(map(str, smooth.ravel()))},{usage}")
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "fer2013.csv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def run(processes, data, outputs):
+def run(processes, few_real, outputs):
     """Trains, evaluates and explains with so many processes; returns the outputs' JSON files."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    where = ["--dataset", "fer2013", "--data-dir", str(data), "--outputs-dir", str(outputs), "--device", "cpu"]
+    where = ["--dataset", "fer2013", "--data-dir", str(few_real), "--outputs-dir", str(outputs), "--device", "cpu"]
     for command in (TRAIN, EVALUATE, EXPLAIN):
         script = command.split()
         start = launcher if processes > 1 else [sys.executable]
@@ -43,8 +29,8 @@ def run(processes, data, outputs):
 
 
 @pytest.fixture(scope="module")
-def outputs(data, tmp_path_factory):
-    return [run(count, data, tmp_path_factory.mktemp(f"outputs{count}")) for count in (1, 2)]
+def outputs(few_real, tmp_path_factory):
+    return [run(count, few_real, tmp_path_factory.mktemp(f"outputs{count}")) for count in (1, 2)]
 
 
 def load(outputs, name):

@@ -68,6 +68,26 @@ def test_batches_do_not_change_the_result(flags, results):
     assert again["confusion_matrix"] == once["confusion_matrix"]
 
 
+def test_unknown_names(flags):
+    with pytest.raises(UserError, match=r"unknown model 'resnet'; did you mean .*Valid names: resnet50"):
+        evaluate.evaluate(replace(flags, model="resnet"))
+    with pytest.raises(UserError, match="unknown data set 'fer'"):
+        evaluate.evaluate(replace(flags, dataset="fer", checkpoint=flags.run.best_checkpoint))
+
+
+@pytest.mark.parametrize("views", ["flip", "ten_crop"])
+def test_views_are_averaged(flags, results, views):
+    averaged = evaluate.evaluate(replace(flags, views=views, split="val"))
+    assert averaged["views"] == views
+    assert 0 <= averaged["accuracy"] <= 1
+
+
+def test_average_of_views_by_hand():
+    probabilities = torch.tensor([[[0.2, 0.8]], [[0.6, 0.4]]])
+    averaged = evaluate.average_views(list(probabilities.log()))
+    torch.testing.assert_close(averaged.softmax(1), torch.tensor([[0.4, 0.6]]))
+
+
 def test_missing_and_foreign_checkpoints(flags, tmp_path):
     with pytest.raises(UserError, match=r"run: python train\.py --model mini_resnet --dataset synthetic --tag none"):
         evaluate.evaluate(replace(flags, tag="none"))

@@ -232,8 +232,8 @@ def test_tensorboard_events(tiny_run):
 
 def test_flags_start_from_the_models_recipe():
     [flags] = train.parse_flags(["--model", "resnet50", "--dataset", "fer2013", "--lr", "0.5"])
-    assert (flags.recipe, flags.settings.lr, flags.settings.batch_size) == ("fine_tune", 0.5, 64)
-    assert flags.settings == replace(RECIPES["fine_tune"], lr=0.5)
+    assert (flags.recipe, flags.settings.lr, flags.settings.batch_size) == ("fer_xai", 0.5, 64)
+    assert flags.settings == replace(RECIPES["fer_xai"], lr=0.5)
     [flags] = train.parse_flags(["--model=fer_vgg", "--recipe", "quick", "--no-amp"])
     assert flags.settings == RECIPES["quick"]
     assert not flags.amp
@@ -259,8 +259,8 @@ def test_all_models(monkeypatch):
 
 
 def test_unknown_names_and_flags(capsys):
-    with pytest.raises(UserError, match="unknown recipe 'fast'"):
-        train.parse_flags(["--recipe", "fast"])
+    with pytest.raises(UserError, match="unknown recipe 'fastest'"):
+        train.parse_flags(["--recipe", "fastest"])
     with pytest.raises(UserError, match="unknown model"):
         train.parse_flags(["--model", "vgg99"])
     with pytest.raises(SystemExit):

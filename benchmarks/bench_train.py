@@ -1,0 +1,169 @@
+"""Images per second of a training step: ours, a plain loop, and the limit, side by side in one run.
+
+python benchmarks/bench_train.py --models resnet50 fer_vgg
+
+plain: a DataLoader that decodes and transforms with PIL in one process per core, then a float32 step, as most
+projects train. ours: the step of train.py, from faces in memory. limit: the same model step in the same precision,
+fed one constant batch. The three take turns, so that a change of the machine's speed meets all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.transforms import v2
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import config
+import train
+from config import RECIPES, Recipe
+from devices import autocast_dtype, device_name, resolve_device
+from losses import cross_entropy
+from models import MODELS, ModelSpec
+from transforms import augment, mix
+
+
+@dataclass(frozen=True)
+class Flags:
+    models: tuple[str, ...] = ("resnet50", "fer_vgg")
+    rounds: int = 5  # turns of each of the three; the median counts
+    steps: int = 4  # of a turn
+    batch_size: int = 32
+    device: str = "auto"
+    peak_tflops: float | None = None  # of the device in the precision used; then the utilisation is printed
+
+
+class Pictures(Dataset):
+    """Faces as picture files in memory, transformed one by one with PIL."""
+
+    def __init__(self, faces: np.ndarray, spec: ModelSpec):
+        self.pictures = [Image.fromarray(face.squeeze()) for face in faces]
+        self.transform = v2.Compose(
+            [
+                v2.Resize((spec.scaled_size, spec.scaled_size)),
+                v2.RandomCrop(spec.image_size),
+                v2.RandomHorizontalFlip(),
+                v2.RandomRotation(10),
+                v2.ColorJitter(brightness=0.2, contrast=0.2),
+                v2.Grayscale(spec.channels),
+                v2.PILToTensor(),
+                v2.ToDtype(torch.float32, scale=True),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return 10**6
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        number = index % len(self.pictures)
+        return self.transform(self.pictures[number]), number % 7
+
+
+def plain_loop(name: str, faces: np.ndarray, flags: Flags, device: torch.device) -> Iterator[None]:
+    """One float32 step per turn of the iterator, fed by a DataLoader."""
+    torch.manual_seed(0)
+    model = train.create_model(name).to(device, memory_format=torch.contiguous_format).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    loader = DataLoader(Pictures(faces, MODELS[name]), flags.batch_size, num_workers=os.cpu_count() or 1)
+    for images, labels in loader:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(images.to(device)), labels.to(device))
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        yield
+
+
+def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, constant: bool) -> Iterator[None]:
+    """Our step; with `constant`, on one batch that is made once: what the model's own work costs."""
+    recipe = replace(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
+    settings = config.Train(model=name, settings=recipe, device=flags.device)
+    dtype, spec = autocast_dtype(device), MODELS[name]
+    training = train.start_training(settings, device, dtype)
+    training.model.train()
+    labels = torch.arange(len(faces), device=device) % 7
+    held = train.Faces(
+        torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, torch.ones_like(labels), device
+    )
+    generator = torch.Generator(device).manual_seed(0)
+    fixed = None
+    while True:
+        if fixed is None or not constant:
+            rows = torch.randint(len(faces), (flags.batch_size,), generator=generator, device=device)
+            fixed = prepare(held, rows, spec, recipe, generator)
+        train.update_weights(training, fixed, cross_entropy, recipe, dtype)
+        yield
+
+
+def prepare(faces: train.Faces, rows: torch.Tensor, spec: ModelSpec, recipe: Recipe, generator: torch.Generator):
+    """A batch as train_one_epoch makes it."""
+    inputs = augment(faces.images[rows], spec, recipe, generator)
+    inputs, targets = mix(inputs, faces.targets[rows], recipe, generator)
+    return inputs, targets, faces.weights[rows], faces.labels[rows]
+
+
+def time_turns(contestants: dict[str, Iterator[None]], flags: Flags, device: torch.device) -> dict[str, float]:
+    """Median images per second of each, the turns interleaved."""
+    for steps in contestants.values():  # warm up
+        next(steps)
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(flags.rounds):
+        for name, steps in contestants.items():
+            seconds = time_steps(steps, flags.steps, device)
+            speeds[name].append(flags.steps * flags.batch_size / seconds)
+    return {name: statistics.median(values) for name, values in speeds.items()}
+
+
+def time_steps(steps: Iterator[None], count: int, device: torch.device) -> float:
+    synchronize: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronize()
+    started = time.perf_counter()
+    for _ in range(count):
+        next(steps)
+    synchronize()
+    return time.perf_counter() - started
+
+
+def flops_per_image(name: str) -> float:
+    """Of a training step: three times the forward pass (a multiply-add counts as two)."""
+    spec, model = MODELS[name], train.create_model(name).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, 1, spec.image_size, spec.image_size))
+    return 3 * counter.get_total_flops()
+
+
+def main() -> None:
+    flags = tyro.cli(Flags)
+    device = resolve_device(flags.device)
+    faces = np.random.default_rng(0).integers(0, 256, (2048, 48, 48, 1), dtype=np.uint8)
+    print(f"{device_name(device)}, {str(autocast_dtype(device)).removeprefix('torch.')}, batch {flags.batch_size}")
+    print(f"{'model':<18}{'plain':>9}{'ours':>9}{'limit':>9}  images/s   ours/plain  ours/limit  TFLOP/s")
+    for name in flags.models:
+        contestants = {
+            "plain": plain_loop(name, faces, flags, device),
+            "ours": our_steps(name, faces, flags, device, constant=False),
+            "limit": our_steps(name, faces, flags, device, constant=True),
+        }
+        speeds = time_turns(contestants, flags, device)
+        tflops = speeds["ours"] * flops_per_image(name) / 1e12
+        row = "".join(f"{speed:>9.1f}" for speed in speeds.values())
+        ratios = f"{speeds['ours'] / speeds['plain']:>10.2f}× {speeds['ours'] / speeds['limit']:>10.1%}"
+        utilisation = f"  {tflops / flags.peak_tflops:.0%} of peak" if flags.peak_tflops else ""
+        print(f"{name:<18}{row}            {ratios}  {tflops:>7.2f}{utilisation}")
+
+
+if __name__ == "__main__":
+    main()

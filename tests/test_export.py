@@ -1,0 +1,48 @@
+"""export.py: the shipped file predicts as the run, the card says what was measured."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import config
+import evaluate
+import export
+from models import load_checkpoint
+from utils import UserError
+
+
+def test_shipped_model(tiny_run, tmp_path):
+    flags = config.Evaluate(tag="tiny", outputs_dir=tiny_run.outputs_dir, device="cpu", figures=False)
+    results = evaluate.evaluate(flags)
+    weights, card = export.export(tiny_run, tmp_path)
+    assert weights.stat().st_size < 0.6 * tiny_run.best_checkpoint.stat().st_size
+    faces = torch.rand(4, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    models = [load_checkpoint(path, torch.device("cpu")).model for path in (tiny_run.best_checkpoint, weights)]
+    assert next(models[1].parameters()).dtype == torch.float32
+    with torch.inference_mode():
+        first, second = (model(faces) for model in models)
+    torch.testing.assert_close(first, second, atol=0.02, rtol=0.02)
+    text = card.read_text()
+    assert f"**{results['accuracy']:.2%}**".replace("%", "\u202f%") in text
+    for words in ("seed 0", "`quick`", "MB in half precision", "Limits of use", "Disgust"):
+        assert words in text
+
+
+def test_a_run_must_have_been_evaluated(tmp_path):
+    run = config.Run("mini_resnet", "synthetic", "none", tmp_path)
+    with pytest.raises(UserError, match=r"does not exist; run: python train\.py"):
+        export.export(run, tmp_path)
+
+
+PRETRAINED = sorted((Path(__file__).parents[1] / "pretrained").glob("*.pth"))
+
+
+@pytest.mark.parametrize("path", PRETRAINED, ids=lambda path: path.stem)
+def test_every_shipped_checkpoint_loads(path):
+    checkpoint = load_checkpoint(path, torch.device("cpu"))
+    size = checkpoint.spec.image_size
+    with torch.inference_mode():
+        assert checkpoint.model(torch.rand(2, 1, size, size)).isfinite().all()
+    assert path.with_suffix(".md").exists()
+    assert path.stat().st_size < 12e6
