@@ -1,0 +1,334 @@
+"""tune.py: the search space, a grid and TPE on a training with a known optimum, dead workers, one real study."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+import config
+import train
+import tune
+from utils import UserError
+
+QUICK = replace(config.RECIPES["quick"], epochs=3, batch_size=16, max_steps=2)
+GRID = ("optimizer=sgd,adam,adamw", "flip=0.0,0.5")
+PLOT_STUDY = tune.plot_study
+ACCURACIES = {"sgd": 0.6, "adam": 0.5, "adamw": 0.4, "radam": 0.3}
+
+
+def accuracy(recipe):
+    """Best with SGD, flips and a learning rate of 0.01."""
+    return ACCURACIES[recipe.optimizer] + 0.1 * recipe.flip - 0.05 * (math.log10(recipe.lr) + 2) ** 2
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Replaces the training by the known function, and plots by nothing; returns the settings of each call."""
+    made = []
+
+    def fit(flags, after_epoch):
+        made.append(flags.settings)
+        epochs = []
+        for epoch in range(1, flags.settings.epochs + 1):
+            share = epoch / flags.settings.epochs
+            epochs.append({"epoch": epoch, "val_accuracy": share * accuracy(flags.settings), "val_macro_f1": share})
+            for path in (flags.run.best_checkpoint, flags.run.last_checkpoint):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("weights")
+            after_epoch(epochs[-1])
+        return {"epochs": epochs, "best_epoch": len(epochs)}
+
+    monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(tune, "plot_study", lambda *results: None)
+    return made
+
+
+@pytest.fixture
+def make_flags(shared_outputs):
+    def make(study, *search, epochs=1, lr=0.01, **changes):
+        common = {"outputs_dir": shared_outputs, "device": "cpu", "amp": False, "pruner": "none", "recipe": "quick"}
+        settings = replace(QUICK, epochs=epochs, lr=lr)
+        return config.Tune(study=study, search=search, settings=settings, **common | changes)
+
+    return make
+
+
+# ── the search space ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_search_space():
+    words = ("optimizer=sgd,adam,sgd", "lr=1e-4..1e-1:log", "momentum=0.8..0.99", "batch_size=64,128", "epochs=2..9")
+    assert tune.parse_search(words) == {
+        "optimizer": CategoricalDistribution(("sgd", "adam")),
+        "lr": FloatDistribution(1e-4, 1e-1, log=True),
+        "momentum": FloatDistribution(0.8, 0.99),
+        "batch_size": CategoricalDistribution((64, 128)),
+        "epochs": IntDistribution(2, 9),
+    }
+    others = ("t_max=none,5", "class_weights=true,false", "seed=0,1", "weights=none,../a.pth", "step_epochs=1..9:log")
+    space = tune.parse_search(others)
+    assert space["t_max"].choices == (None, 5)
+    assert space["class_weights"].choices == (True, False)
+    assert space["weights"].choices == ("none", "../a.pth")
+    assert space["step_epochs"] == IntDistribution(1, 9, log=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "nothing to search"),
+        (("optimiser=sgd",), "did you mean optimizer"),
+        (("optimizer=sgd,adagrad",), "Valid names: sgd, adam"),
+        (("optimizer=sgd..adam",), "unknown value of optimizer"),
+        (("lr=fast",), "'fast' is no value of lr: it is a number"),
+        (("lr=nan",), "'nan' is no value of lr"),
+        (("batch_size=64.5",), "a whole number"),
+        (("class_weights=yes",), "true or false"),
+        (("t_max=some",), "a whole number or none"),
+        (("lr=1e-1..1e-4",), "lr=1e-1..1e-4"),
+        (("lr=0..1:log",), "lr=0..1:log"),
+        (("lr=0.1..1:linear",), "only :log"),
+        (("lr",), "lr=0.1,0.01"),
+        (("lr=0.1", "lr=0.2"), "each setting once"),
+    ],
+)
+def test_bad_search_space(words, said):
+    with pytest.raises(UserError) as error:
+        tune.parse_search(words)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", tune.PRESETS)
+def test_presets_are_valid_and_flags_change_them(name):
+    flags = tune.parse_flags(["--preset", name, "--epochs", "7", "--dataset", "synthetic", "--workers", "2"])
+    assert (flags.study, flags.dataset, flags.settings.epochs, flags.workers) == (name, "synthetic", 7, 2)
+    points = tune.grid(tune.parse_search(flags.search))
+    assert len(points) == tune.planned_trials(flags, tune.parse_search(flags.search))
+    for params in points:
+        replace(flags.settings, **params)
+
+
+def test_flags_without_a_preset():
+    flags = tune.parse_flags(["--model", "fer_vgg", "--search", "lr=0.1,0.2", "flip=0..1", "--lr", "0.5"])
+    assert flags.search == ("lr=0.1,0.2", "flip=0..1")
+    assert flags.study == "fer_vgg_synthetic"
+    assert flags.settings == replace(config.RECIPES["fast"], lr=0.5)
+
+
+# ── studies of the known function ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_grid_covers_every_combination_once_and_resumes(calls, make_flags):
+    part = tune.search(make_flags("grid", *GRID, sampler="grid", trials=4))
+    assert len(part["trials"]) == len(calls) == 4
+    whole = tune.search(make_flags("grid", *GRID, sampler="grid"))
+    assert len(calls) == 6
+    assert len({(recipe.optimizer, recipe.flip) for recipe in calls}) == 6
+    assert whole["best"]["params"] == {"optimizer": "sgd", "flip": 0.5}
+    assert whole["best"]["val_accuracy"] == pytest.approx(0.65)
+    assert [row["val_accuracy"] for row in whole["trials"]] == pytest.approx([0.65, 0.6, 0.55, 0.5, 0.45, 0.4])
+    tune.search(make_flags("grid", *GRID, sampler="grid"))
+    assert len(calls) == 6
+
+
+def test_files_of_a_study(calls, make_flags, monkeypatch, capsys):
+    monkeypatch.setattr(tune, "plot_study", PLOT_STUDY)
+    flags = make_flags("files", *GRID, sampler="grid")
+    content = tune.search(flags)
+    assert json.loads((flags.folder / "study.json").read_text())["best"] == content["best"]
+    rows = list(csv.DictReader((flags.folder / "results.csv").open()))
+    assert [row["optimizer"] for row in rows] == ["sgd", "sgd", "adam", "adam", "adamw", "adamw"]
+    plots = ("accuracy_by_optimizer", "accuracy_by_flip", "importance", "history")
+    assert all((flags.folder / f"{name}.png").stat().st_size > 1000 for name in plots)
+    assert content["by_field"]["optimizer"]["adam"] == pytest.approx(
+        {"trials": 2, "mean": 0.525, "sd": 0.05 / 2**0.5, "best": 0.55}
+    )
+    assert content["importance"]["optimizer"] > content["importance"]["flip"]
+    assert "--optimizer sgd" in content["train_command"]
+    kept = {path.name for path in (flags.folder / "checkpoints").iterdir()}
+    best = tune.trial_run(flags, tune.open_study(flags).best_trial)
+    assert kept == {best.best_checkpoint.name, best.last_checkpoint.name}
+    assert config.cache_dir(flags.folder).resolve() == config.cache_dir(flags.outputs_dir).resolve()
+    assert "trial 000 epoch 1/1" in capsys.readouterr().out
+
+
+def test_checkpoints_are_kept_on_request(calls, make_flags):
+    flags = make_flags("kept", "flip=0.0,0.5", sampler="grid", keep_checkpoints=True)
+    tune.search(flags)
+    assert len(list((flags.folder / "checkpoints").iterdir())) == 4
+
+
+def test_tpe_beats_its_first_random_trials(calls, make_flags):
+    content = tune.search(make_flags("tpe", "lr=1e-5..1:log", "optimizer=sgd,adam,adamw,radam", trials=18))
+    by_trial = sorted(content["trials"], key=lambda row: row["trial"])
+    values = [row["val_accuracy"] for row in by_trial]
+    assert len(values) == 18
+    assert max(values[10:]) > max(values[:10])
+    assert content["best"]["params"]["optimizer"] == "sgd"
+
+
+def test_repeated_settings_get_another_seed(calls, make_flags):
+    content = tune.search(make_flags("seeds", "flip=0.5", trials=3))
+    assert sorted(row["seed"] for row in content["trials"]) == [0, 1, 2]
+
+
+def test_hopeless_trials_are_stopped(calls, make_flags):
+    rates = "lr=0.01,0.02,0.005,0.015,0.008,1,2"
+    content = tune.search(make_flags("pruned", rates, sampler="grid", pruner="median", epochs=4))
+    stopped = {row["params"]["lr"]: row["epochs"] for row in content["trials"] if row["state"] == "pruned"}
+    assert stopped == {1: 1, 2: 1}
+    assert content["best"]["params"] == {"lr": 0.01}
+
+
+def test_settings_that_cannot_be_trained_end_the_trial_only(calls, make_flags, monkeypatch):
+    known = train.fit
+
+    def fit(flags, after_epoch):
+        if flags.settings.lr > 0.5:
+            raise UserError("the loss is nan")
+        return known(flags, after_epoch)
+
+    monkeypatch.setattr(train, "fit", fit)
+    content = tune.search(make_flags("nan", "lr=1,0.01", sampler="grid"))
+    assert [(row["state"], row["error"]) for row in content["trials"]] == [
+        ("complete", ""),
+        ("failed", "the loss is nan"),
+    ]
+    with pytest.raises(UserError, match=r"trial 0 failed: the loss is nan"):
+        tune.search(make_flags("all_nan", "lr=1,2", sampler="grid"))
+
+
+def test_study_of_other_settings_is_refused(calls, make_flags):
+    tune.search(make_flags("fixed", "flip=0.0,0.5", sampler="grid"))
+    with pytest.raises(UserError, match=r"these differ: --search flip\."):
+        tune.search(make_flags("fixed", "flip=0.0,0.6", sampler="grid"))
+    with pytest.raises(UserError, match=r"these differ: seed, epochs, lr\."):
+        tune.search(make_flags("fixed", "flip=0.0,0.5", sampler="grid", epochs=2, lr=0.1, seed=3))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"model": "vgg"}, "model"), ({"study": "../up"}, "a name is made of"), ({"sampler": "grid"}, "not a range: lr=")],
+)
+def test_bad_flags_are_refused_before_any_trial(calls, make_flags, changes, said):
+    flags = replace(make_flags("bad", "lr=0.1..1"), **changes)
+    with pytest.raises(UserError, match=said):
+        tune.search(flags)
+    assert not calls
+
+
+def test_runs_to_start_from_are_found_below_the_study(calls, make_flags):
+    start = config.Run("start", "rafdb", outputs_dir=make_flags("start").outputs_dir).best_checkpoint
+    start.parent.mkdir(exist_ok=True)
+    start.write_text("weights")
+    flags = make_flags("start", "init_from=start_rafdb", sampler="grid")
+    tune.prepare(flags)
+    assert (flags.folder / "checkpoints" / start.name).read_text() == "weights"
+    with pytest.raises(UserError, match=r"nobody_best\.pth does not exist"):
+        tune.prepare(make_flags("start", "init_from=nobody", sampler="grid"))
+
+
+# ── interrupted and several workers ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_interrupted_trial_is_repeated(calls, make_flags, monkeypatch, capsys):
+    known = train.fit
+
+    def interrupted(flags, after_epoch):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return known(flags, after_epoch)
+
+    flags = make_flags("interrupted", *GRID, sampler="grid")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train, "fit", interrupted)
+        tune.search(flags)
+    assert "go on with the same command" in capsys.readouterr().out
+    content = tune.search(flags)
+    assert len(calls) == len(content["trials"]) == 6
+    states = [trial.state for trial in tune.open_study(flags).trials]
+    assert states.count(TrialState.FAIL) == 1
+
+
+def test_trial_of_a_dead_process_is_repeated_and_of_a_living_one_is_not(calls, make_flags):
+    flags = make_flags("dead", *GRID, sampler="grid")
+    tune.prepare(flags)
+    study, space = tune.open_study(flags), tune.parse_search(flags.search)
+    study.enqueue_trial({"optimizer": "adam", "flip": 0.5})
+    study.ask(space)  # nobody holds its lock
+    _, own = tune.claim(study, flags, space)
+    assert study.trials[0].state is TrialState.FAIL
+    content = tune.search(flags)
+    assert study.trials[1].state is TrialState.RUNNING
+    assert len(content["trials"]) == len(calls) == 5
+    own.release()
+    assert len(tune.search(flags)["trials"]) == len(calls) == 6
+
+
+WORKER = """
+import multiprocessing, os, sys, time
+sys.path.insert(0, {repo!r})
+import config, train, tune
+
+config.SYNTHETIC_FACES, config.SYNTHETIC_SUBJECTS = 210, 30
+
+def fit(flags, after_epoch):
+    with open({calls!r}, "a") as file:
+        file.write(f"{{os.getpid()}} {{flags.settings.optimizer}} {{flags.settings.flip}}\\n")
+    while len({{line.split()[0] for line in open({calls!r})}}) < 2:
+        time.sleep(0.02)  # until the other worker has begun
+    if multiprocessing.parent_process():
+        os._exit(9)
+    epoch = {{"epoch": 1, "val_accuracy": flags.settings.flip, "val_macro_f1": 0.5}}
+    after_epoch(epoch)
+    return {{"epochs": [epoch], "best_epoch": 1}}
+
+train.fit = fit
+if __name__ == "__main__":
+    tune.main()
+"""
+
+
+def test_two_workers_share_a_study_and_one_may_die(tmp_path, make_flags):
+    flags = make_flags("workers", *GRID)
+    script, calls = tmp_path / "worker.py", tmp_path / "calls.txt"
+    script.write_text(WORKER.format(repo=str(Path(tune.__file__).parent), calls=str(calls)))
+    command = [sys.executable, str(script), "--study", "workers", "--search", *GRID, "--sampler", "grid"]
+    command += ["--workers", "2", "--epochs", "1", "--outputs-dir", str(flags.outputs_dir), "--device", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    settings = [tuple(line.split()[1:]) for line in calls.read_text().splitlines()]
+    assert len(settings) == 7  # the dead worker's trial twice
+    assert len(set(settings)) == 6
+    trials = tune.open_study(flags).trials
+    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == 6
+    assert [trial.state for trial in trials].count(TrialState.FAIL) == 1
+
+
+# ── the real training ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_real_study(make_flags):
+    flags = make_flags("real", "optimizer=sgd,adamw", sampler="grid", epochs=1)
+    content = tune.search(flags)
+    assert {row["state"] for row in content["trials"]} == {"complete"}
+    best = tune.trial_run(flags, tune.open_study(flags).best_trial)
+    history = json.loads(best.history.read_text())
+    assert history["epochs"][0]["val_accuracy"] == content["best"]["val_accuracy"]
+    assert best.best_checkpoint.exists()
+    assert "epoch 1/1" in (best.logs / "training.txt").read_text()
+    assert (
+        optuna.load_study(study_name="real", storage=f"sqlite:///{flags.folder / 'study.db'}").best_trial.number
+        == content["best"]["trial"]
+    )
