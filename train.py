@@ -7,131 +7,32 @@ torchrun --nproc-per-node 2 train.py --model resnet50 --dataset fer2013
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 import tyro
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 import config
 from config import DATASETS, RECIPES, Recipe, Run, to_plain
 from datasets import FaceData, describe, load_faces
-from devices import autocast, autocast_dtype, device_name, resolve_device, seed_everything
-from distributed import barrier, is_main, own_part, processes, share_batch_norm, sum_over_processes, world_size
+from devices import autocast_dtype, device_name, resolve_device
+from distributed import barrier, is_main, processes, world_size
+from engine import Training, place_faces, start_training, train_one_epoch
 from evaluate import predict_split
-from losses import LOSSES, class_weights, effective_loss, make_targets, without_conflicts
+from losses import LOSSES, effective_loss
 from metrics import average_f1
-from models import (
-    MODELS,
-    FaceClassifier,
-    ModelSpec,
-    count_parameters,
-    create_model,
-    load_backbone_of,
-    read_tensors,
-    save_checkpoint,
-    set_stochastic_depth,
-)
-from optimizers import BETTER, OPTIMIZERS, ema_function, learning_rate, parameter_groups, set_learning_rate, uphill
+from models import MODELS, FaceClassifier, ModelSpec, count_parameters, read_tensors, save_checkpoint
+from optimizers import BETTER
 from plots import plot_training_curves
-from transforms import augment, mix
-from utils import UserError, combine_seeds, command_line, library_versions, lookup, require, run_script, write_json
-
-CHECK_EVERY = 50  # steps between two looks at the loss; each look waits for the device
-DEVICE_SHARE = 0.4  # of the free memory of a GPU that the decoded faces may fill; a larger set stays on the host
-
-
-@dataclass
-class Training:
-    """All that changes while a model is trained, and so all that a run needs to go on."""
-
-    model: FaceClassifier
-    forward: torch.nn.Module  # the model, compiled or spread over processes
-    average: AveragedModel | None  # exponential moving average of the weights
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler  # does nothing unless the precision is float16
-    epochs: list[dict[str, Any]]  # the history so far
-
-    @property
-    def deployed(self) -> FaceClassifier:
-        """The weights that are validated and kept as the best."""
-        return self.average.module if self.average else self.model
-
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain Python; the model's own weights are kept beside it."""
-        return {
-            "average": self.average.state_dict() if self.average else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "epochs": self.epochs,
-        }
-
-    def restore(self, content: dict[str, Any]) -> None:
-        """The inverse of saving: `content` is a last checkpoint."""
-        self.model.load_state_dict(content["state"])
-        if self.average:
-            self.average.load_state_dict(content["training"]["average"])
-        self.optimizer.load_state_dict(content["training"]["optimizer"])
-        self.scaler.load_state_dict(content["training"]["scaler"])
-        self.epochs[:] = content["training"]["epochs"]
-
-
-@dataclass(frozen=True)
-class Faces:
-    """The faces of a split where the compute is, or on the host if they do not fit there."""
-
-    images: torch.Tensor  # uint8 N,H,W,C
-    targets: torch.Tensor  # float32 N,7
-    labels: torch.Tensor  # int64 N
-    weights: torch.Tensor  # float32 N, of each face in the loss
-    device: torch.device
-
-    def batches(self, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The images of each batch on the device; from the host, the next batch travels while one is computed."""
-        if self.images.device == self.device:
-            yield from (self.images[chosen] for chosen in rows)
-            return
-        with ThreadPoolExecutor(1) as loader:
-            pending = [loader.submit(self._fetch, chosen) for chosen in rows[:2]]
-            for following in [*rows[2:], None, None]:
-                yield pending.pop(0).result().to(self.device, non_blocking=True)
-                if following is not None:
-                    pending.append(loader.submit(self._fetch, following))
-
-    def _fetch(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.images[rows.cpu()].pin_memory()
-
-
-def place_faces(data: FaceData, recipe: Recipe, device: torch.device) -> Faces:
-    """The training faces of a recipe with their targets and weights."""
-    if recipe.conflicts == "drop":
-        data = without_conflicts(data)
-    images = torch.from_numpy(data.images)
-    if device.type == "cuda" and images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
-        images = images.to(device)
-    labels = torch.from_numpy(data.labels).to(device)
-    weights = torch.from_numpy(class_weights(data.labels)).to(device)
-    return Faces(
-        images,
-        torch.from_numpy(make_targets(data, recipe)).to(device),
-        labels,
-        weights[labels] if recipe.class_weights else torch.ones(len(labels), device=device),
-        device,
-    )
-
+from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -193,28 +94,6 @@ def load_shared(flags: config.Train) -> FaceData:
     return data
 
 
-def start_training(flags: config.Train, device: torch.device, dtype: torch.dtype) -> Training:
-    recipe = flags.settings
-    seed_everything(flags.seed)
-    model = create_model(flags.model, recipe.weights, recipe.dropout)
-    set_stochastic_depth(model, recipe.stochastic_depth)
-    if recipe.init_from:
-        path = Run(recipe.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint
-        load_backbone_of(model, flags.model, require(path, "python train.py --model … for that run"))
-    model = model.to(device)
-    forward = model
-    if world_size() > 1:
-        share_batch_norm(model)
-        ids = [device.index or torch.cuda.current_device()] if device.type == "cuda" else None
-        forward = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-    if flags.compile:
-        forward = torch.compile(forward)
-    average = AveragedModel(model, multi_avg_fn=ema_function(recipe.ema_decay), use_buffers=True)
-    optimizer = lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(parameter_groups(model, recipe), recipe)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    return Training(model, forward, average if recipe.ema_decay else None, optimizer, scaler, [])
-
-
 def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
     """Goes on from a last checkpoint; UserError if it was made with other settings, another seed or other data."""
     content = read_tensors(path)
@@ -234,133 +113,6 @@ def check_recipe(recipe: Recipe) -> None:
     parts = recipe.accumulate * world_size()
     if recipe.batch_size % parts:
         raise UserError(f"--batch-size {recipe.batch_size} cannot be split into {parts} equal parts")
-
-
-# ── one epoch ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def train_one_epoch(
-    training: Training,
-    faces: Faces,
-    loss: Callable[[torch.Tensor, torch.Tensor, Recipe], torch.Tensor],
-    spec: ModelSpec,
-    recipe: Recipe,
-    *,
-    epoch: int,
-    seed: int,
-    dtype: torch.dtype,
-) -> dict[str, float]:
-    """One pass over the faces in an order and with variations that (seed, epoch) alone decide.
-
-    Every process prepares the whole batch, which is cheap, and computes on its part of it: so the variations, mixing
-    included, do not depend on the number of processes.
-    """
-    device, view = faces.device, grown(spec, recipe, epoch)
-    seed_everything(seed, epoch)  # dropout
-    generator = torch.Generator(device).manual_seed(combine_seeds(seed, epoch))
-    batches = draw_batches(faces, recipe, generator)
-    training.model.train()
-    totals = torch.zeros(2, device=device)  # loss and correct faces, summed over this process's parts
-    started, seen = time.perf_counter(), 0
-    bar = tqdm(
-        total=sum(map(len, batches)), desc=f"epoch {epoch}/{recipe.epochs}", unit=" faces", disable=not is_main()
-    )
-    with bar:
-        for step, (rows, images) in enumerate(zip(batches, faces.batches(batches), strict=True)):
-            rate = learning_rate(recipe, epoch - 1 + step / len(batches), training.epochs)
-            set_learning_rate(training.optimizer, rate)
-            inputs = augment(images, view, recipe, generator)
-            inputs, targets = mix(inputs, faces.targets[rows], recipe, generator)
-            own = own_part(torch.arange(len(rows), device=device))
-            part = inputs[own], targets[own], faces.weights[rows][own], faces.labels[rows][own]
-            totals += update_weights(training, part, loss, recipe, dtype)
-            seen += len(rows)
-            bar.update(len(rows))
-            if step % CHECK_EVERY == CHECK_EVERY - 1:
-                bar.set_postfix(loss=f"{check_finite(totals[0].item() * world_size() / seen, epoch):.3f}")
-    losses, correct = sum_over_processes(totals).tolist()
-    return {
-        "train_loss": check_finite(losses / seen, epoch),
-        "train_accuracy": correct / seen,
-        "lr": learning_rate(recipe, epoch - 1, training.epochs),
-        "images_per_second": seen / (time.perf_counter() - started),
-    }
-
-
-def grown(spec: ModelSpec, recipe: Recipe, epoch: int) -> ModelSpec:
-    """The spec with the face's side of this epoch, a multiple of 4: early epochs on small faces cost little.
-
-    Howard's progressive resizing (DAWNBench, 2018); for models whose head takes a grid of any size.
-    """
-    if recipe.start_size == 1:
-        return spec
-    progress = min((epoch - 1) / max(0.7 * recipe.epochs, 1), 1)
-    share = recipe.start_size + (1 - recipe.start_size) * progress
-    side = 4 * round(share * spec.image_size / 4)
-    return replace(spec, image_size=side, resize=round(side * spec.scaled_size / spec.image_size))
-
-
-def draw_batches(faces: Faces, recipe: Recipe, generator: torch.Generator) -> list[torch.Tensor]:
-    """The rows of an epoch in random order, in whole batches (batch norm dislikes a small last one)."""
-    count = len(faces.labels)
-    if recipe.balanced_sampling:
-        counts = torch.bincount(faces.labels).clamp(min=1)
-        order = torch.multinomial(1 / counts[faces.labels].float(), count, replacement=True, generator=generator)
-    else:
-        order = torch.randperm(count, generator=generator, device=generator.device)
-    batches = order.split(recipe.batch_size)
-    parts = recipe.accumulate * world_size()
-    if len(batches[-1]) < recipe.batch_size and (len(batches) > 1 or len(batches[-1]) % parts):
-        batches = batches[:-1]
-    if not batches:
-        raise UserError(f"{count} faces in train are too few for {parts} equal parts of a batch; use a smaller batch")
-    return list(itertools.islice(batches, recipe.max_steps))
-
-
-def update_weights(
-    training: Training,
-    part: tuple[torch.Tensor, ...],
-    loss: Callable[[torch.Tensor, torch.Tensor, Recipe], torch.Tensor],
-    recipe: Recipe,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    """One step on (images, targets, weights, labels); returns (sum of losses, correct faces) of this process."""
-    training.optimizer.zero_grad(set_to_none=True)
-    totals = compute_gradient(training, part, loss, recipe, dtype)
-    if recipe.sam_rho:
-        training.scaler.unscale_(training.optimizer) if training.scaler.is_enabled() else None
-        with uphill(training.model, recipe.sam_rho):
-            training.optimizer.zero_grad(set_to_none=True)
-            compute_gradient(training, part, loss, recipe, dtype)
-    if recipe.clip_norm:
-        training.scaler.unscale_(training.optimizer)
-        torch.nn.utils.clip_grad_norm_(training.model.parameters(), recipe.clip_norm)
-    training.scaler.step(training.optimizer)
-    training.scaler.update()
-    if training.average:
-        training.average.update_parameters(training.model)
-    return totals
-
-
-def compute_gradient(training, part, loss, recipe, dtype) -> torch.Tensor:
-    """Adds the gradient of the mean loss over the whole batch; returns (sum of losses, correct faces)."""
-    totals = torch.zeros(2, device=part[0].device)
-    pieces = list(zip(*(values.chunk(recipe.accumulate) for values in part), strict=True))
-    for number, (images, targets, weights, labels) in enumerate(pieces, start=1):
-        waiting = number < len(pieces) and isinstance(training.forward, DistributedDataParallel)
-        with training.forward.no_sync() if waiting else nullcontext():
-            with autocast(images.device, dtype):
-                logits = training.forward(images)
-            values = weights * loss(logits.float(), targets, recipe)
-            training.scaler.scale(values.mean() / len(pieces)).backward()
-        totals += torch.stack([values.detach().sum(), (logits.argmax(1) == labels).sum()])
-    return totals
-
-
-def check_finite(loss: float, epoch: int) -> float:
-    if not math.isfinite(loss):
-        raise UserError(f"the loss is {loss} in epoch {epoch}; try a smaller --lr, or --no-amp")
-    return loss
 
 
 def validate(

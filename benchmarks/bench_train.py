@@ -3,7 +3,7 @@
 python benchmarks/bench_train.py --models resnet50 fer_vgg
 
 plain: a DataLoader that decodes and transforms with PIL in one process per core, then a float32 step, as most
-projects train. ours: the step of train.py, from faces in memory. limit: the same model step in the same precision,
+projects train. ours: the step of engine.py, from faces in memory. limit: the same model step in the same precision,
 fed one constant batch. The three take turns, so that a change of the machine's speed meets all of them.
 """
 
@@ -28,11 +28,11 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
-import train
+import engine
 from config import RECIPES, Recipe
 from devices import autocast_dtype, device_name, resolve_device
 from losses import cross_entropy
-from models import MODELS, ModelSpec
+from models import MODELS, ModelSpec, create_model
 from transforms import augment, mix
 
 
@@ -75,7 +75,7 @@ class Pictures(Dataset):
 def plain_loop(name: str, faces: np.ndarray, flags: Flags, device: torch.device) -> Iterator[None]:
     """One float32 step per turn of the iterator, fed by a DataLoader."""
     torch.manual_seed(0)
-    model = train.create_model(name).to(device, memory_format=torch.contiguous_format).train()
+    model = create_model(name).to(device, memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     loader = DataLoader(Pictures(faces, MODELS[name]), flags.batch_size, num_workers=os.cpu_count() or 1)
     for images, labels in loader:
@@ -92,10 +92,10 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
     recipe = replace(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
     settings = config.Train(model=name, settings=recipe, device=flags.device)
     dtype, spec = autocast_dtype(device), MODELS[name]
-    training = train.start_training(settings, device, dtype)
+    training = engine.start_training(settings, device, dtype)
     training.model.train()
     labels = torch.arange(len(faces), device=device) % 7
-    held = train.Faces(
+    held = engine.Faces(
         torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, torch.ones_like(labels), device
     )
     generator = torch.Generator(device).manual_seed(0)
@@ -104,11 +104,11 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
         if fixed is None or not constant:
             rows = torch.randint(len(faces), (flags.batch_size,), generator=generator, device=device)
             fixed = prepare(held, rows, spec, recipe, generator)
-        train.update_weights(training, fixed, cross_entropy, recipe, dtype)
+        engine.update_weights(training, fixed, cross_entropy, recipe, dtype)
         yield
 
 
-def prepare(faces: train.Faces, rows: torch.Tensor, spec: ModelSpec, recipe: Recipe, generator: torch.Generator):
+def prepare(faces: engine.Faces, rows: torch.Tensor, spec: ModelSpec, recipe: Recipe, generator: torch.Generator):
     """A batch as train_one_epoch makes it."""
     inputs = augment(faces.images[rows], spec, recipe, generator)
     inputs, targets = mix(inputs, faces.targets[rows], recipe, generator)
@@ -139,7 +139,7 @@ def time_steps(steps: Iterator[None], count: int, device: torch.device) -> float
 
 def flops_per_image(name: str) -> float:
     """Of a training step: three times the forward pass (a multiply-add counts as two)."""
-    spec, model = MODELS[name], train.create_model(name).eval()
+    spec, model = MODELS[name], create_model(name).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 1, spec.image_size, spec.image_size))
     return 3 * counter.get_total_flops()

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import config
+import engine
 import train
 from config import RECIPES, Recipe
 from losses import LOSSES
@@ -119,28 +120,28 @@ def test_best_epoch_is_the_earliest_of_equals():
 
 def test_faces_grow_to_their_full_size():
     spec, recipe = MODELS["fer_resnet_wide"], RECIPES["scratch"]
-    sizes = [train.grown(spec, recipe, epoch).image_size for epoch in range(1, recipe.epochs + 1)]
+    sizes = [engine.grown(spec, recipe, epoch).image_size for epoch in range(1, recipe.epochs + 1)]
     assert sizes == sorted(sizes)
     assert sizes[0] < 0.7 * spec.image_size
     assert set(sizes[int(0.75 * len(sizes)) :]) == {spec.image_size}
-    assert train.grown(spec, recipe, recipe.epochs) == spec
-    assert train.grown(spec, replace(recipe, start_size=1.0), 1) is spec
+    assert engine.grown(spec, recipe, recipe.epochs) == spec
+    assert engine.grown(spec, replace(recipe, start_size=1.0), 1) is spec
 
 
 def tiny_faces(count=4, side=48):
     images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
     labels = torch.arange(count) % 7
-    return train.Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
+    return engine.Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
 
 
 def start(name, **changes):
     recipe = replace(RECIPES[MODELS[name].recipe], weights="none", warmup_epochs=0, **changes)
-    return train.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32), recipe
+    return engine.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32), recipe
 
 
 def one_step(training, recipe, faces):
     part = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights, faces.labels
-    return train.update_weights(training, part, LOSSES["cross_entropy"], recipe, torch.float32)
+    return engine.update_weights(training, part, LOSSES["cross_entropy"], recipe, torch.float32)
 
 
 def test_gradient_norm_is_clipped():
@@ -170,7 +171,7 @@ def test_every_model_takes_a_training_step(name):
     before = [parameter.clone() for parameter in training.model.parameters()]
     small = replace(MODELS[name], image_size=min(MODELS[name].image_size, 64))
     options = {"epoch": 1, "seed": 0, "dtype": torch.float32}
-    scores = train.train_one_epoch(training, tiny_faces(), LOSSES["cross_entropy"], small, recipe, **options)
+    scores = engine.train_one_epoch(training, tiny_faces(), LOSSES["cross_entropy"], small, recipe, **options)
     assert math.isfinite(scores["train_loss"])
     after = training.model.parameters()
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True) if new.ndim > 1)
@@ -180,17 +181,17 @@ def test_balanced_sampling_draws_every_class_equally(generator):
     labels = torch.tensor([0] * 900 + [1] * 100)
     faces = replace(tiny_faces(), labels=labels)
     recipe = Recipe(balanced_sampling=True, batch_size=100)
-    rows = torch.cat(train.draw_batches(faces, recipe, generator))
+    rows = torch.cat(engine.draw_batches(faces, recipe, generator))
     assert 400 < (labels[rows] == 1).sum() < 600
 
 
 def test_batches_are_whole(generator):
     faces = replace(tiny_faces(), labels=torch.zeros(250, dtype=torch.long))
-    batches = train.draw_batches(faces, Recipe(batch_size=100), generator)
+    batches = engine.draw_batches(faces, Recipe(batch_size=100), generator)
     assert [len(batch) for batch in batches] == [100, 100]
     assert len(torch.cat(batches).unique()) == 200
-    assert len(train.draw_batches(faces, Recipe(batch_size=100, max_steps=1), generator)) == 1
-    assert len(train.draw_batches(faces, Recipe(batch_size=500), generator)[0]) == 250
+    assert len(engine.draw_batches(faces, Recipe(batch_size=100, max_steps=1), generator)) == 1
+    assert len(engine.draw_batches(faces, Recipe(batch_size=500), generator)[0]) == 250
 
 
 def test_backbone_of_another_run(train_flags, shared_outputs):
