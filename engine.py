@@ -169,7 +169,7 @@ def train_one_epoch(
             inputs = augment(images, view, recipe, generator)
             inputs, targets = mix(inputs, faces.targets[rows], recipe, generator)
             own = own_part(torch.arange(len(rows), device=device))
-            part = inputs[own], targets[own], faces.weights[rows][own], faces.labels[rows][own]
+            part = inputs[own], targets[own], faces.weights[rows][own]
             totals += update_weights(training, part, loss, recipe, dtype)
             seen += len(rows)
             bar.update(len(rows))
@@ -221,12 +221,14 @@ def update_weights(
     recipe: Recipe,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """One step on (images, targets, weights, labels); returns (sum of losses, correct faces) of this process."""
+    """One step on (images, targets, weights); returns (sum of losses, correct faces) of this process.
+
+    A face counts as correct if the class with the largest share of its target is found: mixed faces have one too.
+    """
     training.optimizer.zero_grad(set_to_none=True)
     totals = compute_gradient(training, part, loss, recipe, dtype)
     if recipe.sam_rho:
-        training.scaler.unscale_(training.optimizer) if training.scaler.is_enabled() else None
-        with uphill(training.model, recipe.sam_rho):
+        with uphill(training.model, recipe.sam_rho):  # only the gradient's direction counts, not the scaler's factor
             training.optimizer.zero_grad(set_to_none=True)
             compute_gradient(training, part, loss, recipe, dtype)
     if recipe.clip_norm:
@@ -239,18 +241,20 @@ def update_weights(
     return totals
 
 
-def compute_gradient(training, part, loss, recipe, dtype) -> torch.Tensor:
+def compute_gradient(
+    training: Training, part: tuple[torch.Tensor, ...], loss: Loss, recipe: Recipe, dtype: torch.dtype
+) -> torch.Tensor:
     """Adds the gradient of the mean loss over the whole batch; returns (sum of losses, correct faces)."""
     totals = torch.zeros(2, device=part[0].device)
     pieces = list(zip(*(values.chunk(recipe.accumulate) for values in part), strict=True))
-    for number, (images, targets, weights, labels) in enumerate(pieces, start=1):
+    for number, (images, targets, weights) in enumerate(pieces, start=1):
         waiting = number < len(pieces) and isinstance(training.forward, DistributedDataParallel)
         with training.forward.no_sync() if waiting else nullcontext():
             with autocast(images.device, dtype):
                 logits = training.forward(images)
             values = weights * loss(logits.float(), targets, recipe)
             training.scaler.scale(values.mean() / len(pieces)).backward()
-        totals += torch.stack([values.detach().sum(), (logits.argmax(1) == labels).sum()])
+        totals += torch.stack([values.detach().sum(), (logits.argmax(1) == targets.argmax(1)).sum()])
     return totals
 
 

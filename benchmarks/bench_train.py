@@ -112,7 +112,7 @@ def prepare(faces: engine.Faces, rows: torch.Tensor, spec: ModelSpec, recipe: Re
     """A batch as train_one_epoch makes it."""
     inputs = augment(faces.images[rows], spec, recipe, generator)
     inputs, targets = mix(inputs, faces.targets[rows], recipe, generator)
-    return inputs, targets, faces.weights[rows], faces.labels[rows]
+    return inputs, targets, faces.weights[rows]
 
 
 def time_turns(contestants: dict[str, Iterator[None]], flags: Flags, device: torch.device) -> dict[str, float]:

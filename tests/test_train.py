@@ -140,7 +140,7 @@ def start(name, **changes):
 
 
 def one_step(training, recipe, faces):
-    part = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights, faces.labels
+    part = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights
     return engine.update_weights(training, part, LOSSES["cross_entropy"], recipe, torch.float32)
 
 
