@@ -51,7 +51,13 @@ def test_best_checkpoint_has_the_validation_accuracy_it_claims(tiny_run, synthet
     assert accuracy == pytest.approx(checkpoint.info["metrics"]["val_accuracy"], abs=0.04)  # trained in bfloat16
 
 
-@pytest.mark.parametrize("options", [{"optimizer": "adamw"}, {"optimizer": "sgd", "ema_decay": 0.9, "mixup": 0.2}])
+EVERYTHING = {
+    "optimizer": "sgd", "ema_decay": 0.9, "mixup": 0.2, "cutmix": 0.5, "sam_rho": 0.05, "accumulate": 2,
+    "stochastic_depth": 0.2, "schedule": "plateau", "balanced_sampling": True, "loss": "focal", "conflicts": "share",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "adamw"}, EVERYTHING])
 def test_resumed_run_ends_as_the_uninterrupted_one(train_flags, monkeypatch, options):
     tag = options["optimizer"]
     whole = train_flags(f"whole_{tag}", epochs=3, **options)
