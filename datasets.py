@@ -87,10 +87,20 @@ def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, 
         for reader in READERS[dataset]:
             faces = reader(tree, facts)
             if faces is not None:
-                return tree.signature(), faces
+                return tree.signature(), at_least_one(faces, tree.root)
     places = ", ".join(f"{place}[.zip]" for place in facts.places)
     where = f"{data_dir.resolve()} (looked for {places})"
     raise UserError(f"no {facts.title} in {where}; data/README.md says where to get it and what --data-dir expects")
+
+
+def at_least_one(faces: Iterable[Face], source: Path) -> Iterator[Face]:
+    """The faces of a source; UserError if there is none."""
+    faces = iter(faces)
+    first = next(faces, None)
+    if first is None:
+        raise UserError(f"{source} holds no faces; data/README.md says what it should look like")
+    yield first
+    yield from faces
 
 
 def synthetic_faces(facts: DatasetFacts) -> Iterator[Face]:
@@ -145,8 +155,6 @@ def write_images(path: Path, faces: Iterable[Face]) -> dict[str, np.ndarray]:
             subjects.append(face.subject)
             votes.append(face.votes)
             evidence.append(face.evidence)
-    if not labels:
-        raise UserError("the data set has no faces")
     columns = {"labels": np.array(labels, dtype=np.int64), "splits": splits, "names": np.array(names)}
     if subjects[0] >= 0:
         columns["subjects"] = np.array(subjects, dtype=np.int64)

@@ -137,6 +137,8 @@ def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
                 columns = [name.strip() for name in file.readline().split(",")]
             if {"emotion", "pixels", "Usage"} <= set(columns):
                 return read_fer2013_csv(tree, path, columns, facts)
+    if tree.root.suffix == ".csv":
+        raise UserError(f"{tree.root} does not begin with the columns emotion, pixels, Usage; download it again")
     return None
 
 

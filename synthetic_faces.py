@@ -4,6 +4,7 @@ import contextlib
 import math
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -288,7 +289,10 @@ def choose_map(workers: int, stack: contextlib.ExitStack) -> Callable:
     # A process that is itself a worker (a script without a main guard under spawn, a DataLoader's) draws alone.
     if workers == 1 or multiprocessing.current_process().name != "MainProcess":
         return map
-    return stack.enter_context(ProcessPoolExecutor(workers)).map
+    # Ctrl-C stops this process alone, which then lets the others finish the chunk at hand and no more.
+    pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    stack.callback(pool.shutdown, cancel_futures=True)
+    return pool.map
 
 
 # ── the contact sheet ─────────────────────────────────────────────────────────────────────────────────────────────────

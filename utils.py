@@ -39,7 +39,7 @@ def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:
     if name in table:
         return table[name]
     close = difflib.get_close_matches(name, table, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     raise UserError(f"unknown {kind} '{name}'{hint} Valid names: {', '.join(table)}")
 
 

@@ -11,8 +11,10 @@ from models import create_model
 from optimizers import (
     OPTIMIZERS,
     SCHEDULES,
+    Muon,
     ema_function,
     learning_rate,
+    orthogonalized,
     parameter_groups,
     set_learning_rate,
     uphill,
@@ -118,3 +120,36 @@ def test_batch_norm_statistics_stand_still_uphill():
         model(faces + 5)
     assert torch.equal(model[1].running_mean, before)
     assert model[1].momentum == 0.1
+
+
+@pytest.mark.parametrize("shape", [(20, 90), (90, 20)])
+def test_orthogonalized_keeps_directions_and_evens_out_their_sizes(shape, generator):
+    matrix = torch.randn(shape, generator=generator)
+    result = orthogonalized(matrix)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    aligned = left.T @ result @ right.T
+    assert (aligned.diagonal() - 0.9).abs().max() < 0.35
+    assert (aligned - aligned.diagonal().diag()).abs().max() < 0.05
+
+
+def test_muon_is_adamw_for_all_but_kernels(generator):
+    values = torch.randn(7, 5, generator=generator)
+    ours, theirs = (torch.nn.Parameter(values.clone()) for _ in range(2))
+    group = {"lr": 0.1, "weight_decay": 0.2}
+    optimizers = (
+        Muon([{"params": [ours], **group}], 0.1),
+        torch.optim.AdamW([{"params": [theirs], **group}], betas=(0.9, 0.99)),
+    )
+    for _ in range(4):
+        gradient = torch.randn(7, 5, generator=generator)
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_muon_moves_a_kernel_as_far_as_adamw_would(generator):
+    kernel = torch.nn.Parameter(torch.zeros(16, 8, 3, 3))
+    kernel.grad = torch.randn(kernel.shape, generator=generator) * 1e-3
+    Muon([{"params": [kernel]}], lr=0.1).step()
+    assert kernel.square().mean().sqrt().item() == pytest.approx(0.02, rel=0.2)

@@ -110,6 +110,18 @@ def test_broken_csv_row_is_named(tmp_path, row, message):
     assert not list((tmp_path / "outputs").rglob("*.bin")), "a half-written cache was left"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", r"fer2013\.csv does not begin with the columns"), ("emotion,pixels,Usage\n", r"fer2013\.csv holds no faces")],
+)
+def test_csv_without_faces(tmp_path, content, message):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/fer2013.csv").write_text(content)
+    with pytest.raises(UserError, match=message):
+        load("fer2013", tmp_path)
+    assert not list((tmp_path / "outputs").rglob("*.bin"))
+
+
 def test_csv_cut_short(tmp_path):
     write_csv(tmp_path / "data/fer2013.csv", fer_rows())
     path = tmp_path / "data/fer2013.csv"

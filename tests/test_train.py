@@ -57,7 +57,7 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{"optimizer": "adamw"}, EVERYTHING])
+@pytest.mark.parametrize("options", [{"optimizer": "adamw"}, {"optimizer": "muon"}, EVERYTHING])
 def test_resumed_run_ends_as_the_uninterrupted_one(train_flags, monkeypatch, options):
     tag = options["optimizer"]
     whole = train_flags(f"whole_{tag}", epochs=3, **options)
