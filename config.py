@@ -212,7 +212,18 @@ RECIPES = {
     "fast": FAST,
     # The best accuracy from random weights; measured results in README.md
     # python train.py --model fer_resnet_wide --dataset fer2013 --recipe scratch
-    "scratch": replace(FAST, epochs=60, ema_decay=0.999, dropout=0.3, mixup=0.2),
+    "scratch": replace(
+        FAST,
+        epochs=50,
+        ema_decay=0.999,
+        conflicts="share",
+        dropout=0.4,
+        rotation=12.0,
+        shift=0.1,
+        scale=0.15,
+        erasing=0.4,
+        mixup=0.4,
+    ),
     # What we would try first with ImageNet weights; never run, as there were none to be had: no result is claimed
     # python train.py --model resnet50 --dataset fer2013 --recipe imagenet
     "imagenet": Recipe(

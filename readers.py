@@ -30,6 +30,7 @@ FER_PLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness
 RAFDB_EMOTIONS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")  # folders and codes 1..7
 RAFDB_FACE = re.compile(r"(?:^|/)(?P<split>train|test)/(?P<code>\d+)/[^/]+\.(?:jpe?g|png)$", re.I)
 RAFDB_LIST = "EmoLabel/list_patition_label.txt"  # spelled so by its authors
+RAFDB_VOTES = re.compile(r"[^/]*distribution[^/]*\.(?:txt|csv)$", re.I)  # shares of about forty annotators
 
 
 class Face(NamedTuple):
@@ -239,7 +240,7 @@ def rafdb_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     for path in tree.paths:
         if match := RAFDB_FACE.search(path):
             files.append(FaceFile(path, parse_code(match["code"], RAFDB_EMOTIONS, 1, path), match["split"]))
-    return decode_faces(tree, with_validation(files, facts), facts) if files else None
+    return with_rafdb_votes(tree, decode_faces(tree, with_validation(files, facts), facts)) if files else None
 
 
 def rafdb_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -254,7 +255,32 @@ def rafdb_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
             for row, line in enumerate(file, start=1)
             if line.strip()
         ]
-    return decode_faces(tree, with_validation(files, facts), facts)
+    return with_rafdb_votes(tree, decode_faces(tree, with_validation(files, facts), facts))
+
+
+def with_rafdb_votes(tree: Tree, faces: Iterable[Face]) -> Iterator[Face]:
+    """The faces with the annotators' votes, where their file lies in the tree: a picture's name and 7 shares a line."""
+    path = next((path for path in tree.paths if RAFDB_VOTES.search(path)), None)
+    if path is None:
+        yield from faces
+        return
+    with io.TextIOWrapper(tree.open(path), "utf-8-sig") as file:
+        rows = (re.split(r"[\s,]+", line.strip()) for line in file if line.strip())
+        shares = {Path(row[0]).stem.removesuffix("_aligned"): row[1:] for row in rows}
+    for face in faces:
+        name = Path(face.name).stem.removesuffix("_aligned")
+        yield face._replace(votes=parse_shares(shares.get(name, []), f"{tree.root}/{path}, {name}"))
+
+
+def parse_shares(texts: list[str], where: str) -> np.ndarray:
+    """float32 7 that sum to 1, in the order of EMOTIONS, from numbers in the order of RAF-DB's codes."""
+    try:
+        values = np.array(texts, dtype=np.float32)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    if len(values) != len(EMOTIONS) or not np.isfinite(values).all() or values.min() < 0 or values.sum() == 0:
+        raise UserError(f"{where}: {len(values)} shares where 7 of 0 or more were expected: {' '.join(texts)}")
+    return (values / values.sum())[[RAFDB_EMOTIONS.index(name) for name in EMOTIONS]]
 
 
 def parse_rafdb_line(line: str, folder: str, where: str) -> FaceFile:

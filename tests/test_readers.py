@@ -209,6 +209,40 @@ def test_rafdb_official(tmp_path, place):
     check_rafdb(load("rafdb", tmp_path))
 
 
+def write_rafdb_with_votes(root, shares, separator):
+    """Two faces, called 1 (Surprise) and 2 (Fear), in the official layout; `shares` for each, in the order of codes."""
+    (root / "Image/aligned").mkdir(parents=True)
+    (root / "EmoLabel").mkdir()
+    labels, votes = "", ""
+    for number, values in shares.items():
+        rafdb_picture(number).save(root / f"Image/aligned/test_{number:05d}_aligned.jpg")
+        labels += f"test_{number:05d}.jpg {number}\n"
+        if values:
+            votes += separator.join([f"test_{number:05d}.jpg", *map(str, values)]) + "\n"
+    (root / "EmoLabel/list_patition_label.txt").write_text(labels)
+    (root / "EmoLabel/distribution_basic.txt").write_text(votes)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ", "])
+def test_rafdb_votes(tmp_path, separator):
+    shares = {1: [0.5, 0, 0, 0.25, 0, 0.25, 0], 2: [0, 30, 10, 0, 0, 0, 0]}
+    write_rafdb_with_votes(tmp_path / "data/rafdb", shares, separator)
+    data = load("rafdb", tmp_path)
+    order = [EMOTIONS[label] for label in data.labels]
+    surprise, fear = data.votes[order.index("Surprise")], data.votes[order.index("Fear")]
+    named = dict(zip(EMOTIONS, surprise.tolist(), strict=True))
+    assert (named["Surprise"], named["Happy"], named["Angry"]) == (0.5, 0.25, 0.25)
+    assert fear[EMOTIONS.index("Fear")] == 0.75
+    assert np.allclose(data.votes.sum(1), 1)
+
+
+@pytest.mark.parametrize("values", [None, [1, 2], [0] * 7, [-1, 2, 0, 0, 0, 0, 0], ["x"] * 7])
+def test_broken_rafdb_votes_are_named(tmp_path, values):
+    write_rafdb_with_votes(tmp_path / "data/rafdb", {1: [1, 0, 0, 0, 0, 0, 0], 2: values}, " ")
+    with pytest.raises(UserError, match=r"distribution_basic\.txt, test_00002: "):
+        load("rafdb", tmp_path)
+
+
 def test_rafdb_list_errors(tmp_path):
     folder = tmp_path / "data/rafdb/EmoLabel"
     folder.mkdir(parents=True)
