@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from distributed import gather_rows, is_main, own_part, processes
 from metrics import average_f1, compute_metrics
 from models import MODELS, ModelSpec, count_parameters, load_checkpoint
 from plots import plot_confusion_matrix, plot_roc_curves
-from transforms import face_views
+from transforms import VIEWS, face_views
 from utils import UserError, atomic_path, command_line, library_versions, lookup, require, run_script, write_json
 
 
@@ -74,12 +75,13 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
     data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
     faces = data.split(flags.split)
 
+    options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size}
+    predict = partial(predict_split, checkpoint.model, checkpoint.spec, faces.images, **options)
     started = time.perf_counter()
-    options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size, "views": flags.views}
-    bar = f"evaluating {run.name}"
-    logits = predict_split(checkpoint.model, checkpoint.spec, faces.images, **options, progress=bar)
+    logits = predict(views=flags.views, progress=f"evaluating {run.name}")
     seconds = time.perf_counter() - started
     probabilities = logits.softmax(1).numpy()
+    others = [views for views in VIEWS if flags.compare_views and views != flags.views]
 
     results = {
         "run": run.identity(),
@@ -87,6 +89,10 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
         "views": flags.views,
         **compute_metrics(faces.labels, probabilities),
         "without_training_copies": clean_metrics(data, probabilities) if flags.split == "test" else None,
+        "other_views": {
+            views: headline(data, flags.split, predict(views=views, progress=views).softmax(1).numpy())
+            for views in others
+        },
         "checkpoint": {"path": str(path), **{key: checkpoint.info[key] for key in ("epoch", "metrics")}},
         "parameters": count_parameters(checkpoint.model),
         "images_per_second": len(faces) / seconds,
@@ -106,6 +112,16 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
 def check_model(found: str, wanted: str, path: str) -> None:
     if found != wanted:
         raise UserError(f"{path} holds a {found}; use --model {found}")
+
+
+def headline(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
+    """The figures that tell one kind of views from another."""
+    metrics = compute_metrics(data.split(split).labels, probabilities)
+    return {
+        **{name: metrics[name] for name in ("accuracy", "macro_f1")},
+        "interval": metrics["intervals"]["accuracy"],
+        "clean_accuracy": clean_metrics(data, probabilities)["accuracy"] if split == "test" else None,
+    }
 
 
 def clean_metrics(data: FaceData, probabilities: np.ndarray) -> dict[str, Any]:
@@ -148,6 +164,9 @@ def summarize(results: dict[str, Any]) -> str:
     clean = results["without_training_copies"]
     if clean and clean["samples"]:
         lines.append(f"no train copy{clean['accuracy']:7.2%}   ({clean['samples']:,} faces that have no copy in train)")
+    for views, other in results["other_views"].items():
+        low, high = other["interval"]
+        lines.append(f"{views:<13}{other['accuracy']:7.2%}   (95 % interval {low:.2%} to {high:.2%})")
     lines.append(f"{'':<12}{'precision':>10}{'recall':>10}{'F1':>10}{'AUC':>10}{'faces':>8}")
     for row in results["per_class"]:
         auc = "n/a" if row["auc"] is None else f"{row['auc']:.3f}"

@@ -5,142 +5,294 @@ python explain_lime.py --model resnet50 --dataset fer2013 --samples 20 --lime-sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
-from lime.lime_image import LimeImageExplainer
-from skimage.segmentation import quickshift
-from skimage.transform import resize
 from torch import nn
 
 import config
+import kernel_shap
+from attributions import Attribution
 from distributed import processes
 from explanation_figures import draw_lime
-from explanations import (
-    Attribution,
-    Method,
-    explain_run,
-    face_seeds,
-    open_run,
-    own_flags,
-    predict_probabilities,
-)
-from utils import combine_seeds, run_script
+from explanations import Method, explain_run, face_seeds, open_run, own_flags
+from superpixels import segment
+from utils import UserError, combine_seeds, run_script
 
 KERNEL_WIDTH = 0.25  # of the proximity in cosine distance, lime's default for images
+RIDGE = 1.0  # penalty on the squared weights, lime's default
+FACES_PER_CALL = {"cpu": 4, "mps": 8, "cuda": 32}  # so that little is lost by an interruption, and a GPU is busy
+# --lime-samples auto: draws are added until the strongest regions stay the same and their weights are known well
+AUTO_STEP, AUTO_LIMIT = 256, 4096
+AUTO_ERROR = 0.1  # standard error allowed, as a share of the largest weight
 
 
-class VectorizedLime(LimeImageExplainer):
-    """lime's explainer with the same random draws, perturbing whole batches at once and without a progress bar."""
+@dataclass
+class Puzzle:
+    """A face cut into regions, with the random sets of them that were shown and what the model said of each."""
 
-    def data_labels(self, image, fudged_image, segments, classifier_fn, num_samples, batch_size=10):
-        """Binary features num_samples × regions (first row: nothing hidden) and the classifier's outputs for them."""
-        regions = int(segments.max()) + 1
-        features = self.random_state.randint(0, 2, num_samples * regions).reshape(num_samples, regions)
-        features[0] = 1
-        outputs = []
-        for start in range(0, num_samples, batch_size):
-            shown = features[start : start + batch_size][:, segments, None] == 1  # N,H,W,1
-            outputs.append(classifier_fn(np.where(shown, image, fudged_image)))
-        return features, np.concatenate(outputs)
+    image: torch.Tensor  # C,H,W in 0..1
+    fill: torch.Tensor  # C,H,W: what stands in the place of a hidden region
+    segments: np.ndarray  # int16 H,W
+    random: np.random.RandomState  # as lime draws: the same seed gives the same sets
+    shown: np.ndarray  # uint8 draws,regions
+    probabilities: np.ndarray  # float64 draws,7; of the first draws, the rest is still to be asked
+
+    def draw(self, count: int) -> Puzzle:
+        """Adds `count` random sets of regions; the very first set is the whole face."""
+        regions = self.shown.shape[1]
+        sets = self.random.randint(0, 2, count * regions).reshape(count, regions).astype(np.uint8)
+        if len(self.shown) == 0:
+            sets[0] = 1
+        self.shown = np.concatenate([self.shown, sets])
+        return self
 
 
-def segment(image: np.ndarray, settings: config.ExplainLime, seed: int) -> np.ndarray:
-    """Quickshift superpixels of a face, float H×W×C in 0..1 → int16 H×W, numbered 0, 1, 2, … without gaps.
+@dataclass(frozen=True)
+class Surrogate:
+    """The weighted ridge regression of a face."""
 
-    Vedaldi & Soatto, "Quick shift and kernel methods for mode seeking", ECCV 2008. A face of 48 pixels has some 10 such
-    regions and one of 224 pixels some 200; so every face is segmented at `segmentation_side` and the regions are
-    sampled back at the centres of its own pixels: the settings mean the same for every model.
+    weights: np.ndarray  # float64 regions,7
+    standard_errors: np.ndarray  # float64 regions: of the weights for the target
+    r2: float  # weighted, of the target
+
+
+# ── perturbing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_puzzle(image: torch.Tensor, segments: np.ndarray, hide_value: float | None, seed: int) -> Puzzle:
+    """A face C×H×W without draws."""
+    regions = int(segments.max()) + 1
+    fill = torch.full_like(image, hide_value) if hide_value is not None else region_means(image, segments)
+    empty = np.zeros((0, regions), np.uint8)
+    return Puzzle(image, fill, segments, np.random.RandomState(seed), empty, np.zeros((0, 7)))
+
+
+def region_means(image: torch.Tensor, segments: np.ndarray) -> torch.Tensor:
+    """Each pixel of C×H×W replaced by the mean of its region."""
+    numbers = torch.from_numpy(segments.astype(np.int64)).to(image.device).flatten()
+    sums = torch.zeros(len(image), int(segments.max()) + 1, device=image.device)
+    sums.index_add_(1, numbers, image.flatten(1))
+    return (sums / torch.bincount(numbers))[:, numbers].view_as(image)
+
+
+def perturb(puzzle: Puzzle, shown: torch.Tensor) -> torch.Tensor:
+    """Copies of a face with only some regions shown: bool draws×regions on its device → draws×C×H×W."""
+    numbers = torch.from_numpy(puzzle.segments.astype(np.int64)).to(shown.device)
+    return torch.where(shown[:, None, numbers], puzzle.image, puzzle.fill)
+
+
+@torch.inference_mode()
+def ask_model(model: nn.Module, puzzles: Iterable[Puzzle], batch_size: int) -> list[Puzzle]:
+    """Asks for all draws that the model has not seen, a batch taking draws of several faces; returns the puzzles."""
+    answers: dict[int, list[torch.Tensor]] = {}
+    asked: dict[int, Puzzle] = {}
+    for batch in pack(puzzles, batch_size):
+        images = torch.cat([perturb(puzzle, shown) for puzzle, shown in batch])
+        outputs = model(images.contiguous(memory_format=torch.channels_last)).double().softmax(1)
+        for (puzzle, _), part in zip(batch, outputs.split([len(shown) for _, shown in batch]), strict=True):
+            asked[id(puzzle)] = puzzle
+            answers.setdefault(id(puzzle), []).append(part)
+    for number, puzzle in asked.items():
+        found = torch.cat(answers[number]).cpu().numpy()
+        if not np.isfinite(found).all():
+            raise UserError("the model's probabilities are not finite; try --no-amp, or train it again")
+        puzzle.probabilities = np.concatenate([puzzle.probabilities, found])
+    return list(asked.values())
+
+
+def pack(puzzles: Iterable[Puzzle], batch_size: int) -> Iterator[list[tuple[Puzzle, torch.Tensor]]]:
+    """Batches of draws not yet answered, each a list of faces with the sets of regions to show."""
+    batch, room = [], batch_size
+    for puzzle in puzzles:
+        todo = torch.from_numpy(puzzle.shown[len(puzzle.probabilities) :]).bool().to(puzzle.image.device)
+        while len(todo):
+            part, todo = todo[:room], todo[room:]
+            batch.append((puzzle, part))
+            room -= len(part)
+            if not room:
+                yield batch
+                batch, room = [], batch_size
+    if batch:
+        yield batch
+
+
+# ── the surrogate ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def proximity(shown: np.ndarray) -> np.ndarray:
+    """Weight of each draw: exp(−D²/KERNEL_WIDTH²)^½ with D the cosine distance to the whole face.
+
+    Ribeiro et al., "Why should I trust you?" (2016), section 3.4; lime takes the root of their kernel.
     """
-    height, width, side = *image.shape[:2], settings.segmentation_side
-    enlarged = resize(image.astype(np.float64), (side, side), order=1)
-    regions = quickshift(
-        np.broadcast_to(enlarged, (*enlarged.shape[:2], 3)),
-        kernel_size=settings.kernel_size,
-        max_dist=settings.max_dist,
-        ratio=settings.ratio,
-        rng=seed % 2**31,  # skimage keeps it in a C int
-    )
-    rows = ((np.arange(height) + 0.5) * side / height).astype(int)
-    columns = ((np.arange(width) + 0.5) * side / width).astype(int)
-    _, numbers = np.unique(regions[np.ix_(rows, columns)], return_inverse=True)
-    return numbers.reshape(height, width).astype(np.int16)
+    distance = 1 - np.sqrt(shown.mean(1))  # the cosine of a 0/1 vector with k ones of n to all ones is √(k/n)
+    return np.sqrt(np.exp(-(distance**2) / KERNEL_WIDTH**2))
 
 
-def explain_face(
-    model: nn.Module, image: torch.Tensor, target: int, settings: config.ExplainLime, seed: int
-) -> Attribution:
-    """LIME of one face C×H×W in 0..1; the facts are the surrogate's weighted R² and the number of regions.
+def fit_surrogate(shown: np.ndarray, outputs: np.ndarray, target: np.ndarray) -> Surrogate:
+    """Ridge regression of the outputs draws×7 on the shown regions, for all classes at once in closed form.
 
-    Ribeiro et al., "Why should I trust you?", KDD 2016: over random sets z of shown regions, ridge regression of the
-    target's probability on z, weighted by exp(−D(z, 1)² / KERNEL_WIDTH²)^½ with D the cosine distance (their eq. 2). A
-    pixel's value is the weight of its region: by how much showing the region raises the probability.
+    Ribeiro et al. 2016, equation 2 with K-Lasso replaced by ridge, as lime does for images; the intercept is free. The
+    standard errors, for the outputs' product with `target`, are those of White (1980): the linear model is wrong, and
+    its residuals are not alike.
     """
-    channels = image.shape[0]
-    pixels = image.permute(1, 2, 0).cpu().numpy()
-    segments = segment(pixels, settings, combine_seeds(seed, 1))
+    weights = proximity(shown)
+    share = weights / weights.sum()
+    centered = shown - share @ shown
+    products = outputs - share @ outputs
+    gram = (centered * weights[:, None]).T @ centered + RIDGE * np.eye(shown.shape[1])
+    solved = np.linalg.solve(gram, np.concatenate([(centered * weights[:, None]).T @ products, np.eye(len(gram))], 1))
+    coefficients, inverse = solved[:, : outputs.shape[1]], solved[:, outputs.shape[1] :]
+    residuals = (products - centered @ coefficients) @ target
+    scores = centered * (weights * residuals)[:, None]
+    errors = np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse).clip(min=0))
+    total = share @ (products @ target) ** 2
+    return Surrogate(coefficients, errors, float(1 - share @ residuals**2 / total) if total else 0.0)
 
-    def classify(perturbed: np.ndarray) -> np.ndarray:  # N,H,W,3 of which a grey model input takes one channel
-        batch = torch.from_numpy(perturbed[..., :channels]).float().permute(0, 3, 1, 2).to(image.device)
-        return predict_probabilities(model, batch, settings.batch_size)
 
-    explanation = VectorizedLime(KERNEL_WIDTH, feature_selection="none", random_state=seed).explain_instance(
-        np.broadcast_to(pixels, (*segments.shape, 3)).astype(np.float64),
-        classify,
-        labels=(target,),
-        top_labels=None,
-        hide_color=settings.hide_value,
-        num_samples=settings.lime_samples,
-        batch_size=settings.batch_size,
-        segmentation_fn=lambda _: segments,
-        random_seed=0,  # unused: the regions are given
-    )
-    weights = np.zeros(int(segments.max()) + 1, dtype=np.float32)
-    for region, weight in explanation.local_exp[target]:
-        weights[region] = weight
-    facts = {"r2": float(explanation.score), "segments": len(weights)}
-    return Attribution(weights[segments], {"segments": segments}, facts)
+def top_regions(surrogate: Surrogate, target: np.ndarray, count: int) -> frozenset[int]:
+    return frozenset(np.argsort(-np.abs(surrogate.weights @ target))[:count].tolist())
+
+
+# ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def explain_faces(
-    model: nn.Module, images: torch.Tensor, targets: Sequence[int], seeds: Sequence[int], settings: config.ExplainLime
+    model: nn.Module,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    seeds: Sequence[int],
+    settings: config.ExplainLime,
 ) -> list[Attribution]:
-    """LIME of each face of a batch N×C×H×W in 0..1."""
-    rows = zip(images, targets, seeds, strict=True)
-    return [explain_face(model, image, target, settings, seed) for image, target, seed in rows]
+    """LIME of each face of a batch N×C×H×W in 0..1 for the target weights N×7.
+
+    A pixel's value is the weight of its region: by how much showing the region raises the target's probability. The
+    facts are the surrogate's weighted R², the number of regions and of draws.
+    """
+    targets = targets.cpu().numpy().astype(np.float64)
+    puzzles = cut_faces(images, seeds, settings)
+    if settings.lime_samples == "auto":
+        puzzles = list(puzzles)
+        surrogates = sample_until_stable(model, puzzles, targets, settings)
+    else:
+        puzzles = ask_model(model, (puzzle.draw(settings.lime_samples) for puzzle in puzzles), settings.batch_size)
+        surrogates = [fit(puzzle, target) for puzzle, target in zip(puzzles, targets, strict=True)]
+    attributions = [paint(*row) for row in zip(puzzles, surrogates, targets, strict=True)]
+    if settings.kernel_shap:
+        values = shapley_values(model, puzzles, seeds, settings)
+        for puzzle, attribution, found, target in zip(puzzles, attributions, values, targets, strict=True):
+            attribution.arrays["kernel_shap"] = (found @ target)[puzzle.segments].astype(np.float16)
+    return attributions
+
+
+def shapley_values(
+    model: nn.Module, puzzles: Sequence[Puzzle], seeds: Sequence[int], settings: config.ExplainLime
+) -> list[np.ndarray]:
+    """KernelSHAP of each face's regions, float64 regions×7, from LIME's draws and `kernel_shap` further ones."""
+    further = []
+    for puzzle, seed in zip(puzzles, seeds, strict=True):
+        regions = puzzle.shown.shape[1]
+        own = kernel_shap.draw_sets(settings.kernel_shap, regions, np.random.default_rng([seed, 2]))
+        sets = np.concatenate([np.zeros((1, regions), np.uint8), own])
+        further.append(replace(puzzle, shown=sets, probabilities=np.zeros((0, len(config.EMOTIONS)))))
+    ask_model(model, further, settings.batch_size)
+    return [solve_shapley(*pair) for pair in zip(puzzles, further, strict=True)]
+
+
+def solve_shapley(lime: Puzzle, further: Puzzle) -> np.ndarray:
+    """Both puzzles' draws in one regression; LIME's first one shows the whole face, the further ones' first none."""
+    shown = np.concatenate([lime.shown[1:], further.shown[1:]])
+    outputs = np.concatenate([lime.probabilities[1:], further.probabilities[1:]])
+    weights = kernel_shap.mixture_weights(shown, len(lime.shown) - 1, len(further.shown) - 1)
+    return kernel_shap.solve(shown, outputs, weights, lime.probabilities[0], further.probabilities[0])
+
+
+def cut_faces(images: torch.Tensor, seeds: Sequence[int], settings: config.ExplainLime) -> Iterator[Puzzle]:
+    """The faces with their superpixels; beside a GPU, those of the next faces are computed while it works."""
+    pixels = images.permute(0, 2, 3, 1).cpu().numpy()
+    jobs = [(face, settings, combine_seeds(seed, 1)) for face, seed in zip(pixels, seeds, strict=True)]
+    with ThreadPoolExecutor() if images.device.type != "cpu" else nullcontext() as pool:
+        regions = (pool.map if pool else map)(segment, *zip(*jobs, strict=True))
+        for image, numbers, seed in zip(images, regions, seeds, strict=True):
+            yield make_puzzle(image, numbers, settings.hide_value, seed)
+
+
+def sample_until_stable(
+    model: nn.Module, puzzles: Sequence[Puzzle], targets: np.ndarray, settings: config.ExplainLime
+) -> list[Surrogate]:
+    """Adds draws to each face until its top regions are those of the step before and their errors are small."""
+    surrogates: list[Surrogate | None] = [None] * len(puzzles)
+    tops: list[frozenset[int] | None] = [None] * len(puzzles)
+    active = list(range(len(puzzles)))
+    while active:
+        ask_model(model, [puzzles[number].draw(AUTO_STEP) for number in active], settings.batch_size)
+        for number in list(active):
+            puzzle, target = puzzles[number], targets[number]
+            found = surrogates[number] = fit(puzzle, target)
+            before, tops[number] = tops[number], top_regions(found, target, settings.top_regions)
+            limit = AUTO_ERROR * np.abs(found.weights @ target).max()
+            known = found.standard_errors[list(tops[number])].max() <= limit
+            if (known and before == tops[number]) or len(puzzle.shown) >= AUTO_LIMIT:
+                active.remove(number)
+    return surrogates
+
+
+def fit(puzzle: Puzzle, target: np.ndarray) -> Surrogate:
+    return fit_surrogate(puzzle.shown.astype(np.float64), puzzle.probabilities, target)
+
+
+def paint(puzzle: Puzzle, surrogate: Surrogate, target: np.ndarray) -> Attribution:
+    """The weights and their standard errors on their regions."""
+    segments = puzzle.segments
+    errors = surrogate.standard_errors[segments].astype(np.float16)
+    facts = {"r2": surrogate.r2, "segments": puzzle.shown.shape[1], "draws": len(puzzle.shown)}
+    weights = (surrogate.weights @ target).astype(np.float32)
+    return Attribution(weights[segments], {"segments": segments, "standard_errors": errors}, facts)
 
 
 def attribute(
-    model: nn.Module, images: torch.Tensor, targets: Sequence[int], settings: config.ExplainLime
+    model: nn.Module, images: torch.Tensor, targets: torch.Tensor, settings: config.ExplainLime
 ) -> np.ndarray:
-    """Signed LIME weights painted on their regions: images N×C×H×W in 0..1 → float32 N×H×W."""
+    """Signed LIME weights painted on their regions: images N×C×H×W in 0..1, targets N×7 → float32 N×H×W."""
     seeds = face_seeds(settings.seed, len(images))
     return np.stack([item.map for item in explain_faces(model, images, targets, seeds, settings)])
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def describe(settings: config.ExplainLime) -> str:
     """The line of settings under a figure."""
     hidden = "the region's mean" if settings.hide_value is None else f"grey {settings.hide_value:g}"
+    regions = {
+        "quickshift": f"kernel {settings.kernel_size:g}, max_dist {settings.max_dist:g}, ratio {settings.ratio:g}",
+        "facial": "parts of a frontal face",
+    }.get(settings.segmentation, f"about {settings.regions} regions")
     return (
-        f"LIME: {settings.lime_samples} perturbations, hidden regions filled with {hidden} · quickshift on "
-        f"{settings.segmentation_side} px: kernel {settings.kernel_size:g}, max_dist {settings.max_dist:g}, ratio "
-        f"{settings.ratio:g} · seed {settings.seed}"
+        f"LIME: {settings.lime_samples} perturbations, hidden regions filled with {hidden} · {settings.segmentation} "
+        f"on {settings.segmentation_side} px: {regions} · bars: 95 % intervals · seed {settings.seed}"
     )
 
 
 def explain(settings: config.ExplainLime) -> dict[str, Any]:
-    """Explains faces of the test split; writes maps, figures and summary and returns the summary."""
+    """Explains the chosen faces; writes maps, figures and summary and returns the summary."""
+    if settings.lime_samples != "auto" and settings.lime_samples < 2:
+        raise UserError("--lime-samples must be 2 or more, or auto")
     subject = open_run(settings)
     method = Method(
         name="lime",
         output="probability",
-        settings={**own_flags(settings), "kernel_width": KERNEL_WIDTH},
-        explain=partial(explain_faces, subject.model, settings=settings),
+        settings={**own_flags(settings), "kernel_width": KERNEL_WIDTH, "ridge": RIDGE},
+        explain=partial(explain_faces, subject.prepared(), settings=settings),
         draw=partial(draw_lime, top_regions=settings.top_regions, run=subject.run.name, footer=describe(settings)),
+        faces_per_call=FACES_PER_CALL[subject.device.type],
     )
     return explain_run(subject, method)
 

@@ -15,7 +15,7 @@ from PIL import Image
 from config import EMOTIONS
 
 if TYPE_CHECKING:
-    from explanations import Attribution, Face
+    from attributions import Attribution, Face
 
 FOR, AGAINST = np.array((213, 94, 0)) / 255, np.array((0, 114, 178)) / 255  # Okabe & Ito's vermilion and blue
 PALE = np.full(3, 0.93)
@@ -145,19 +145,22 @@ def key(axes: Axes, *lines: tuple[str, tuple | np.ndarray]) -> None:
 
 def headline(figure: Figure, method: str, face: Face, *facts: str) -> None:
     """Title of a figure: method, true and predicted class, probability; a black badge if the prediction is wrong."""
-    parts = [method, f"true {EMOTIONS[face.true]}", f"predicted {name_with_percent(face, face.predicted)}", *facts]
+    true = [] if face.true is None else [f"true {EMOTIONS[face.true]}"]
+    parts = [method, *true, f"predicted {name_with_percent(face, face.predicted)}", *facts]
     style = {"fontsize": 12, "fontweight": "bold", "va": "center"}
     height = 1 - 0.2 / figure.get_figheight()
     figure.text(0.01, height, " · ".join(parts), **style)
-    right = face.predicted == face.true
-    box = {"boxstyle": "round", "facecolor": "white" if right else "black", "edgecolor": "black"}
-    text, color = ("✓ right", "black") if right else ("✗ WRONG", "white")
+    if face.correct is None:
+        return
+    box = {"boxstyle": "round", "facecolor": "white" if face.correct else "black", "edgecolor": "black"}
+    text, color = ("✓ right", "black") if face.correct else ("✗ WRONG", "white")
     figure.text(0.985, height, text, color=color, ha="right", bbox=box, **style)
 
 
 def footnote(figure: Figure, run: str, face: Face, footer: str) -> None:
     """Small print: run, face, settings and seed."""
-    text = f"{run} · face {face.index} of the test split ({face.name})\n{footer}"
+    where = face.name if face.true is None else f"face {face.index} of the test split ({face.name})"
+    text = f"{run} · {where}\n{footer}"
     figure.supxlabel(text, fontsize=7, color="0.35", x=0.01, ha="left")
 
 
@@ -168,26 +171,74 @@ def name_with_percent(face: Face, label: int) -> str:
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_lime(face: Face, attribution: Attribution, top_regions: int, run: str, footer: str) -> Figure:
-    """Four panels: the face, the regions that support the class, all regions for and against it, their importance."""
-    name, weights = EMOTIONS[face.target], attribution.map
+def draw_lime(
+    face: Face, image: np.ndarray, attribution: Attribution, top_regions: int, run: str, footer: str
+) -> Figure:
+    """Five panels: the face, the regions that support the class, all regions for and against it, the strongest of them
+    with the intervals of their weights, their importance; and their Shapley values, where there are any."""
+    name, weights = face.target.name, attribution.map.astype(np.float32)
+    segments = attribution.arrays["segments"]
     limit = float(np.abs(weights).max()) or 1.0
-    supporting = top_supporting(weights, attribution.arrays["segments"], top_regions)
-    shown = len(np.unique(attribution.arrays["segments"][supporting]))
-    figure = new_figure(11, 4.1)
-    panels, bars = panel_row(figure, 4)
-    show(panels[0], to_rgb(face.image), "face as the model sees it", smooth=True)
+    supporting = top_supporting(weights, segments, top_regions)
+    shown = len(np.unique(segments[supporting]))
+    shapley = attribution.arrays.get("kernel_shap")
+    figure = new_figure(13.5 if shapley is None else 16, 4.1)
+    panels, bars = panel_row(figure, 5 if shapley is None else 6)
+    show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
     key(bars[0], (f"explained: why {name}?", "black"))
-    show(panels[1], dim_outside(face.image, supporting), f"the {shown} regions that most support {name}")
-    outline(panels[1], np.where(supporting, attribution.arrays["segments"] + 1, 0), color=tuple(FOR), linewidth=1.6)
-    key(bars[1], (f"outlined: speaks for {name}", FOR), ("pale: all other regions", "0.35"))
-    show(panels[2], overlay(face.image, weights, limit), f"all {attribution.facts['segments']} regions")
+    show(panels[1], dim_outside(image, supporting), f"the {shown} regions that most support it")
+    outline(panels[1], np.where(supporting, segments + 1, 0), color=tuple(FOR), linewidth=1.6)
+    key(bars[1], ("outlined: speaks for the class", FOR), ("pale: all other regions", "0.35"))
+    show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions")
     signed_bar(figure, bars[2], limit, name, "Δ probability")
-    show(panels[3], np.abs(weights), "importance, for or against", cmap=IMPORTANCE, vmin=0, vmax=limit)
-    importance_bar(figure, bars[3], limit, "|Δ probability|")
+    draw_ranking(panels[3], attribution, top_regions, [panels[2]])
+    key(bars[3], ("lines: 95 % interval of the weight", "0.35"))
+    show(panels[4], np.abs(weights), "importance, for or against", cmap=IMPORTANCE, vmin=0, vmax=limit)
+    importance_bar(figure, bars[4], limit, "|Δ probability|")
+    if shapley is not None:
+        limit = float(np.abs(shapley).max()) or 1.0
+        show(panels[5], overlay(image, shapley.astype(np.float32), limit), "Shapley values (KernelSHAP)")
+        signed_bar(figure, bars[5], limit, name, "share of probability")
     headline(figure, "LIME", face, f"R² of the surrogate {attribution.facts['r2']:.2f}")
     footnote(figure, run, face, footer)
     return figure
+
+
+def draw_ranking(axes: Axes, attribution: Attribution, count: int, maps: list[Axes]) -> None:
+    """Bars of the strongest regions' weights with 95 % intervals; their ranks are written on the regions in `maps`."""
+    regions, weights, errors = rank_regions(attribution, count)
+    places = np.arange(len(regions))
+    axes.barh(places, weights, xerr=1.96 * errors, color=[FOR if weight > 0 else AGAINST for weight in weights],
+              height=0.7, error_kw={"elinewidth": 1, "ecolor": "0.25", "capsize": 2})  # fmt: skip
+    axes.set_yticks(places, [f"{place + 1}" for place in places], fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.4", linewidth=0.8)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.locator_params(axis="x", nbins=4)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_box_aspect(1)
+    axes.set_title(f"weights of the {len(regions)} strongest", fontsize=9)
+    for place, region in enumerate(regions):
+        row, column = middle_of(attribution.arrays["segments"] == region)
+        for each in maps:
+            each.text(column, row, f"{place + 1}", fontsize=6, ha="center", va="center", color="black",
+                      bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+                      )  # fmt: skip
+
+
+def rank_regions(attribution: Attribution, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers, weights and standard errors of the regions with the largest absolute weights, the largest first."""
+    numbers, first = np.unique(attribution.arrays["segments"], return_index=True)
+    weights = attribution.map.astype(np.float32).ravel()[first]
+    errors = attribution.arrays["standard_errors"].astype(np.float32).ravel()[first]
+    order = np.argsort(-np.abs(weights), kind="stable")[:count]
+    return numbers[order], weights[order], errors[order]
+
+
+def middle_of(mask: np.ndarray) -> tuple[int, int]:
+    """The pixel (row, column) of a region that lies nearest to its centre of mass, and so within it."""
+    places = np.argwhere(mask)
+    return tuple(places[((places - places.mean(0)) ** 2).sum(1).argmin()])
 
 
 def dim_outside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -195,66 +246,81 @@ def dim_outside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask[..., None], to_rgb(image), 0.7 + 0.15 * to_grey(image)[..., None])
 
 
-def draw_shap(face: Face, attribution: Attribution, run: str, footer: str) -> Figure:
-    """Two rows: the face, SHAP of the predicted and of the true class, importance; the seven classes on one scale.
-
-    Where the prediction is right, the most probable other class takes the place of the true one.
-    """
-    blocks = [sum_blocks(values.astype(np.float32)) for values in attribution.arrays["class_maps"]]
-    maps, block = np.stack([values for values, _ in blocks]), blocks[0][1]
-    limit = color_limit(maps)
+def draw_shap(face: Face, image: np.ndarray, attribution: Attribution, run: str, footer: str) -> Figure:
+    """Two rows: the face, SHAP of the target and of a rival class, importance; the seven classes on one scale."""
+    values, block = sum_blocks(attribution.map.astype(np.float32))
+    maps = np.stack([sum_blocks(each.astype(np.float32))[0] for each in attribution.arrays["class_maps"]])
+    limit = color_limit(np.concatenate([maps, values[None]]))
     figure = new_figure(11, 6.6)
     upper, lower = figure.subfigures(2, 1, height_ratios=(1.35, 1))
-    draw_shap_pair(upper, face, maps, limit)
-    draw_shap_classes(lower, face, maps, limit)
+    draw_shap_pair(upper, face, image, values, maps, limit)
+    draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
     headline(figure, "SHAP", face)
     note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
     return figure
 
 
-def rival(face: Face) -> tuple[int, str]:
-    """The class to set beside the predicted one, and what it is: the true class, or the most probable other one."""
-    if face.true != face.predicted:
-        return face.true, "true class"
-    return int(np.argsort(-face.probabilities)[1]), "runner-up"
+def role(face: Face, label: int) -> str:
+    """What a class is to a face: predicted, true, both, the runner-up, or nothing in particular."""
+    if label == face.predicted:
+        return {True: "predicted, true", False: "predicted, wrong", None: "predicted"}[face.correct]
+    return "true class" if label == face.true else "runner-up" if label == face.runner_up else ""
 
 
-def draw_shap_pair(figure: SubFigure, face: Face, maps: np.ndarray, limit: float) -> None:
+def rival(face: Face) -> int:
+    """The class to set beside the target: the one it is compared with, the true one, the predicted one, or the next."""
+    choices = (face.target.against, face.true, face.predicted, face.runner_up)
+    return next(label for label in choices if label not in (None, face.target.label))
+
+
+def draw_shap_pair(
+    figure: SubFigure, face: Face, image: np.ndarray, values: np.ndarray, maps: np.ndarray, limit: float
+) -> None:
     panels, bars = panel_row(figure, 4)
-    show(panels[0], to_rgb(face.image), "face as the model sees it", smooth=True)
+    show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
     key(bars[0], ("■ speaks for the class", FOR), ("■ speaks against the class", AGAINST))
-    right = "predicted, true" if face.predicted == face.true else "predicted, wrong"
-    other, kind = rival(face)
-    for axes, bar, label, role in zip(panels[1:3], bars[1:3], (face.predicted, other), (right, kind), strict=True):
-        draw_signed(axes, face, maps[label], limit, f"{role}: {name_with_percent(face, label)}")
-        signed_bar(figure, bar, limit, EMOTIONS[label], "Δ logit")
-    strength = np.abs(maps[face.target])
-    title = f"importance for or against {EMOTIONS[face.target]}"
-    show(panels[3], strength, title, cmap=IMPORTANCE, vmin=0, vmax=limit)
+    other = rival(face)
+    title = face.target.name if face.target.against is not None else title_of_class(face, face.target.label)
+    for axes, bar, shown, name, text in (
+        (panels[1], bars[1], values, face.target.name, title),
+        (panels[2], bars[2], maps[other], EMOTIONS[other], title_of_class(face, other)),
+    ):
+        draw_signed(axes, image, shown, limit, text)
+        signed_bar(figure, bar, limit, name, "Δ logit")
+    title = f"importance for or against {face.target.name}"
+    show(panels[3], np.abs(values), title, cmap=IMPORTANCE, vmin=0, vmax=limit)
     importance_bar(figure, bars[3], limit, "|Δ logit|")
 
 
-def draw_shap_classes(figure: SubFigure, face: Face, maps: np.ndarray, limit: float) -> None:
+def title_of_class(face: Face, label: int) -> str:
+    return ": ".join(part for part in (role(face, label), name_with_percent(face, label)) if part)
+
+
+def draw_shap_classes(
+    figure: SubFigure, face: Face, image: np.ndarray, maps: np.ndarray, limit: float, facts: dict[str, list[float]]
+) -> None:
+    """One panel per class, with what its values sum to beside what they should (completeness)."""
     grid = figure.add_gridspec(2, len(EMOTIONS), height_ratios=(1, 0.06))
     panels = [figure.add_subplot(grid[0, column]) for column in range(len(EMOTIONS))]
-    marks = {face.true: "true", face.predicted: "predicted"}
-    if face.true == face.predicted:
-        marks[face.true] = "predicted, true"
+    marks = {face.true: "true", face.predicted: "predicted, true" if face.correct else "predicted"}
     for label, axes in enumerate(panels):
-        title = f"{name_with_percent(face, label)}\n{marks.get(label, '')}"
-        draw_signed(axes, face, maps[label], limit, title)
+        rise, gap = facts["logits_above_background"][label], facts["completeness_gaps"][label]
+        title = f"{name_with_percent(face, label)}\n{marks.get(label, '')}\nΣ {rise + gap:+.2f} of {rise:+.2f}"
+        draw_signed(axes, image, maps[label], limit, title)
         if label in marks:
             axes.title.set_fontweight("bold")
             axes.spines[:].set(visible=True, linewidth=2, color="black")
     bar = figure.add_subplot(grid[1, 1:-1])
-    signed_bar(figure, bar, limit, "the class above", "Δ logit, one scale for all panels")
+    signed_bar(
+        figure, bar, limit, "the class above", "Δ logit; Σ: sum of the values, of the logit's rise over the mean"
+    )
 
 
-def draw_signed(axes: Axes, face: Face, values: np.ndarray, limit: float, title: str) -> None:
+def draw_signed(axes: Axes, image: np.ndarray, values: np.ndarray, limit: float, title: str) -> None:
     """Signed sums over blocks of pixels, with the face at twice their resolution or its own behind them."""
-    block = -(-len(face.image) // len(values))
-    image = shrink(face.image, len(values), block)
+    block = -(-len(image) // len(values))
+    image = shrink(image, len(values), block)
     repeat = len(image) // len(values)
     show(axes, overlay(image, np.repeat(np.repeat(values, repeat, axis=0), repeat, axis=1), limit), title)
 

@@ -5,6 +5,7 @@ python export.py --model fer_resnet_wide --dataset fer2013
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     return weights, card
 
 
+def without_folders(command: str) -> str:
+    """A command less the flags that say where on one machine the files were."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        name, given, _ = word.partition("=")
+        if name not in ("--data-dir", "--outputs-dir"):
+            kept.append(word)
+        elif not given:
+            next(words)
+    return shlex.join(kept)
+
+
 def to_half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half() if tensor.is_floating_point() else tensor
 
@@ -54,6 +67,7 @@ def model_card(run: Run, history: dict[str, Any], results: dict[str, Any], size:
         dataset=DATASETS[run.dataset],
         spec=MODELS[run.model],
         history=history,
+        command=without_folders(history["command"]),
         results=results,
         best=best,
         megabytes=size / 1e6,

@@ -69,7 +69,7 @@ def from_scratch(backbone: Callable[[], nn.Module], cam_layer: str, **facts) -> 
 MODELS = {
     "resnet50": from_torchvision("resnet50", "fc", cam_layer="backbone.layer4"),
     "efficientnet_b0": from_torchvision("efficientnet_b0", "classifier", cam_layer="backbone.features"),
-    "fer_vgg": from_scratch(FerVgg, "backbone.features", image_size=40, resize=48),
+    "fer_vgg": from_scratch(FerVgg, "backbone.features", image_size=40, resize=48, recipe="fer_vgg"),
     "fer_resnet": from_scratch(
         partial(SmallResNet, (32, 64, 128, 256), (1, 1, 2, 2), grid=2), "backbone.stages", image_size=44, resize=48
     ),

@@ -19,8 +19,8 @@ from PIL import Image
 from config import DATASETS, EMOTIONS, Report, Run, report_path
 from report_caveats import find_caveats
 from report_data import (
-    METHODS,
     PLOTS,
+    Method,
     ModelReport,
     find_highest,
     interval_axis,
@@ -28,6 +28,7 @@ from report_data import (
     number,
     percent,
     read_models,
+    shown_methods,
     top_confusions,
 )
 from utils import atomic_path, lookup, run_script
@@ -119,20 +120,24 @@ def encode(image: Image.Image, side: int, quality: int) -> tuple[bytes, tuple[in
 
 def find_missing(models: Iterable[ModelReport], pictures: dict[Path, Picture]) -> list[Missing]:
     """The stages of each run that are missing, one row per command."""
+    models = list(models)
+    methods = shown_methods(models)
     return [
         Missing(model, script, tuple(files))
         for model in models
-        for script, files in missing_files(model, pictures).items()
+        for script, files in missing_files(model, methods, pictures).items()
     ]
 
 
-def missing_files(model: ModelReport, pictures: dict[Path, Picture]) -> dict[str, list[str]]:
+def missing_files(
+    model: ModelReport, methods: dict[str, Method], pictures: dict[Path, Picture]
+) -> dict[str, list[str]]:
     """script → what it has not left of this run."""
     expected = [
         ("train.py", "history", model.history),
         ("evaluate.py", "results", model.results),
         *((plot.script, plot.title, pictures.get(model.run.plot(kind))) for kind, plot in PLOTS.items()),
-        *((method.script, f"{method.title} explanations", model.explanations[key]) for key, method in METHODS.items()),
+        *((method.script, f"{method.title} explanations", model.explanations[key]) for key, method in methods.items()),
     ]
     missing: dict[str, list[str]] = {}
     for script, what, found in expected:
@@ -198,7 +203,7 @@ def render_page(models: list[ModelReport], dataset: str) -> str:
         command=report_command(models[0].run.outputs_dir, dataset),
         pictures=pictures,
         plots=PLOTS,
-        methods=METHODS,
+        methods=shown_methods(models),
         figure_path=figure_path,
     )
 

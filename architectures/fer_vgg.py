@@ -22,6 +22,7 @@ class FerVgg(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (64, 128, 256, 512), hidden: int = 4096):
         super().__init__()
         self.features = nn.Sequential(*map(conv_stage, (1, *widths[:-1]), widths))
+        self.pool = nn.AdaptiveAvgPool2d(2)  # changes nothing at 40 px; takes faces of other sizes too
         self.fully_connected = nn.Sequential(
             nn.Linear(widths[-1] * 2 * 2, hidden),
             nn.ReLU(inplace=True),
@@ -31,4 +32,4 @@ class FerVgg(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fully_connected(self.features(images).flatten(1))
+        return self.fully_connected(self.pool(self.features(images)).flatten(1))

@@ -82,6 +82,15 @@ def test_views_are_averaged(flags, results, views):
     assert 0 <= averaged["accuracy"] <= 1
 
 
+def test_views_are_compared(flags, results):
+    compared = evaluate.evaluate(replace(flags, compare_views=True, figures=False))
+    assert compared["accuracy"] == results["accuracy"]
+    assert list(compared["other_views"]) == ["flip", "five_crop", "ten_crop"]
+    alone = evaluate.evaluate(replace(flags, views="flip", figures=False))
+    assert compared["other_views"]["flip"]["accuracy"] == alone["accuracy"]
+    assert "flip " in evaluate.summarize(compared)
+
+
 def test_average_of_views_by_hand():
     probabilities = torch.tensor([[[0.2, 0.8]], [[0.6, 0.4]]])
     averaged = evaluate.average_views(list(probabilities.log()))

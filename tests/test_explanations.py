@@ -12,8 +12,10 @@ import explain_shap
 import explanation_figures
 import explanations
 import models
+from attributions import Archive, Attribution, Entry, Face, Target
 from config import EMOTIONS
-from explanations import Attribution, Face, FaceStore, LogitModel, Method, Subject, pick_faces
+from explanations import LogitModel, Method, Subject
+from face_choice import Candidates, choose_faces, describe_question, pick_faces
 from utils import UserError
 
 SIDE = 16
@@ -43,10 +45,13 @@ class FewFaces:
 def make_subject(folder, data=None, **flags):
     settings = config.ExplainLime(outputs_dir=folder, device="cpu", amp=False, **flags)
     spec = models.ModelSpec(torch.nn.Identity, cam_layer="", image_size=SIDE)
-    checkpoint = folder / "best.pth"
-    checkpoint.write_bytes(b"weights")
-    model = LogitModel(Blind())
-    return Subject(settings, checkpoint, model, spec, data or FewFaces(), torch.device("cpu"))
+    return Subject(settings, "digest", LogitModel(Blind()), spec, data or FewFaces(), torch.device("cpu"))
+
+
+def draw_simply(face, image, attribution):
+    figure = explanation_figures.new_figure(4, 2)
+    explanation_figures.headline(figure, "simple", face)
+    return figure
 
 
 def make_method(calls=None, value=1.0, **changes):
@@ -54,21 +59,27 @@ def make_method(calls=None, value=1.0, **changes):
         if calls is not None:
             calls.extend(seeds)
         size = images.shape[-2:]
-        maps = [np.full(size, value * target, np.float32) for target in targets]
+        maps = [np.full(size, value * target.argmax(), np.float32) for target in targets]
         segments = np.zeros(size, np.int16)
         return [Attribution(a_map, {"segments": segments}, {"r2": 0.5, "segments": 1}) for a_map in maps]
 
-    def draw(face, attribution):
-        return explanation_figures.draw_lime(face, attribution, top_regions=8, run="run", footer="settings")
-
-    return dataclasses.replace(Method("lime", "probability", {"top": 8}, explain, draw, faces_per_call=4), **changes)
+    return dataclasses.replace(Method("lime", "probability", {"top": 8}, explain, draw_simply, 4), **changes)
 
 
-def make_face(channels=3, true=0, side=SIDE):
-    random = np.random.default_rng(1)
+def make_face(true=0, target=None):
     probabilities = np.array([0.1, 0.0, 0.5, 0.2, 0.1, 0.1, 0.0])
-    image = random.random((side, side, channels), dtype=np.float32)
-    return Face(7, "7.png", true, probabilities, int(probabilities.argmax()), image, seed=3)
+    return Face(7, "7.png", true, probabilities, target or Target(2), seed=3)
+
+
+def make_candidates(count=70):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
+    probabilities = random.dirichlet(np.ones(7), count)
+    return Candidates(images, [f"{row}.png" for row in range(count)], np.arange(count) % 7, probabilities)
+
+
+def choose(candidates=None, **flags):
+    return choose_faces(candidates or make_candidates(), config.ExplainLime(**flags))
 
 
 # ── picking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -100,6 +111,52 @@ def test_pick_faces_refuses_nothing(labels, count):
         pick_faces(np.array(labels, dtype=np.int64), count, seed=0)
 
 
+def test_faces_can_be_all_or_named_or_filtered():
+    candidates = make_candidates()
+    correct = candidates.probabilities.argmax(1) == candidates.labels
+    assert [face.index for face in choose(samples="all")] == list(range(70))
+    assert [face.index for face in choose(indices=(9, 3))] == [3, 9]
+    assert [face.index for face in choose(samples="all", only="wrong")] == np.flatnonzero(~correct).tolist()
+    assert [face.index for face in choose(samples="all", only="RIGHT")] == np.flatnonzero(correct).tolist()
+    assert {face.true for face in choose(samples=5, only="fear")} == {EMOTIONS.index("Fear")}
+    assert len(choose(samples=5, only="fear")) == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"only": "blurry"}, "--only blurry is unknown; valid are wrong, right, Angry"),
+        ({"indices": (3, 70)}, "--indices 70: the test split has the faces 0 to 69"),
+        ({"indices": (0,), "only": "Sad"}, "no face of the test split is left"),
+        ({"target": "Joy"}, "--target Joy is unknown; valid are predicted, true, runner-up, Angry"),
+        ({"against": "Joy"}, "--against Joy is unknown"),
+        ({"samples": 0}, "at least one"),
+    ],
+)
+def test_flags_that_name_no_face_or_class(flags, message):
+    with pytest.raises(UserError, match=message):
+        choose(**flags)
+
+
+def test_the_target_is_what_the_flags_ask_for():
+    for face in choose(samples="all", target="true"):
+        assert face.target == Target(face.true)
+    for face in choose(samples="all", target="fear", against="surprise"):
+        assert face.target.name == "Fear rather than Surprise"
+        assert face.target.weights().tolist() == [0, 0, 1, 0, 0, 0, -1]
+    for face in choose(samples="all", against="true"):
+        against = face.runner_up if face.correct else face.true
+        assert face.target == Target(face.predicted, against)
+    for face in choose(samples="all", target="runner-up", against="runner-up"):
+        assert face.target == Target(face.runner_up, face.predicted)
+    unknown = dataclasses.replace(make_candidates(), labels=None)
+    with pytest.raises(UserError, match="nobody knows the true class"):
+        choose(unknown, image=("a.png",), target="true")
+    flags = config.ExplainLime(target="Fear", against="runner-up")
+    assert describe_question(flags) == "Fear rather than runner-up"
+    assert describe_question(config.ExplainLime()) == "predicted class"
+
+
 # ── a whole run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -119,6 +176,7 @@ def test_summary_maps_and_figures_agree(tmp_path):
         assert maps["indices"].tolist() == [face["index"] for face in saved["faces"]]
         assert [EMOTIONS[target] for target in maps["targets"]] == [face["target"] for face in saved["faces"]]
         assert np.array_equal(maps["maps"][:, 0, 0], maps["targets"])
+        assert (maps["against"] == -1).all()
     assert {path.name for path in folder.glob("*.png")} == {face["figure"] for face in saved["faces"]}
     assert not (folder / "partial").exists()
     for face in saved["faces"]:
@@ -163,26 +221,74 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path):
     assert len(calls) == len(set(calls)) == 8
 
 
-def test_stored_faces_are_used_only_under_the_same_settings(tmp_path):
-    subject, face = make_subject(tmp_path), make_face()
-    attribution = Attribution(np.ones((SIDE, SIDE), np.float32), {"a": np.arange(3)}, {"r2": 0.25})
-    store = FaceStore(tmp_path / "partial", explanations.fingerprint(subject, make_method()))
-    store.save(face, attribution, seconds=1.5)
-    loaded, seconds = store.load(face)
-    assert seconds == 1.5
-    assert loaded.facts == {"r2": 0.25}
-    assert np.array_equal(loaded.map, attribution.map)
-    assert np.array_equal(loaded.arrays["a"], np.arange(3))
-    other = FaceStore(tmp_path / "partial", explanations.fingerprint(subject, make_method(settings={"top": 9})))
-    assert other.load(face) is None
-    assert store.load(dataclasses.replace(face, target=1)) is None
+def test_a_face_is_explained_once_under_the_same_settings(tmp_path):
+    method, calls = make_method(calls := []), calls
+    first = explanations.explain_run(make_subject(tmp_path, samples=4), method)
+    folder = make_subject(tmp_path).run.explanations("lime")
+    drawn = {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+    more = explanations.explain_run(make_subject(tmp_path, samples=7), method)
+    assert len(calls) == len(set(calls)) == 7
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn, "a figure was drawn again"
+    assert [face for face in more["faces"] if face["index"] in {face["index"] for face in first["faces"]}] == first[
+        "faces"
+    ]
+    next(iter(drawn)).unlink()
+    explanations.explain_run(make_subject(tmp_path, samples=7), method)
+    assert len(calls) == 7
+    assert len(list(folder.glob("*.png"))) == 7
+    explanations.explain_run(make_subject(tmp_path, samples=7, target="Fear"), method)
+    assert len(calls) == 14
+    explanations.explain_run(make_subject(tmp_path, samples=7, target="Fear"), make_method(calls, settings={"top": 9}))
+    assert len(calls) == 21
+
+
+def test_saved_faces_come_back_as_they_were(tmp_path):
+    face = make_face()
+    entry = Entry(Attribution(np.ones((SIDE, SIDE), np.float16), {"a": np.arange(3)}, {"r2": 0.25}), 1.5)
+    archive = Archive(tmp_path / "maps.npz", "settings")
+    for keep in (archive.add, archive.finish):
+        keep([face], [entry])
+        (found,) = archive.find([face])
+        assert found.seconds == 1.5
+        assert found.attribution.facts == {"r2": 0.25}
+        assert np.array_equal(found.attribution.map, entry.attribution.map)
+        assert np.array_equal(found.attribution.arrays["a"], np.arange(3))
+    assert Archive(tmp_path / "maps.npz", "other settings").find([face]) == [None]
+    assert archive.find([dataclasses.replace(face, target=Target(1))]) == [None]
+    assert archive.find([dataclasses.replace(face, source="other pixels")]) == [None]
+
+
+def test_pictures_are_explained_beside_the_test_split(tmp_path):
+    path = tmp_path / "me.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)).save(path)
+    subject = make_subject(tmp_path, image=(path,), target="Happy", against="Sad")
+    summary = explanations.explain_run(subject, make_method())
+    (face,) = summary["faces"]
+    assert (face["name"], face["true"], face["target"]) == ("me.jpg", None, "Happy rather than Sad")
+    folder = subject.run.explanations("lime") / "pictures"
+    assert {found.name for found in folder.iterdir()} == {"maps.npz", "lime_summary.json", face["figure"]}
+    with pytest.raises(UserError, match=r"no\.jpg is missing or not a readable picture"):
+        explanations.explain_run(make_subject(tmp_path, image=(tmp_path / "no.jpg",)), make_method())
+
+
+def test_an_error_while_drawing_is_not_lost(tmp_path):
+    broken = make_method(draw=fail_to_draw)
+    with pytest.raises(RuntimeError, match="no pencil"):
+        explanations.explain_run(make_subject(tmp_path, samples=2), broken)
+    assert not make_subject(tmp_path).run.explanation_summary("lime").exists()
+
+
+def fail_to_draw(face, image, attribution):
+    raise RuntimeError("no pencil")
 
 
 def test_values_that_are_not_finite_are_an_error(tmp_path):
     with pytest.raises(UserError, match="not finite"):
         explanations.explain_run(make_subject(tmp_path, samples=2), make_method(value=np.nan))
+    subject = make_subject(tmp_path)
+    subject.model.classifier.forward = lambda images: torch.full((len(images), 7), torch.nan)
     with pytest.raises(UserError, match="not finite"):
-        explanations.predict_probabilities(lambda images: images.flatten(1) * np.inf, torch.zeros(1, 1, 2, 2))
+        explanations.explain_run(subject, make_method())
 
 
 def test_a_missing_checkpoint_names_the_command(tmp_path):
@@ -234,16 +340,21 @@ def is_a_picture(figure, path):
     return min(pixels.shape[:2]) > 400 and orange > 0.005 and blue > 0.005
 
 
-@pytest.mark.parametrize(("channels", "true", "side"), [(1, 0, 48), (3, 2, 44), (3, 1, 225)])
-def test_figures_show_both_colours(tmp_path, channels, true, side):
-    face = make_face(channels, true, side)
+@pytest.mark.parametrize(
+    ("channels", "true", "side", "target"),
+    [(1, 0, 48, Target(2)), (3, 2, 44, Target(2)), (3, 1, 225, Target(5, 3)), (1, None, 48, Target(0))],
+)
+def test_figures_show_both_colours(tmp_path, channels, true, side, target):
+    face = make_face(true, target)
+    image = np.random.default_rng(1).random((side, side, channels), dtype=np.float32)
     maps = np.random.default_rng(2).normal(size=(7, side, side)).astype(np.float32)
-    shap = Attribution(maps[face.target], {"class_maps": maps})
-    assert is_a_picture(explanation_figures.draw_shap(face, shap, "run", "footer"), tmp_path / "shap.png")
+    shap = explain_shap.describe_face(maps, target.weights(), np.ones(7), np.full(7, 0.1)).rounded()
+    assert is_a_picture(explanation_figures.draw_shap(face, image, shap, "run", "footer"), tmp_path / "shap.png")
     segments = (np.arange(side) // 5)[:, None] * np.ones((1, side), int)
     weights = np.linspace(-1, 1, segments.max() + 1)[segments]
-    lime = Attribution(weights, {"segments": segments}, {"segments": int(segments.max()) + 1, "r2": 0.5})
-    assert is_a_picture(explanation_figures.draw_lime(face, lime, 8, "run", "footer"), tmp_path / "lime.png")
+    arrays = {"segments": segments, "standard_errors": np.abs(weights) / 10}
+    lime = Attribution(weights, arrays, {"segments": int(segments.max()) + 1, "r2": 0.5}).rounded()
+    assert is_a_picture(explanation_figures.draw_lime(face, image, lime, 8, "run", "footer"), tmp_path / "lime.png")
 
 
 def test_vermilion_speaks_for_and_blue_against():
@@ -271,6 +382,20 @@ def test_sums_over_blocks_keep_the_total():
     assert explanation_figures.sum_blocks(values[:41, :41], 20)[0].sum() == pytest.approx(values[:41, :41].sum())
 
 
-def test_rival_is_the_true_class_or_the_runner_up():
-    assert explanation_figures.rival(make_face(true=0)) == (0, "true class")
-    assert explanation_figures.rival(make_face(true=2)) == (3, "runner-up")
+def test_the_rival_is_the_true_class_or_the_next_best():
+    assert explanation_figures.rival(make_face(true=0)) == 0
+    assert explanation_figures.rival(make_face(true=2)) == 3
+    assert explanation_figures.rival(make_face(true=None, target=Target(5))) == 2
+    assert explanation_figures.rival(make_face(true=0, target=Target(2, 6))) == 6
+    roles = [explanation_figures.role(make_face(true=0), label) for label in (0, 2, 3, 6)]
+    assert roles == ["true class", "predicted, wrong", "runner-up", ""]
+
+
+def test_the_strongest_regions_come_first():
+    segments = np.array([[0, 0, 1], [2, 2, 1]])
+    weights, errors = np.array([0.1, -0.5, 0.3]), np.array([0.01, 0.02, 0.03])
+    attribution = Attribution(weights[segments], {"segments": segments, "standard_errors": errors[segments]})
+    numbers, found, spread = explanation_figures.rank_regions(attribution, 2)
+    assert numbers.tolist() == [1, 2]
+    assert np.allclose(found, [-0.5, 0.3])
+    assert np.allclose(spread, [0.02, 0.03])

@@ -183,6 +183,23 @@ def test_missing_stages_are_named_with_their_commands(complete, started):
     assert "--model resnet50" not in text
 
 
+def test_methods_that_no_run_was_explained_with_are_not_named(tmp_path):
+    run = Run("resnet50", DATASET, outputs_dir=tmp_path)
+    write_results(run)
+    write_explanations(run, "hirescam", [face(0, None)])
+    text = text_of(build(run))
+    named = {name for name, method in report_data.METHODS.items() if method.how_to_read in text}
+    assert named == {"lime", "shap", "hirescam"}
+    for name, method in report_data.METHODS.items():
+        assert (f"Not explained with {method.title} yet" in text) == (name in ("lime", "shap"))
+        assert (f"python {method.script} --model" in text) == (name in ("lime", "shap"))
+
+
+def test_a_method_of_one_run_is_missing_of_the_others(complete, started):
+    command = f"python explain_gradcam.py --method layercam --model fer_vgg --dataset {DATASET}"
+    assert command in text_of(build(started))
+
+
 def test_removed_plot_is_missing(complete):
     complete.plot("roc_curves").unlink()
     models = report_data.read_models(complete.outputs_dir, DATASET)
@@ -253,7 +270,7 @@ def test_many_pictures_stay_in_the_limit(tmp_path, monkeypatch):
     write_complete(run, faces=1, side=450, noise=True)  # noise is the hardest to compress
     pictures = report_generator.embed_pictures(report_generator.picture_paths([report_data.read_model(run)]))
     assert {picture.width for picture in pictures.values()} == {640}
-    write_complete(run, faces=20)
+    write_complete(run, faces=4)
     assert build_report(tmp_path, DATASET).stat().st_size < 200_000 * 4 / 3
 
 

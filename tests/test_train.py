@@ -13,8 +13,9 @@ import config
 import engine
 import train
 from config import RECIPES, Recipe
+from engine import grown
 from losses import LOSSES
-from models import MODELS, load_checkpoint, read_tensors
+from models import MODELS, create_model, load_checkpoint, read_tensors
 from transforms import center_view
 from utils import UserError
 
@@ -286,3 +287,13 @@ def test_every_recipe_field_is_a_flag():
     assert {"epochs", "max-steps", "weights", "ema-decay"} <= fields
     [flags] = train.parse_flags(["--ema-decay", "0.5", "--max-steps", "3", "--no-class-weights"])
     assert (flags.settings.ema_decay, flags.settings.max_steps, flags.settings.class_weights) == (0.5, 3, False)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_takes_the_small_faces_of_a_growing_recipe(name):
+    spec = MODELS[name]
+    small = grown(spec, replace(Recipe(), start_size=0.64), epoch=1)
+    assert small.image_size < 0.7 * spec.image_size
+    with torch.inference_mode():
+        images = torch.zeros(2, spec.channels, small.image_size, small.image_size)
+        assert create_model(name).eval()(images).shape == (2, 7)

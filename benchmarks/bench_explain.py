@@ -1,0 +1,172 @@
+"""Seconds per face of LIME and SHAP: the stock libraries, ours, and the bare limit, side by side in one run.
+
+python benchmarks/bench_explain.py --models resnet50 efficientnet_b0
+
+stock: lime and shap as most projects call them: float32, batches of 32 (LIME) and 50 (SHAP), faces turned into tensors
+one by one, a forward and a backward pass per class. ours: explain_lime.py and explain_shap.py, superpixels, sampling
+and regression included, drawing not. limit: as many forward passes (LIME), or forward and seven backward passes (SHAP),
+of the same prepared model on one batch that is made once. The three take turns, so that a change of the machine's speed
+meets all of them. The weights are random: they do not change the time.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import shap
+import torch
+import tyro
+from lime.lime_image import LimeImageExplainer
+from skimage.segmentation import quickshift
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import explain_lime
+import explain_shap
+from config import EMOTIONS, ExplainLime
+from devices import autocast_dtype, device_name, resolve_device
+from explanations import LogitModel
+from inference import prepare
+from models import MODELS, create_model
+from synthetic_faces import draw_faces
+from transforms import center_view
+
+STOCK_LIME_BATCH, STOCK_SHAP_BATCH = 32, 50
+
+
+@dataclass(frozen=True)
+class Flags:
+    models: tuple[str, ...] = ("resnet50", "efficientnet_b0")
+    lime_samples: int = 1000  # perturbations of a face
+    shap_samples: int = 20  # draws of a face; the time of 200 is ten times as long
+    bg_samples: int = 20
+    batch_size: int = 64
+    rounds: int = 2  # turns of each of the three; the median counts
+    device: str = "auto"
+
+
+def stock_lime(model: LogitModel, face: np.ndarray, flags: Flags, device: torch.device) -> None:
+    """lime_image with a classifier that turns one picture after the other into a tensor."""
+
+    def classify(pictures: np.ndarray) -> np.ndarray:
+        tensors = [torch.from_numpy(picture.transpose(2, 0, 1)).float() for picture in pictures]
+        with torch.no_grad():
+            return model(torch.stack(tensors).to(device)).softmax(1).cpu().numpy()
+
+    divide = partial(quickshift, kernel_size=1.5, max_dist=20, ratio=0.2)
+    LimeImageExplainer(random_state=0).explain_instance(
+        face.astype(np.float64), classify, top_labels=len(EMOTIONS), hide_color=0.5, num_samples=flags.lime_samples,
+        batch_size=STOCK_LIME_BATCH, segmentation_fn=divide, random_seed=0,
+    )  # fmt: skip
+
+
+def our_lime(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
+    settings = ExplainLime(lime_samples=flags.lime_samples, batch_size=flags.batch_size)
+    explain_lime.explain_faces(model, view, torch.eye(len(EMOTIONS))[:1], [0], settings)
+
+
+@torch.inference_mode()
+def bare_forward(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
+    """As many forward passes as perturbations."""
+    images = constant_batch(view, flags.batch_size)
+    for size in batches(flags.lime_samples, flags.batch_size):
+        model(images[:size])
+
+
+def stock_shap(model: LogitModel, view: torch.Tensor, background: torch.Tensor, flags: Flags) -> None:
+    explainer = shap.GradientExplainer(model, background, batch_size=STOCK_SHAP_BATCH)
+    explainer.shap_values(view, nsamples=flags.shap_samples, rseed=0)
+
+
+def our_shap(model: LogitModel, view: torch.Tensor, background: torch.Tensor, flags: Flags) -> None:
+    draws = [explain_shap.draw_evenly(flags.shap_samples, len(background), 0)]
+    explain_shap.expected_gradients(model, view, background, draws, flags.batch_size)
+
+
+def bare_backward(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
+    """As many forward passes as draws, each with seven backward passes."""
+    images = constant_batch(view, flags.batch_size)
+    for size in batches(flags.shap_samples, flags.batch_size):
+        inputs = images[:size].detach().requires_grad_()
+        logits = model(inputs)
+        for label in range(len(EMOTIONS)):
+            torch.autograd.grad(logits[:, label].sum(), inputs, retain_graph=True)
+
+
+def constant_batch(view: torch.Tensor, count: int) -> torch.Tensor:
+    return view.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def batches(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+# ── timing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def time_turns(contestants: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each, the turns interleaved."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, work in contestants.items():
+            started = time.perf_counter()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def compare(name: str, flags: Flags, device: torch.device) -> dict[str, dict[str, float]]:
+    """Seconds per face of the three contestants, for LIME and for SHAP."""
+    torch.manual_seed(0)
+    classifier, spec = create_model(name).to(device), MODELS[name]
+    faces = torch.from_numpy(draw_faces(1 + flags.bg_samples, 48, subjects=1).images).to(device)
+    views = center_view(faces, spec)
+    dtype = autocast_dtype(device)
+    plain, fast = LogitModel(classifier), LogitModel(prepare(classifier, views[:1], dtype), dtype)
+    view, background = views[:1], views[1:]
+    pixels = view[0].permute(1, 2, 0).cpu().numpy()
+    contestants = {
+        "LIME": {
+            "stock": lambda: stock_lime(plain, pixels, flags, device),
+            "ours": lambda: our_lime(fast, view, flags),
+            "limit": lambda: bare_forward(fast, view, flags),
+        },
+        "SHAP": {
+            "stock": lambda: stock_shap(plain, view, background, flags),
+            "ours": lambda: our_shap(fast, view, background, flags),
+            "limit": lambda: bare_backward(fast, view, flags),
+        },
+    }
+    for model in (plain, fast):  # the first pass chooses kernels
+        bare_backward(model, view, Flags(shap_samples=4))
+    return {method: time_turns(each, flags.rounds, device) for method, each in contestants.items()}
+
+
+def main() -> None:
+    flags = tyro.cli(Flags)
+    device = resolve_device(flags.device)
+    print(
+        f"{device_name(device)}, ours in {str(autocast_dtype(device)).removeprefix('torch.')}, batches of "
+        f"{flags.batch_size}; LIME: {flags.lime_samples} perturbations, SHAP: {flags.shap_samples} draws"
+    )
+    print(f"{'model':<18}{'method':<8}{'stock':>9}{'ours':>9}{'limit':>9}  s/face   stock/ours  ours/limit")
+    for name in flags.models:
+        for method, seconds in compare(name, flags, device).items():
+            row = "".join(f"{value:>9.2f}" for value in seconds.values())
+            stock, limit = seconds["stock"] / seconds["ours"], seconds["ours"] / seconds["limit"]
+            print(f"{name:<18}{method:<8}{row}          {stock:>10.1f}× {limit:>10.2f}×", flush=True)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()

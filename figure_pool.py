@@ -1,0 +1,79 @@
+"""Draws figures in other processes, so that drawing never holds up computing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from distributed import is_main
+from utils import atomic_path
+
+KEY = "explanation"  # text chunk of a PNG that says what it shows
+WAITING = 64  # figures that may wait for a process; they hold their arrays in memory
+
+
+class FigurePool:
+    """A context: `draw` hands a figure to a process; at the end all are on disk, or the first error is raised.
+
+    draw: function of a module (or a partial of one) that makes a matplotlib figure of what it is handed. With
+    `wanted` false nothing is drawn and no process is started.
+    """
+
+    def __init__(self, draw: Callable[..., Any], wanted: bool = True):
+        self._draw, self.wanted = draw, wanted
+        self._pending: deque[Future] = deque()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> FigurePool:
+        return self
+
+    def draw(self, path: Path, key: str, *values: Any) -> None:
+        """Draws `values` to the PNG `path`, some time before the context ends; `key` is kept in it."""
+        if not self.wanted:
+            return
+        if self._pool is None:  # processes that are spawned know nothing of torch's threads
+            workers = max((os.cpu_count() or 1) - 1, 1)
+            self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=give_way)
+        while len(self._pending) >= WAITING:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(save_figure, self._draw, path, key, values))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        try:
+            if kind is None:
+                for future in tqdm(self._pending, desc="figures", unit=" faces", disable=not is_main()):
+                    future.result()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def give_way() -> None:
+    """A process that draws leaves the processor to the one that computes, and ctrl-C to it too."""
+    if hasattr(os, "nice"):
+        os.nice(10)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def save_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple) -> None:
+    with atomic_path(path) as temporary:
+        draw(*values).savefig(temporary, metadata={KEY: key})
+
+
+def is_drawn(path: Path, key: str) -> bool:
+    """Whether the PNG is there and was drawn under this key."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(KEY) == key
+    except OSError:
+        return False

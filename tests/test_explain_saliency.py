@@ -1,0 +1,265 @@
+"""explain_saliency.py: known answers, agreement with plain autograd and captum, seeds, faces that do not mix."""
+
+import copy
+import typing
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from captum.attr import NoiseTunnel, Saliency
+
+import config
+import explain_saliency
+from explain_saliency import METHODS, Score
+from explanations import LogitModel
+from models import MODELS
+from utils import UserError
+from zoo import ONE_HOT, make_model, random_faces
+
+TARGET, SIDE, CORNER = 2, 12, 4
+SIGNED = [name for name, method in METHODS.items() if method.signed]
+
+
+class ReadsOneCorner(torch.nn.Module):
+    """The brighter the upper left corner, the larger the logit of class TARGET; nothing else matters."""
+
+    def __init__(self):
+        super().__init__()
+        self.activation = torch.nn.ReLU(inplace=True)
+
+    def forward(self, images):
+        corner = images[:, :, :CORNER, :CORNER].mean((1, 2, 3))
+        return self.activation(corner * 1)[:, None] * ONE_HOT[TARGET]
+
+
+class Linear(torch.nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(7, channels, SIDE, SIDE, generator=generator))
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weight.flatten(1).T
+
+
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(context, values):
+        context.save_for_backward(values)
+        return values.clamp(min=0)
+
+    @staticmethod
+    def backward(context, gradients):
+        (values,) = context.saved_tensors
+        return gradients.clamp(min=0) * (values > 0)
+
+
+class Guided(torch.nn.Module):
+    def forward(self, values):
+        return GuidedReLU.apply(values)
+
+
+def settings_of(method, **changes):
+    defaults = {"batch_size": 50, "smooth_samples": 6, "steps": 8}
+    return config.ExplainSaliency(method=method, **defaults | changes)
+
+
+def explain(model, images, targets, method, seeds=None, **changes):
+    seeds = seeds or list(range(len(images)))
+    return explain_saliency.explain_faces(model, images, targets, seeds, settings_of(method, **changes))
+
+
+def maps_of(results):
+    return np.stack([item.map for item in results])
+
+
+def gradients_of(function, images):
+    """∂function/∂pixel of every face by itself: N×C×H×W."""
+    found = []
+    for number in range(len(images)):
+        face = images[number : number + 1].clone().requires_grad_()
+        found.append(torch.autograd.grad(function(face, number), face)[0])
+    return torch.cat(found)
+
+
+# ── known answers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_reads_a_corner_is_explained_by_the_corner(method, channels):
+    faces = 0.6 + 0.4 * random_faces(2, SIDE, channels)  # brighter than the baseline
+    for result in explain(LogitModel(ReadsOneCorner()), faces, ONE_HOT[[TARGET] * 2], method):
+        assert result.map.shape == (SIDE, SIDE)
+        assert result.map.dtype == np.float32
+        assert (result.map[:CORNER, :CORNER] > 0).all()
+        assert not result.map[CORNER:].any()
+        assert not result.map[:, CORNER:].any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_linear_model_is_known_exactly(channels):
+    network, images = Linear(channels), random_faces(2, SIDE, channels)
+    weight = network.weight[TARGET].detach()
+    expected = {
+        "saliency": weight.abs().amax(0).expand(2, -1, -1),
+        "smoothgrad": weight.abs().amax(0).expand(2, -1, -1),
+        "guided_backprop": weight.abs().amax(0).expand(2, -1, -1),
+        "input_x_gradient": (weight * images).sum(1),
+        "integrated_gradients": (weight * (images - 0.25)).sum(1),
+    }
+    for method, maps in expected.items():
+        found = explain(LogitModel(network), images, ONE_HOT[[TARGET] * 2], method, baseline=0.25)
+        np.testing.assert_allclose(maps_of(found), maps, rtol=1e-4, atol=1e-5, err_msg=method)
+
+
+def test_integrated_gradients_say_what_they_miss():
+    model, images = make_model("mini_resnet"), random_faces(2, 48)
+    targets = ONE_HOT[[1, 2]] - ONE_HOT[[3, 3]]
+    coarse, fine = (explain(model, images, targets, "integrated_gradients", steps=steps) for steps in (1, 60))
+    grey = torch.full_like(images, 0.5)
+    rise = ((model(images) - model(grey)) * targets).sum(1)
+    for results in (coarse, fine):
+        for item, expected in zip(results, rise.tolist(), strict=True):
+            assert item.facts["logit_above_baseline"] == pytest.approx(expected, abs=1e-5)
+            assert item.facts["completeness_gap"] == pytest.approx(item.map.sum() - expected, abs=1e-4)
+    gaps = [max(abs(item.facts["completeness_gap"]) for item in results) for results in (coarse, fine)]
+    assert gaps[1] < 0.1 * gaps[0]
+
+
+def test_the_gradient_of_a_small_loss_is_still_seen():
+    class Sure(ReadsOneCorner):
+        def forward(self, images):
+            return 20 * super().forward(images)
+
+    result = explain(LogitModel(Sure()), 0.5 + 0.5 * random_faces(1, SIDE), ONE_HOT[[TARGET]], "loss_gradient")[0]
+    assert 0 < result.facts["peak"] < 1e-5  # of which half precision would keep little
+    assert result.map.max() == 1
+
+
+# ── the zoo ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_same_maps_as_autograd_face_by_face(name):
+    model, images = make_model(name), random_faces(2, MODELS[name].image_size)
+    targets = torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]])
+    labels = targets.argmax(1)
+    logit = gradients_of(lambda face, number: (model(face) * targets[number]).sum(), images)
+    loss = gradients_of(lambda face, number: F.cross_entropy(model(face), labels[number][None]), images)
+    loss = loss.abs().amax(1)
+    expected = {
+        "saliency": logit.abs().amax(1),
+        "loss_gradient": loss / loss.amax((1, 2), keepdim=True),
+        "input_x_gradient": (logit * images).sum(1),
+    }
+    for method, maps in expected.items():
+        found = maps_of(explain(model, images, targets, method))
+        np.testing.assert_allclose(found, maps, atol=1e-4 * maps.abs().max().item(), err_msg=method)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_guided_backprop_passes_back_what_is_positive(name):
+    model, images = make_model(name), random_faces(1, MODELS[name].image_size)
+    found = maps_of(explain(model, images, ONE_HOT[[3]], "guided_backprop"))
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    guided = replace_relus(copy.deepcopy(model))
+    expected = gradients_of(lambda face, _: guided(face)[0, 3], images).abs().amax(1)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max().item())
+    plain = maps_of(explain(model, images, ONE_HOT[[3]], "saliency"))
+    assert np.abs(found - plain).max() > 0.01 * plain.max()
+
+
+def replace_relus(module):
+    for name, child in module.named_children():
+        setattr(module, name, Guided() if isinstance(child, torch.nn.ReLU) else replace_relus(child))
+    return module
+
+
+def test_smoothgrad_is_captum_s_on_the_same_noise(monkeypatch):
+    model, images = make_model("mini_resnet"), random_faces(2, 48)
+    targets, seeds, count, spread = ONE_HOT[[1, 4]], [5, 6], 6, 0.2
+    noise = [torch.randn(count, *images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    monkeypatch.setattr(torch, "normal", lambda mean, spreads: spreads * torch.cat(noise))
+    theirs = NoiseTunnel(Saliency(Score(model))).attribute(
+        images, nt_type="smoothgrad", nt_samples=count, stdevs=spread, abs=False, additional_forward_args=targets
+    )
+    ours = maps_of(explain(model, images, targets, "smoothgrad", seeds, smooth_samples=count, smooth_sd=spread))
+    expected = theirs.abs().amax(1)
+    np.testing.assert_allclose(ours, expected, atol=1e-4 * expected.max().item())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_method_explains_every_model_in_mixed_precision(name, method):
+    model = make_model(name, torch.bfloat16)
+    images = random_faces(1, MODELS[name].image_size, channels=3)
+    found = maps_of(explain(model, images, ONE_HOT[[3]], method, smooth_samples=2, steps=2))
+    assert found.any()
+    assert np.isfinite(found).all()
+
+
+# ── targets, seeds, batches, flags ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("method", SIGNED)
+def test_a_contrast_is_the_difference_of_two_classes(method):
+    model, images = make_model("mini_resnet"), random_faces(1, 48)
+    weights = (ONE_HOT[[2]] - ONE_HOT[[5]], ONE_HOT[[2]], ONE_HOT[[5]])
+    both, one, other = (maps_of(explain(model, images, targets, method)) for targets in weights)
+    np.testing.assert_allclose(both, one - other, atol=1e-4 * np.abs(both).max())
+
+
+def test_smoothgrad_follows_the_seed():
+    model, images = make_model("mini_resnet"), random_faces(1, 48)
+    first, again, other = (explain(model, images, ONE_HOT[[2]], "smoothgrad", [seed])[0].map for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_faces_do_not_depend_on_their_batch(method):
+    model, images = make_model("mini_resnet"), random_faces(3, 48)
+    targets, seeds = ONE_HOT[[1, 2, 3]], [7, 8, 9]
+    together = maps_of(explain(model, images, targets, method, seeds, batch_size=100))
+    split = maps_of(explain(model, images, targets, method, seeds, batch_size=2))
+    alone = [explain(model, images[[row]], targets[[row]], method, [seeds[row]])[0].map for row in range(3)]
+    tolerance = 1e-4 * np.abs(together).max()
+    np.testing.assert_allclose(split, together, atol=tolerance)
+    np.testing.assert_allclose(np.stack(alone), together, atol=tolerance)
+
+
+def test_attribute_gives_one_map_per_face():
+    images = random_faces(2, SIDE)
+    maps = explain_saliency.attribute(LogitModel(Linear(1)), images, ONE_HOT[[0, 6]], settings_of("saliency"))
+    assert maps.shape == (2, SIDE, SIDE)
+    assert maps.dtype == np.float32
+    assert not images.requires_grad
+
+
+def test_the_flag_offers_every_method():
+    assert typing.get_args(typing.get_type_hints(config.ExplainSaliency)["method"]) == tuple(METHODS)
+
+
+@pytest.mark.parametrize("wrong", [{"smooth_samples": 0}, {"steps": 0}, {"smooth_sd": -1.0}, {"baseline": 1.5}])
+def test_senseless_settings_are_refused(wrong):
+    with pytest.raises(UserError, match="--"):
+        explain_saliency.explain(config.ExplainSaliency(**wrong))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_script_explains_a_saved_model(tiny_run, method, monkeypatch):
+    flags = ["--tag", "tiny", "--outputs-dir", str(tiny_run.outputs_dir), "--samples", "3", "--method", method]
+    few = ["--steps", "4", "--smooth-samples", "4"]
+    figures = [] if method == "integrated_gradients" else ["--no-figures"]
+    monkeypatch.setattr("sys.argv", ["explain_saliency.py", *flags, *few, *figures])
+    summary = explain_saliency.main()
+    assert summary["method"] == method
+    assert summary["output"] == ("loss" if method == "loss_gradient" else "logit")
+    assert ("steps" in summary["settings"]) == (method == "integrated_gradients")
+    with np.load(tiny_run.explanation_maps(method)) as saved:
+        assert saved["maps"].shape == (3, 48, 48)
+        assert (saved["maps"].min() < 0) == METHODS[method].signed
+    drawn = len(list(tiny_run.explanations(method).glob("*.png")))
+    assert drawn == (3 if method == "integrated_gradients" else 0)

@@ -1,0 +1,91 @@
+"""heatmap_figures.py: the colours say what they should, whatever the map."""
+
+import io
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from PIL import Image
+
+from attributions import Attribution, Face, Target
+from explanation_figures import AGAINST, FOR
+from heatmap_figures import draw_heatmap, tint
+
+LOOK = {"method_title": "Grad-CAM", "unit": "share of the peak", "run": "run", "footer": "footer"}
+
+
+def make_face(true=3, against=None):
+    probabilities = np.array([0.05, 0.05, 0.1, 0.6, 0.1, 0.05, 0.05])
+    return Face(4, "face.png", true, probabilities, Target(3, against), seed=1)
+
+
+def pixels_of(figure):
+    figure.savefig(file := io.BytesIO())
+    return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+
+def share_near(pixels, color, distance=40):
+    return (np.abs(pixels - 255 * np.asarray(color)).max(-1) < distance).mean()
+
+
+def texts_of(figure):
+    artists = [*figure.texts, figure._supxlabel]
+    for axes in figure.axes:
+        artists += [axes.title, *axes.texts, *axes.get_xticklabels()]
+    return " ".join(artist.get_text() for artist in artists)
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 44), (3, 48), (3, 224)])
+def test_signed_maps_show_both_colours(channels, side):
+    values = np.linspace(-2, 2, side)[:, None].repeat(side, 1)
+    image = np.random.default_rng(0).random((side, side, channels)).astype(np.float32)
+    figure = draw_heatmap(make_face(against=5), image, Attribution(values.astype(np.float16)), signed=True, **LOOK)
+    pixels = pixels_of(figure)
+    assert share_near(pixels, FOR) > 0.01
+    assert share_near(pixels, AGAINST) > 0.01
+    words = texts_of(figure)
+    for part in (
+        "for Happy rather than Sad",
+        "against Happy rather than Sad",
+        "Grad-CAM",
+        "run",
+        "footer",
+        "true Happy",
+    ):
+        assert part in words
+
+
+def test_unsigned_maps_show_one_scale_and_their_cells():
+    values, grid = np.zeros((48, 48), np.float16), np.zeros((6, 6), np.float16)
+    values[:24], grid[:3] = 1, 1
+    figure = draw_heatmap(
+        make_face(), np.full((48, 48, 1), 0.5), Attribution(values, {"grid": grid}), signed=False, **LOOK
+    )
+    pixels = pixels_of(figure)
+    low, high = (colormaps["cividis"](end)[:3] for end in (0.0, 1.0))
+    assert share_near(pixels, low) > 0.01
+    assert share_near(pixels, high) > 0.01
+    assert share_near(pixels, FOR) < 0.001
+    assert "6 × 6 cells" in texts_of(figure)
+
+
+def test_a_map_of_nothing_and_a_face_nobody_knows_are_drawn():
+    for signed in (True, False):
+        empty = Attribution(np.zeros((44, 44), np.float16))
+        figure = draw_heatmap(make_face(true=None), np.zeros((44, 44, 1)), empty, signed=signed, **LOOK)
+        assert pixels_of(figure).std() > 0
+        assert "true" not in texts_of(figure)
+
+
+def test_the_figure_travels_to_another_process():
+    draw = pickle.loads(pickle.dumps(partial(draw_heatmap, signed=False, **LOOK)))
+    assert draw(make_face(), np.zeros((44, 44, 1)), Attribution(np.ones((44, 44)))).axes
+
+
+def test_the_tint_keeps_the_face():
+    image = np.array([[[0.0], [1.0]]], np.float32)
+    dark, light = tint(image, np.ones((1, 2)), limit=1.0)[0]
+    assert (light > dark).all()
+    assert np.allclose(light, colormaps["cividis"](1.0)[:3])
