@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,8 +52,8 @@ def test_interrupted_reading_leaves_no_cache(tmp_path):
 
 
 def test_empty_data_set_and_split(tmp_path):
-    with pytest.raises(UserError, match="has no faces"):
-        write(tmp_path, [])
+    with pytest.raises(UserError, match=r"fer2013\.csv holds no faces"):
+        write(tmp_path, datasets.at_least_one([], Path("fer2013.csv")))
     with pytest.raises(UserError, match="FER2013 has no faces in its val split"):
         write(tmp_path, [face(1)]).split("val")
 

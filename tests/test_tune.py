@@ -118,9 +118,9 @@ def test_presets_are_valid_and_flags_change_them(name):
 
 
 def test_flags_without_a_preset():
-    flags = tune.parse_flags(["--model", "fer_vgg", "--search", "lr=0.1,0.2", "flip=0..1", "--lr", "0.5"])
+    flags = tune.parse_flags(["--model", "fer_resnet", "--search", "lr=0.1,0.2", "flip=0..1", "--lr", "0.5"])
     assert flags.search == ("lr=0.1,0.2", "flip=0..1")
-    assert flags.study == "fer_vgg_synthetic"
+    assert flags.study == "fer_resnet_synthetic"
     assert flags.settings == replace(config.RECIPES["fast"], lr=0.5)
 
 
