@@ -20,7 +20,7 @@ import config
 from attributions import Attribution
 from distributed import processes
 from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags
-from heatmap_figures import draw_heatmap
+from heatmap_figures import QUESTION, draw_heatmap
 from utils import UserError, lookup, run_script
 
 # ── what is read of a layer ──────────────────────────────────────────────────────────────────────────────────────────
@@ -163,6 +163,8 @@ class Cam:
     read: Callable[..., tuple[torch.Tensor, ...]]
     formula: Callable[..., torch.Tensor]
     faces_per_call: int = 64
+    question: str = QUESTION
+    meaning: str = "bright: speaks for the class"
 
 
 CAMS = {
@@ -170,7 +172,14 @@ CAMS = {
     "gradcam++": Cam("gradcam_plus_plus", "Grad-CAM++", read_gradients, gradcam_plus_plus),
     "hirescam": Cam("hirescam", "HiResCAM", read_gradients, hirescam),
     "layercam": Cam("layercam", "LayerCAM", read_gradients, layercam),
-    "eigencam": Cam("eigencam", "Eigen-CAM, the same for every class", read_activations, eigencam),
+    "eigencam": Cam(
+        "eigencam",
+        "Eigen-CAM",
+        read_activations,
+        eigencam,
+        question="shown: what stands out",
+        meaning="bright: stands out, whatever the class",
+    ),
     "scorecam": Cam("scorecam", "Score-CAM", read_scores, scorecam, faces_per_call=1),
 }
 
@@ -229,7 +238,7 @@ def find_layer(subject: Subject, path: str) -> nn.Module:
 def describe(settings: config.ExplainGradcam, layer: str) -> str:
     """The line of settings under a figure."""
     cam = CAMS[settings.method]
-    return f"{cam.title}: cells of {layer}, scaled up bilinearly · 1 is the strongest evidence in this face"
+    return f"{cam.title}: cells of {layer}, scaled up bilinearly · 1 is the peak in this face, 0 nothing or evidence against"
 
 
 def explain(settings: config.ExplainGradcam) -> dict[str, Any]:
@@ -237,13 +246,15 @@ def explain(settings: config.ExplainGradcam) -> dict[str, Any]:
     cam = CAMS[settings.method]
     subject = open_run(settings)
     layer = settings.layer or subject.spec.cam_layer
-    look = {"method_title": cam.title, "unit": "share of the peak", "signed": False}
+    look = {"question": cam.question, "meaning": cam.meaning, "unit": "share of the peak", "signed": False}
     method = Method(
         name=cam.name,
         output="logit",
         settings={**own_flags(settings), "layer": layer},
         explain=partial(explain_faces, subject.model, settings=settings, layer=find_layer(subject, layer)),
-        draw=partial(draw_heatmap, **look, run=subject.run.name, footer=describe(settings, layer)),
+        draw=partial(
+            draw_heatmap, method_title=cam.title, run=subject.run.name, footer=describe(settings, layer), **look
+        ),
         faces_per_call=cam.faces_per_call,
     )
     return explain_run(subject, method)

@@ -23,7 +23,7 @@ import config
 from attributions import Attribution
 from distributed import processes
 from explanations import Method, explain_run, face_seeds, open_run, own_flags
-from heatmap_figures import draw_heatmap
+from heatmap_figures import QUESTION, draw_heatmap
 from utils import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 8, "mps": 16, "cuda": 64}
@@ -92,21 +92,29 @@ def loss_gradient(model, images, targets, seeds, settings) -> Maps:
 def smoothgrad(model, images, targets, seeds, settings) -> Maps:
     """|mean of ∂f/∂x over copies with Gaussian noise|; the noise of a face depends on its seed alone.
 
-    Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017), section 3.
+    Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017), section 3. "class_kept" is the share of the
+    copies that the model takes for the same class as the face: where it is small, they are other faces to the model.
     """
-    means = [
-        torch.cat([differentiate(Score(model), part, target.expand(len(part), -1)) for part in copies]).mean(0)
-        for copies, target in zip(make_noisy(images, seeds, settings), targets, strict=True)
-    ]
-    return strongest(torch.stack(means)), {}
+    means, kept = [], []
+    for image, target, seed in zip(images, targets, seeds, strict=True):
+        copies = make_noisy(image, seed, settings).split(settings.batch_size)
+        parts = [differentiate(Score(model), part, target.expand(len(part), -1)) for part in copies]
+        means.append(torch.cat(parts).mean(0))
+        labels = torch.cat([predict(model, part) for part in copies])
+        kept.append((labels == predict(model, image[None])).float().mean())
+    return strongest(torch.stack(means)), {"class_kept": torch.stack(kept)}
 
 
-def make_noisy(images, seeds, settings):
-    """For each face, batches of copies with noise."""
-    for image, seed in zip(images, seeds, strict=True):
-        generator = torch.Generator().manual_seed(seed)  # of the CPU: the same noise on every device
-        noise = torch.randn(settings.smooth_samples, *image.shape, generator=generator)
-        yield (image + settings.smooth_sd * noise.to(image.device)).split(settings.batch_size)
+def make_noisy(image: torch.Tensor, seed: int, settings: config.ExplainSaliency) -> torch.Tensor:
+    """Copies of a face C×H×W with noise: samples×C×H×W."""
+    generator = torch.Generator().manual_seed(seed)  # of the CPU: the same noise on every device
+    noise = torch.randn(settings.smooth_samples, *image.shape, generator=generator)
+    return image + settings.smooth_sd * noise.to(image.device)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return model(images).argmax(1)
 
 
 def input_x_gradient(model, images, targets, seeds, settings) -> Maps:
@@ -158,6 +166,7 @@ class Gradients:
     flags: tuple[str, ...] = ()  # that it reads
     note: str = ""  # of the settings, with the flags' names in braces
     output: str = "logit"
+    question: str = QUESTION
 
 
 PER_PIXEL = "|∂ logit / ∂ pixel|"
@@ -169,6 +178,7 @@ METHODS = {
         "share of the peak",
         note="absolute gradient of the cross-entropy · 1 is its largest value in this face",
         output="loss",
+        question="explained: the loss of {label}",
     ),
     "smoothgrad": Gradients(
         "SmoothGrad",
@@ -249,13 +259,20 @@ def explain(settings: config.ExplainSaliency) -> dict[str, Any]:
     row = METHODS[settings.method]
     subject = open_run(settings)
     own = {name: value for name, value in own_flags(settings).items() if name in ("method", *row.flags)}
-    look = {"method_title": row.title, "unit": row.unit, "signed": row.signed}
+    look = {"unit": row.unit, "signed": row.signed, "summed": row.signed, "question": row.question}
     method = Method(
         name=settings.method,
         output=row.output,
         settings={**own, "captum": captum.__version__},
         explain=partial(explain_faces, subject.model, settings=settings),
-        draw=partial(draw_heatmap, **look, run=subject.run.name, footer=describe(settings)),
+        draw=partial(
+            draw_heatmap,
+            method_title=row.title,
+            run=subject.run.name,
+            footer=describe(settings),
+            meaning="bright: a change here changes most",
+            **look,
+        ),
         faces_per_call=FACES_PER_CALL[subject.device.type],
     )
     return explain_run(subject, method)

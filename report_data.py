@@ -115,7 +115,9 @@ METHODS = {
     "smoothgrad": Method(
         "SmoothGrad",
         "explain_saliency.py --method smoothgrad",
-        "Saliency averaged over copies of the face with noise: what remains matters nearby too.",
+        "Saliency averaged over copies of the face with noise: what remains matters nearby too. "
+        "Where few copies keep the class, the noise asks the network about other faces; take less of it.",
+        facts={"class_kept": "copies that keep the class"},
     ),
     "input_x_gradient": Method(
         "Input × gradient",

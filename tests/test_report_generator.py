@@ -314,6 +314,12 @@ def test_caveat_of_a_rare_class(tmp_path):
     assert "Disgust (55)" in caveats(tmp_path)
 
 
+def test_caveat_of_averaged_views(tmp_path):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    write_results(run, views="ten_crop", other_views={"single": {"accuracy": 0.689}})
+    assert "the mean of several views of each face (ten_crop); one view reaches 68.9" in caveats(tmp_path)
+
+
 def test_no_caveat_without_a_reason(tmp_path):
     without = {"samples": 2100, "accuracy": 0.7012, "macro_f1": 0.65}
     write_results(Run("aaa", DATASET, outputs_dir=tmp_path), without_training_copies=without)
