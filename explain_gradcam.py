@@ -238,7 +238,7 @@ def find_layer(subject: Subject, path: str) -> nn.Module:
 def describe(settings: config.ExplainGradcam, layer: str) -> str:
     """The line of settings under a figure."""
     cam = CAMS[settings.method]
-    return f"{cam.title}: cells of {layer}, scaled up bilinearly · 1 is the peak in this face, 0 nothing or evidence against"
+    return f"{cam.title}: cells of {layer}, scaled up bilinearly · 1: the peak in this face, 0: nothing, or against"
 
 
 def explain(settings: config.ExplainGradcam) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def draw_heatmap(
         bars[2].set_xticks([0, limit], labels=["0", f"{limit:.2g}\n{unit}"])
     headline(figure, method_title, face)
     blocks = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
-    footnote(figure, run, face, f"{footer}{blocks} · colours saturate at {'±' if signed else ''}{limit:.2g}")
+    clipped = f" · colours saturate at {'±' if signed else ''}{limit:.2g}" if np.abs(values).max() > limit else ""
+    footnote(figure, run, face, footer + blocks + clipped)
     return figure
 
 
@@ -93,4 +94,4 @@ def stretch(image: np.ndarray) -> np.ndarray:
 def tint(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
     """The face in the colours of H×W values from 0 to `limit`, shaded by its own grey: H×W×3 in 0..1."""
     colour = matplotlib.colormaps[IMPORTANCE](np.clip(values / limit, 0, 1))[..., :3]
-    return (0.25 + 0.75 * colour) * (0.35 + 0.65 * to_grey(image)[..., None])
+    return (0.25 + 0.75 * colour) * (0.5 + 0.5 * to_grey(image)[..., None])

@@ -190,6 +190,16 @@ def test_smoothgrad_is_captum_s_on_the_same_noise(monkeypatch):
     np.testing.assert_allclose(ours, expected, atol=1e-4 * expected.max().item())
 
 
+def test_smoothgrad_says_how_many_copies_are_still_the_same_class():
+    model, images = make_model("mini_resnet"), random_faces(2, 48)
+    little, much = (
+        explain(model, images, ONE_HOT[[1, 4]], "smoothgrad", smooth_samples=30, smooth_sd=spread)
+        for spread in (0.0, 2.0)
+    )
+    assert [item.facts["class_kept"] for item in little] == [1, 1]
+    assert all(item.facts["class_kept"] < 1 for item in much)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_method_explains_every_model_in_mixed_precision(name, method):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from attributions import Attribution, Face, Target
 from explanation_figures import AGAINST, FOR
-from heatmap_figures import draw_heatmap, tint
+from heatmap_figures import draw_heatmap, stretch, tint
 
 LOOK = {"method_title": "Grad-CAM", "unit": "share of the peak", "run": "run", "footer": "footer"}
 
@@ -47,8 +47,9 @@ def test_signed_maps_show_both_colours(channels, side):
     assert share_near(pixels, AGAINST) > 0.01
     words = texts_of(figure)
     for part in (
-        "for Happy rather than Sad",
-        "against Happy rather than Sad",
+        "why Happy rather than Sad?",
+        "for Happy",
+        "against Happy",
         "Grad-CAM",
         "run",
         "footer",
@@ -88,4 +89,4 @@ def test_the_tint_keeps_the_face():
     image = np.array([[[0.0], [1.0]]], np.float32)
     dark, light = tint(image, np.ones((1, 2)), limit=1.0)[0]
     assert (light > dark).all()
-    assert np.allclose(light, colormaps["cividis"](1.0)[:3])
+    assert np.allclose(light, 0.25 + 0.75 * np.array(colormaps["cividis"](1.0)[:3]))
