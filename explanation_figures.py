@@ -189,16 +189,16 @@ def draw_lime(
     show(panels[1], dim_outside(image, supporting), f"the {shown} regions that most support it")
     outline(panels[1], np.where(supporting, segments + 1, 0), color=tuple(FOR), linewidth=1.6)
     key(bars[1], ("outlined: speaks for the class", FOR), ("pale: all other regions", "0.35"))
-    show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions")
-    signed_bar(figure, bars[2], limit, name, "Δ probability")
+    show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions, Δ probability")
+    signed_bar(figure, bars[2], limit, EMOTIONS[face.target.label], "")
     draw_ranking(panels[3], attribution, top_regions, [panels[2]])
     key(bars[3], ("lines: 95 % interval of the weight", "0.35"))
     show(panels[4], np.abs(weights), "importance, for or against", cmap=IMPORTANCE, vmin=0, vmax=limit)
     importance_bar(figure, bars[4], limit, "|Δ probability|")
     if shapley is not None:
         limit = float(np.abs(shapley).max()) or 1.0
-        show(panels[5], overlay(image, shapley.astype(np.float32), limit), "Shapley values (KernelSHAP)")
-        signed_bar(figure, bars[5], limit, name, "share of probability")
+        show(panels[5], overlay(image, shapley.astype(np.float32), limit), "Shapley values, Δ probability")
+        signed_bar(figure, bars[5], limit, EMOTIONS[face.target.label], "")
     headline(figure, "LIME", face, f"R² of the surrogate {attribution.facts['r2']:.2f}")
     footnote(figure, run, face, footer)
     return figure
@@ -283,7 +283,7 @@ def draw_shap_pair(
     other = rival(face)
     title = face.target.name if face.target.against is not None else title_of_class(face, face.target.label)
     for axes, bar, shown, name, text in (
-        (panels[1], bars[1], values, face.target.name, title),
+        (panels[1], bars[1], values, EMOTIONS[face.target.label], title),
         (panels[2], bars[2], maps[other], EMOTIONS[other], title_of_class(face, other)),
     ):
         draw_signed(axes, image, shown, limit, text)

@@ -90,3 +90,30 @@ def test_the_tint_keeps_the_face():
     dark, light = tint(image, np.ones((1, 2)), limit=1.0)[0]
     assert (light > dark).all()
     assert np.allclose(light, 0.25 + 0.75 * np.array(colormaps["cividis"](1.0)[:3]))
+
+
+def test_a_dark_face_is_lit_for_the_overlay():
+    dark = stretch(np.linspace(0.1, 0.2, 48)[:, None, None].repeat(48, 1))
+    assert dark.shape == (48, 48, 1)
+    assert (dark.min(), dark.max()) == (0, 1)
+    assert not stretch(np.full((4, 4, 3), 0.5)).any()
+
+
+def test_contributions_are_summed_over_blocks_where_that_is_asked_for():
+    values, image = np.zeros((56, 56), np.float16), np.zeros((56, 56, 1))
+    values[:2, :2] = [[1, 2], [3, 4]]
+    drawn = {}
+    for summed in (False, True):
+        figure = draw_heatmap(make_face(), image, Attribution(values), signed=True, summed=summed, **LOOK)
+        drawn[summed] = next(axes.images[0] for axes in figure.axes if axes.get_title() == "the map alone").get_array()
+        assert ("sums over 2×2 pixels" in texts_of(figure)) == summed
+    assert drawn[False].shape == (56, 56)
+    assert drawn[True].shape == (28, 28)
+    assert drawn[True][0, 0] == 10
+
+
+def test_a_method_may_ask_another_question():
+    look = LOOK | {"question": "explained: the loss of {label}", "meaning": "bright: in words"}
+    figure = draw_heatmap(make_face(), np.zeros((44, 44, 1)), Attribution(np.eye(44)), signed=False, **look)
+    assert "the loss of Happy" in texts_of(figure)
+    assert "bright: in words" in texts_of(figure)
