@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import nn
 
 import config
 from attributions import Attribution
-from distributed import processes
-from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags
+from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
 from heatmap_figures import QUESTION, draw_heatmap
 from utils import UserError, lookup, run_script
 
@@ -261,9 +259,7 @@ def explain(settings: config.ExplainGradcam) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    flags = tyro.cli(config.ExplainGradcam)
-    with processes():
-        return explain(flags)
+    return run_explainer(config.ExplainGradcam, explain)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
 import config
 import kernel_shap
 from attributions import Attribution
-from distributed import processes
 from explanation_figures import draw_lime
-from explanations import Method, explain_run, face_seeds, open_run, own_flags
+from explanations import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
 from superpixels import segment
 from utils import UserError, combine_seeds, run_script
 
@@ -285,6 +283,8 @@ def explain(settings: config.ExplainLime) -> dict[str, Any]:
     """Explains the chosen faces; writes maps, figures and summary and returns the summary."""
     if settings.lime_samples != "auto" and settings.lime_samples < 2:
         raise UserError("--lime-samples must be 2 or more, or auto")
+    if settings.kernel_shap < 0:
+        raise UserError("--kernel-shap must be 0 or more")
     subject = open_run(settings)
     method = Method(
         name="lime",
@@ -298,9 +298,7 @@ def explain(settings: config.ExplainLime) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    flags = tyro.cli(config.ExplainLime)
-    with processes():
-        return explain(flags)
+    return run_explainer(config.ExplainLime, explain)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
 import config
 from attributions import Attribution
-from distributed import processes
-from explanations import Method, explain_run, face_seeds, open_run, own_flags
+from explanations import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
 from heatmap_figures import draw_heatmap
 from utils import UserError, run_script
 
@@ -135,9 +133,7 @@ def explain(settings: config.ExplainOcclusion) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    flags = tyro.cli(config.ExplainOcclusion)
-    with processes():
-        return explain(flags)
+    return run_explainer(config.ExplainOcclusion, explain)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ import captum
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Saliency
 from torch import nn
 
 import config
 from attributions import Attribution
-from distributed import processes
-from explanations import Method, explain_run, face_seeds, open_run, own_flags
+from explanations import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
 from heatmap_figures import QUESTION, draw_heatmap
 from utils import UserError, run_script
 
@@ -279,9 +277,7 @@ def explain(settings: config.ExplainSaliency) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    flags = tyro.cli(config.ExplainSaliency)
-    with processes():
-        return explain(flags)
+    return run_explainer(config.ExplainSaliency, explain)
 
 
 if __name__ == "__main__":

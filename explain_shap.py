@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from torch import nn
 
 import config
 from attributions import Attribution
 from config import EMOTIONS
-from distributed import processes
 from explanation_figures import draw_shap, sum_blocks
-from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags
+from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
 from face_choice import pick_faces
 from utils import UserError, run_script
 
@@ -174,9 +172,7 @@ def explain(settings: config.ExplainShap) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    flags = tyro.cli(config.ExplainShap)
-    with processes():
-        return explain(flags)
+    return run_explainer(config.ExplainShap, explain)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import tyro
 from torch import nn
 from tqdm import tqdm
 
@@ -23,7 +24,7 @@ import transforms
 from attributions import Archive, Attribution, Entry, Face, check_map
 from config import DATASETS, EMOTIONS, Explain, Run, to_plain
 from devices import autocast, autocast_dtype, device_name, resolve_device
-from distributed import barrier, is_main, rank, world_size
+from distributed import barrier, is_main, processes, rank, world_size
 from evaluate import predict_split
 from face_choice import Candidates, choose_faces, describe_question
 from figure_pool import FigurePool, is_drawn
@@ -138,6 +139,16 @@ def find_candidates(subject: Subject) -> Candidates:
 def face_seeds(seed: int, count: int) -> list[int]:
     """One seed per face of a batch that has no place in a split."""
     return [combine_seeds(seed, position) for position in range(count)]
+
+
+def run_explainer(flags: type[Explain], explain: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """The main of an explain_* script: its flags from the command line, its processes, its summary."""
+    settings = tyro.cli(flags)
+    for name in ("batch_size", "regions", "segmentation_side"):
+        if getattr(settings, name, 1) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more")
+    with processes():
+        return explain(settings)
 
 
 # ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ import config
 import explain_lime
 from explain_lime import fit_surrogate, make_puzzle, proximity
 from explanations import LogitModel
+from superpixels import segment
 
 SETTINGS = config.ExplainLime(lime_samples=300, batch_size=100)
 TARGET, SIDE, CORNER = 2, 24, 8
@@ -183,6 +184,7 @@ def test_attribute_gives_one_map_per_face():
     images = torch.cat([patchwork(), patchwork().flip(3)])
     maps = explain_lime.attribute(LogitModel(ReadsOneCorner()), images, ONE_HOT[[TARGET, TARGET]], SETTINGS)
     assert maps.shape == (2, SIDE, SIDE)
+    assert maps.dtype == np.float32
     assert maps[1][:CORNER, -CORNER:].mean() != maps[0][:CORNER, :CORNER].mean()
 
 
@@ -197,3 +199,19 @@ def test_regions_are_shown_or_filled():
             inside = torch.from_numpy(segments == region)
             expected = image[0][inside] if choice[region] else image[0][inside].mean().expand(16)
             assert torch.allclose(picture[inside], expected)
+
+
+@pytest.mark.parametrize("side", [40, 48, 224])
+def test_the_number_of_regions_does_not_depend_on_the_size_of_the_face(side):
+    rows, columns = np.mgrid[:side, :side] / side
+    face = (0.5 + 0.4 * np.sin(14 * rows) * np.cos(11 * columns))[..., None].astype(np.float32)
+    segments = segment(face, SETTINGS, seed=0)
+    assert segments.shape == (side, side)
+    assert segments.dtype == np.int16
+    assert np.array_equal(np.unique(segments), np.arange(segments.max() + 1))
+    assert 35 < segments.max() + 1 < 45
+
+
+def test_a_blank_face_is_explained_by_nothing_or_little():
+    result = explain(torch.full((1, 1, SIDE, SIDE), 0.5))
+    assert np.allclose(result.map, 0, atol=1e-6)

@@ -158,3 +158,9 @@ def test_attribute_gives_one_map_per_face():
     maps = explain_shap.attribute(model, images, ONE_HOT[[0, 6]], SETTINGS, background)
     assert maps.shape == (2, SIDE, SIDE)
     assert maps.dtype == np.float32
+
+
+def test_in_place_activations_and_batch_norm_are_explained():
+    result = explain(make_network(), random_faces(1, seed=1), random_faces(8))
+    assert np.isfinite(result.map).all()
+    assert result.map.any()
