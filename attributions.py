@@ -14,7 +14,7 @@ import numpy as np
 from config import EMOTIONS
 from utils import UserError, atomic_path
 
-NEEDLESS = ("keys", "indices", "targets", "against")  # of a saved file, for one who knows the faces
+NEEDLESS = ("keys", "indices", "targets", "against", "fingerprint")  # of a saved file, for one who knows the faces
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,11 @@ class Entry:
     seconds: float
 
 
-def save_entries(path: Path, faces: Sequence[Face], keys: Sequence[str], entries: Sequence[Entry]) -> None:
+def save_entries(
+    path: Path, faces: Sequence[Face], keys: Sequence[str], entries: Sequence[Entry], fingerprint: str = ""
+) -> None:
     """npz: maps float16 N×H×W, indices, targets and against (−1: none) int64 N, each of the method's arrays with N in
-    front, and what `load_entries` needs to give the faces back: keys, seconds, facts."""
+    front, and what the archive needs to give the faces back: keys, seconds, facts, the fingerprint."""
     attributions = [entry.attribution for entry in entries]
     against = [-1 if face.target.against is None else face.target.against for face in faces]
     arrays = {name: np.stack([item.arrays[name] for item in attributions]) for name in attributions[0].arrays}
@@ -101,6 +103,7 @@ def save_entries(path: Path, faces: Sequence[Face], keys: Sequence[str], entries
             keys=np.array(keys),
             seconds=np.array([entry.seconds for entry in entries]),
             facts=np.array([json.dumps(item.facts) for item in attributions]),
+            fingerprint=np.array(fingerprint),
             **arrays,
         )
 
@@ -126,6 +129,17 @@ def load_entries(path: Path, wanted: Iterable[str]) -> dict[str, Entry]:
     }
 
 
+def load_rows(path: Path, fingerprint: str, without: Iterable[str]) -> dict[str, np.ndarray]:
+    """The arrays of a file that has this fingerprint, with the rows of all faces but those of some keys."""
+    if not path.exists():
+        return {}
+    with np.load(path) as saved:
+        if "fingerprint" not in saved.files or str(saved["fingerprint"]) != fingerprint:
+            return {}
+        kept = ~np.isin(saved["keys"], list(without))
+        return {name: saved[name][kept] for name in saved.files if name != "fingerprint"} if kept.any() else {}
+
+
 @dataclass(frozen=True)
 class Archive:
     """The finished faces of a run and method, of this and of earlier runs of the script, also interrupted ones."""
@@ -137,6 +151,11 @@ class Archive:
     def _parts(self) -> Path:
         return self.maps.with_name("partial")
 
+    @property
+    def _others(self) -> Path:
+        """Faces of earlier runs with the same settings that the last run was not asked for."""
+        return self.maps.with_name("others.npz")
+
     def key(self, face: Face) -> str:
         facts = [self.fingerprint, face.source, face.index, face.target.weights().tolist(), face.seed]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
@@ -144,7 +163,7 @@ class Archive:
     def find(self, faces: Sequence[Face]) -> list[Entry | None]:
         """What is there of each face."""
         keys = [self.key(face) for face in faces]
-        found = load_entries(self.maps, keys)
+        found = load_entries(self._others, keys) | load_entries(self.maps, keys)
         for part in sorted(self._parts.glob("[!.]*.npz")):
             found |= load_entries(part, keys)
         return [found.get(key) for key in keys]
@@ -155,9 +174,23 @@ class Archive:
         save_entries(self._parts / f"{keys[0]}.npz", faces, keys, entries)
 
     def finish(self, faces: Sequence[Face], entries: Sequence[Entry]) -> None:
-        """Writes the run's one file and removes the parts."""
-        save_entries(self.maps, faces, [self.key(face) for face in faces], entries)
+        """Writes the run's one file, puts faces of earlier runs aside and removes the parts."""
+        keys = [self.key(face) for face in faces]
+        self._put_aside(keys)
+        save_entries(self.maps, faces, keys, entries, self.fingerprint)
         shutil.rmtree(self._parts, ignore_errors=True)
+
+    def _put_aside(self, keys: Sequence[str]) -> None:
+        """Keeps the finished faces whose keys are not among `keys`; the file with the maps will not have them."""
+        last = load_rows(self.maps, self.fingerprint, without=keys)
+        before = load_rows(self._others, self.fingerprint, without=[*keys, *last.get("keys", [])])
+        tables = [table for table in (before, last) if table]
+        if not tables:
+            self._others.unlink(missing_ok=True)
+            return
+        rows = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+        with atomic_path(self._others) as temporary:
+            np.savez_compressed(temporary, **rows, fingerprint=np.array(self.fingerprint))
 
 
 def check_map(method: str, face: Face, attribution: Attribution, size: tuple[int, int]) -> None:

@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(OSError, TypeError, AttributeError):  # no glibc: macOS, musl, Windows
         glibc = ctypes.CDLL("libc.so.6")
         glibc.mallopt(mmap_threshold, 2**30)
-        glibc.mallopt(trim_threshold, 2**31 - 1)
+        glibc.mallopt(trim_threshold, -1)  # never
 
 
 def autocast_dtype(device: torch.device, amp: bool = True) -> torch.dtype:

@@ -286,11 +286,12 @@ def explain(settings: config.ExplainLime) -> dict[str, Any]:
     if settings.kernel_shap < 0:
         raise UserError("--kernel-shap must be 0 or more")
     subject = open_run(settings)
+    passes = (2 * AUTO_STEP if settings.lime_samples == "auto" else settings.lime_samples) + settings.kernel_shap
     method = Method(
         name="lime",
         output="probability",
         settings={**own_flags(settings), "kernel_width": KERNEL_WIDTH, "ridge": RIDGE},
-        explain=partial(explain_faces, subject.prepared(), settings=settings),
+        explain=partial(explain_faces, subject.prepared(passes), settings=settings),
         draw=partial(draw_lime, top_regions=settings.top_regions, run=subject.run.name, footer=describe(settings)),
         faces_per_call=FACES_PER_CALL[subject.device.type],
     )

@@ -120,12 +120,13 @@ def explain(settings: config.ExplainOcclusion) -> dict[str, Any]:
     """Explains the chosen faces; writes maps, figures and summary and returns the summary."""
     check(settings)
     subject = open_run(settings)
+    passes = 1 + make_windows((subject.spec.image_size,) * 2, settings).flatten(0, 1).shape[0]
     look = {"method_title": "Occlusion", "unit": "Δ probability", "signed": True}
     method = Method(
         name="occlusion",
         output="probability",
         settings=own_flags(settings),
-        explain=partial(explain_faces, subject.model, settings=settings),
+        explain=partial(explain_faces, subject.prepared(passes), settings=settings),
         draw=partial(draw_heatmap, **look, run=subject.run.name, footer=describe(settings)),
         faces_per_call=FACES_PER_CALL[subject.device.type],
     )

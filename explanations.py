@@ -28,7 +28,7 @@ from distributed import barrier, is_main, processes, rank, world_size
 from evaluate import predict_split
 from face_choice import Candidates, choose_faces, describe_question
 from figure_pool import FigurePool, is_drawn
-from inference import prepare
+from inference import CompiledIfWorth, prepare
 from utils import UserError, combine_seeds, command_line, library_versions, lookup, require, write_json
 
 if TYPE_CHECKING:
@@ -90,10 +90,21 @@ class Subject:
     def run(self) -> Run:
         return self.config.run
 
-    def prepared(self) -> LogitModel:
-        """The same model, made ready for many passes."""
+    def prepared(self, passes: int = 0) -> nn.Module:
+        """The same model, made ready for many passes; `passes`: so many forward passes of single images per face."""
         face = self.views(self.data.split("test").images[:1])
-        return LogitModel(prepare(self.model.classifier, face, self.model.dtype), self.model.dtype)
+        model = LogitModel(prepare(self.model.classifier, face, self.model.dtype), self.model.dtype)
+        if not passes:
+            return model
+        shape = torch.Size([self.config.batch_size, *face.shape[1:]])
+        return CompiledIfWorth(model, shape, passes * self.face_count // world_size())
+
+    @property
+    def face_count(self) -> int:
+        """At most so many faces are to be explained."""
+        config, test = self.config, len(self.data.split("test").images)
+        named = len(config.image) or len(config.indices)
+        return named or (test if config.samples == "all" else min(config.samples, test))
 
     def views(self, images: np.ndarray) -> torch.Tensor:
         """uint8 N×H×W×C faces as the model sees them: float32 N×C×size×size in 0..1, on the device."""

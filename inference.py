@@ -1,10 +1,13 @@
-"""A trained network made ready for many passes: batch norms folded, weights in the precision that is used."""
+"""A trained network made ready for many passes: batch norms folded, weights cast, strided depthwise layers sped up."""
 
 from __future__ import annotations
 
 import copy
+import sys
+import time
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -16,6 +19,7 @@ def prepare(classifier: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> 
     images: a batch N×C×H×W to see which convolution feeds which batch norm. Every such pair becomes one convolution
     (Jacob et al., "Quantization and training of neural networks", 2018, section 3.2); the modules keep their names, so
     hooks find them. The weights of convolutions and linear layers are cast to `dtype` once instead of at every pass.
+    On the CPU the gradient of a strided depthwise convolution is `StridedDepthwise`'s.
     """
     folded = copy.deepcopy(classifier).eval().requires_grad_(False)
     for convolution, norm in find_pairs(folded, images).items():
@@ -25,7 +29,56 @@ def prepare(classifier: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> 
     for module in folded.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(dtype)
+        if isinstance(module, nn.Conv2d) and images.device.type == "cpu" and is_strided_depthwise(module):
+            module.__class__ = StridedDepthwise
     return folded.to(memory_format=torch.channels_last)
+
+
+# ── compiled ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+COMPILE_WORTH = 120  # seconds of forward passes from which compiling them, some 10 to 20 s, pays off
+
+
+class CompiledIfWorth(nn.Module):
+    """A frozen model that compiles itself for batches of one shape when so many passes of single images take long.
+
+    Only forward passes gain by it (convolutions joined with what follows them, weights laid out for the kernels): those
+    with gradients, and batches of other shapes, take the model as it is. The first whole batch decides.
+    """
+
+    def __init__(self, model: nn.Module, shape: torch.Size, passes: int):
+        super().__init__()
+        self.model, self.shape, self.batches = model, shape, passes // shape[0]
+        self.chosen: nn.Module | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape != self.shape or torch.is_grad_enabled():
+            return self.model(images)
+        if self.chosen is None:
+            worth = measure_seconds(self.model, images) * self.batches >= COMPILE_WORTH
+            self.chosen = compile_or_keep(self.model, images) if worth else self.model
+        return self.chosen(images)
+
+
+def compile_or_keep(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    compiled = torch.compile(model, dynamic=False, options={"freezing": True})
+    try:
+        compiled(images)
+    except Exception as error:  # no compiler, no Triton, an operation it does not know: many classes
+        print(f"not compiled, which takes a little longer: {str(error).splitlines()[0]}", file=sys.stderr)
+        return model
+    return compiled
+
+
+def measure_seconds(model: nn.Module, images: torch.Tensor) -> float:
+    """Of one forward pass, after one that chooses kernels."""
+    model(images)[0, 0].item()
+    start = time.perf_counter()
+    model(images)[0, 0].item()  # waits for the device
+    return time.perf_counter() - start
+
+
+# ── folded ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def find_pairs(model: nn.Module, images: torch.Tensor) -> dict[str, str]:
@@ -64,3 +117,81 @@ def find_pairs(model: nn.Module, images: torch.Tensor) -> dict[str, str]:
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
+
+
+# ── depthwise convolutions with a stride ─────────────────────────────────────────────────────────────────────────────
+
+
+def is_strided_depthwise(layer: nn.Conv2d) -> bool:
+    plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and set(layer.dilation) == {1}
+    return plain and layer.groups == layer.in_channels == layer.out_channels and max(layer.stride) > 1
+
+
+class StridedDepthwise(nn.Conv2d):
+    """A depthwise convolution with a stride, whose weights are fixed, with a fast gradient of its input.
+
+    The CPU kernel of that gradient takes 10 to 30 times as long as the forward pass.
+    """
+
+    def _conv_forward(self, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        if torch.is_autocast_enabled(images.device.type):
+            images = images.to(weight.dtype)
+        return _StridedDepthwise.apply(images, weight, bias, self.stride, self.padding)
+
+
+class _StridedDepthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        images: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+    ) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        ctx.size, ctx.stride, ctx.padding = images.shape[-2:], stride, padding
+        return F.conv2d(images, weight, bias, stride, padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        return spread_gradients(gradients, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
+
+
+def spread_gradients(
+    gradients: torch.Tensor,
+    weight: torch.Tensor,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> torch.Tensor:
+    """Gradient of a depthwise convolution's input N×C×`size`, given its output's and the weight C×1×k×k.
+
+    Pixels whose coordinates leave the same remainder when divided by the stride see the same taps of the kernel, so
+    each such phase is a small convolution without a stride (Shi et al., "Is the deconvolution layer the same as a
+    convolutional layer?", 2016).
+    """
+    shape = (*gradients.shape[:2], *size)
+    spread = torch.empty(shape, dtype=gradients.dtype, memory_format=torch.channels_last)
+    sides = zip(size, stride, padding, weight.shape[-2:], gradients.shape[-2:], strict=True)
+    rows, columns = ([find_phase(phase, *side) for phase in range(side[1])] for side in sides)
+    for i, (row_taps, *row_padding) in enumerate(rows):
+        for j, (column_taps, *column_padding) in enumerate(columns):
+            taps = weight[:, :, row_taps, column_taps].flip(2, 3)
+            padded = F.pad(gradients, (*column_padding, *row_padding))
+            pixels = spread[:, :, i :: stride[0], j :: stride[1]]
+            pixels.copy_(F.conv2d(padded, taps, groups=len(weight)) if taps.numel() else torch.zeros(()))
+    return spread
+
+
+def find_phase(phase: int, size: int, stride: int, padding: int, taps: int, outputs: int) -> tuple[slice, int, int]:
+    """Of the pixels phase, phase + stride, …: the taps that reach them, and the zeros to add before and after.
+
+    Pixel i gets output o through tap i + padding − stride · o.
+    """
+    first = (phase + padding) % stride
+    reach = len(range(first, taps, stride)) - 1
+    offset = (phase + padding) // stride
+    pixels = len(range(phase, size, stride))
+    return slice(first, None, stride), reach - offset, offset + pixels - outputs

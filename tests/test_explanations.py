@@ -242,6 +242,19 @@ def test_a_face_is_explained_once_under_the_same_settings(tmp_path):
     assert len(calls) == 21
 
 
+def test_faces_outlive_a_smaller_run_in_between(tmp_path):
+    method, calls = make_method(calls := []), calls
+    for samples in (6, 2, 4, 9):
+        summary = explanations.explain_run(make_subject(tmp_path, samples=samples, figures=False), method)
+        maps = make_subject(tmp_path).run.explanation_maps("lime")
+        with np.load(maps) as saved:
+            assert saved["indices"].tolist() == [face["index"] for face in summary["faces"]]
+    assert len(calls) == len(set(calls)) == 9
+    assert not maps.with_name("others.npz").exists(), "all faces are in the run's file again"
+    explanations.explain_run(make_subject(tmp_path, samples=2, figures=False), make_method(settings={"top": 9}))
+    assert not maps.with_name("others.npz").exists(), "faces of other settings are not kept"
+
+
 def test_saved_faces_come_back_as_they_were(tmp_path):
     face = make_face()
     entry = Entry(Attribution(np.ones((SIDE, SIDE), np.float16), {"a": np.arange(3)}, {"r2": 0.25}), 1.5)

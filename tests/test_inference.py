@@ -1,11 +1,14 @@
 """inference.py: the prepared copy of every model computes the same logits."""
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
+import inference
 from devices import autocast
-from inference import find_pairs, prepare
+from inference import CompiledIfWorth, StridedDepthwise, compile_or_keep, find_pairs, prepare
 from models import MODELS, create_model
 
 
@@ -38,6 +41,69 @@ def test_the_prepared_copy_gives_the_same_logits(name):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
     assert fast.get_submodule(MODELS[name].cam_layer) is not None
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()), "the model was changed"
+
+
+class Strided(nn.Module):
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images):
+        return self.layers(images).flatten(1)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (5, 2, 2), (3, 3, 0), (1, 2, 0), (4, (3, 1), 1)])
+@pytest.mark.parametrize("size", [(12, 9), (11, 13)])
+def test_gradients_through_strided_depthwise_layers(kernel, stride, padding, size, generator):
+    torch.manual_seed(0)
+    plain = Strided(nn.Conv2d(3, 3, kernel, stride, padding, groups=3)).double()
+    images = torch.rand(2, 3, *size, dtype=torch.double, generator=generator, requires_grad=True)
+    fast = prepare(plain, images.detach(), torch.double)
+    assert type(fast.layers[0]) is StridedDepthwise
+    assert type(plain.layers[0]) is nn.Conv2d, "the model was changed"
+    weights = torch.randn(plain(images).shape, dtype=torch.double, generator=generator)
+    expected, found = (torch.autograd.grad((model(images) * weights).sum(), images)[0] for model in (plain, fast))
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_other_convolutions_stay():
+    layers = [
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.Conv2d(4, 8, 3, 2, groups=4),
+        nn.Conv2d(8, 8, 3, 2, dilation=2, groups=8),
+    ]
+    fast = prepare(Strided(*layers), torch.rand(1, 4, 20, 20), torch.float32)
+    assert [type(layer) for layer in fast.layers] == [nn.Conv2d] * 3
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_where_it_pays(monkeypatch):
+    model = prepare(make_trained("mini_resnet"), torch.rand(1, 1, 48, 48), torch.float32)
+    images = torch.rand(4, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(inference, "COMPILE_WORTH", 0)
+    fast = CompiledIfWorth(model, images.shape, passes=4)
+    with torch.inference_mode():
+        for batch in (images, images[:3]):
+            assert torch.allclose(fast(batch), model(batch), atol=1e-5)
+    assert fast.chosen is not model
+    monkeypatch.setattr(inference, "COMPILE_WORTH", 1e9)
+    short = CompiledIfWorth(model, images.shape, passes=4)
+    with torch.inference_mode():
+        short(images)
+    assert short.chosen is model
+
+
+def test_without_a_compiler_the_model_stays(monkeypatch, capsys):
+    def refuse(*_, **__):
+        def call(images):
+            raise RuntimeError("no compiler\nmore")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    model = nn.Linear(2, 2)
+    assert compile_or_keep(model, torch.rand(1, 2)) is model
+    assert "no compiler" in capsys.readouterr().err
 
 
 def test_a_convolution_that_is_used_twice_keeps_its_batch_norm():
