@@ -60,14 +60,17 @@ def predict_logits(model: nn.Module, images: torch.Tensor, batch_size: int) -> t
 
 
 def draw_evenly(count: int, background: int, seed: int) -> Draws:
-    """Draws stratified in the share and balanced over the background faces, both in random order.
+    """Draws stratified in the share and balanced over the background faces, in random order.
 
     One share is uniform in each of `count` equal parts of 0..1, and every background face is drawn as often as any
-    other, give or take one: the mean of the gradients varies less than with independent draws.
+    other, give or take one: the mean of the gradients varies less than with independent draws. The draws of the same
+    background face lie apart: its first one among the smallest shares, its second among the next, and so on.
     """
     rng = np.random.default_rng(seed)
-    rows = np.concatenate([rng.permutation(background) for _ in range(-(-count // background))])[:count]
-    shares = (rng.permutation(count) + rng.random(count)) / count
+    rounds = [min(background, count - start) for start in range(0, count, background)]
+    rows = np.concatenate([rng.permutation(background)[:size] for size in rounds])
+    parts = np.concatenate([number * background + rng.permutation(size) for number, size in enumerate(rounds)])
+    shares = (parts + rng.random(count)) / count
     return Draws(rows, shares)
 
 

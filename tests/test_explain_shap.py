@@ -103,6 +103,9 @@ def test_draws_are_even():
     draws = draw_evenly(30, 7, seed=0)
     assert np.ptp(np.bincount(draws.rows, minlength=7)) == 1
     assert sorted((draws.shares * 30).astype(int)) == list(range(30))
+    for face in range(7):
+        own = (draws.shares[draws.rows == face] * 30).astype(int)
+        assert len(set(own // 7)) == len(own), "two draws of a background face from the same part of the way"
 
 
 def test_even_draws_err_less_than_independent_ones():
@@ -117,7 +120,7 @@ def test_even_draws_err_less_than_independent_ones():
         rng = np.random.default_rng(seed)
         return Draws(rng.integers(0, 5, 50), rng.random(50, dtype=np.float32))
 
-    assert error(lambda seed: draw_evenly(50, 5, seed)) < 0.5 * error(independent)
+    assert error(lambda seed: draw_evenly(50, 5, seed)) < 0.2 * error(independent)
 
 
 def test_the_gaps_of_all_classes_are_what_the_sums_miss():
