@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
+
+from utils import lookup
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 SPLITS = ("train", "val", "test")
@@ -27,6 +30,9 @@ class DatasetFacts:
     places: tuple[str, ...]  # where it may lie below the data folder, first match wins; a .zip of each is found too
     official_counts: dict[str, tuple[int, ...]] | None = None  # faces per class in the order of EMOTIONS
     validation_fraction: float = 0.0  # taken from train, stratified, where there is no official validation split
+    test_fraction: float = 0.0  # taken from all, stratified, where the layout has no split at all
+    folds: int = 0  # into which the subjects are dealt; 0: the set is not split by subject
+    classes: tuple[str, ...] = EMOTIONS
 
 
 DATASETS = {
@@ -52,8 +58,48 @@ DATASETS = {
         },
         validation_fraction=0.1,
     ),
+    "ferplus": DatasetFacts(
+        "FER+",  # FER2013's faces with the label that most of ten annotators gave, without those that show no face
+        size=48,
+        channels=1,
+        places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
+    ),
+    "affectnet": DatasetFacts(
+        "AffectNet (7 classes)",
+        size=112,
+        channels=3,
+        places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
+        validation_fraction=0.1,
+    ),
+    "affectnet8": DatasetFacts(
+        "AffectNet (8 classes, for pre-training)",
+        size=112,
+        channels=3,
+        places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
+        validation_fraction=0.1,
+        classes=(*EMOTIONS, "Contempt"),
+    ),
+    "jaffe": DatasetFacts(
+        "JAFFE", size=128, channels=1, places=("jaffe", "JAFFE", "jaffedbase", "jaffe.zip", "archive"), folds=10
+    ),
+    "ckplus": DatasetFacts(
+        "CK+", size=48, channels=1, places=("ckplus", "ck+", "CK+", "CK+48", "ckextended.csv", "archive"), folds=10
+    ),
     "synthetic": DatasetFacts("Synthetic faces", size=48, channels=3, places=()),
 }
+FOLDER = "folder:"  # begins the name of a data set that is any folder of class-named folders, as in folder:my/faces
+
+
+def dataset_facts(name: str) -> DatasetFacts:
+    """The row of DATASETS, or the facts of `folder:PATH`; UserError that lists the valid names otherwise."""
+    if not name.startswith(FOLDER):
+        return lookup({**DATASETS, f"{FOLDER}PATH": None}, name, "data set")
+    path = name.removeprefix(FOLDER)
+    return DatasetFacts(
+        Path(path).name, size=112, channels=3, places=(path,), validation_fraction=0.15, test_fraction=0.15
+    )
+
+
 SYNTHETIC_FACES = 4000  # drawn once into the cache
 SYNTHETIC_SUBJECTS = 400  # a subject is in one split only
 
@@ -269,17 +315,18 @@ class Stage:
     """Flags that every stage shares."""
 
     model: str = "mini_resnet"  # a row of models.MODELS
-    dataset: str = "synthetic"  # a row of config.DATASETS
+    dataset: str = "synthetic"  # a row of config.DATASETS, or folder:PATH
     tag: str = ""  # tells runs of one model on one data set apart
     data_dir: Path = Path("data")
     outputs_dir: Path = Path("outputs")
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     amp: bool = True  # reduced precision where the processor has it; --no-amp: float32 throughout
     seed: int = 0
+    fold: int = 0  # of a data set that is split by subject: the fold, from 1, whose subjects are the test split
 
     @property
     def run(self) -> Run:
-        return Run(self.model, self.dataset, self.tag, self.outputs_dir)
+        return Run(self.model, self.dataset, self.tag, self.outputs_dir, self.fold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -436,7 +483,12 @@ def cache_dir(outputs_dir: Path) -> Path:
 
 
 def report_path(outputs_dir: Path, dataset: str) -> Path:
-    return Path(outputs_dir) / "reports" / f"{dataset}.html"
+    return Path(outputs_dir) / "reports" / f"{slug(dataset)}.html"
+
+
+def slug(name: str) -> str:
+    """A name as a part of a file's name: whatever is not a letter, digit, '.', '+', '-' or '_' becomes a '-'."""
+    return re.sub(r"[^\w.+-]+", "-", name)
 
 
 @dataclass(frozen=True)
@@ -447,10 +499,12 @@ class Run:
     dataset: str
     tag: str = ""
     outputs_dir: Path = Path("outputs")
+    fold: int = 0
 
     @property
     def name(self) -> str:
-        return "_".join(part for part in (self.model, self.dataset, self.tag) if part)
+        fold = f"fold{self.fold}" if self.fold else ""
+        return "_".join(slug(part) for part in (self.model, self.dataset, self.tag, fold) if part)
 
     @property
     def best_checkpoint(self) -> Path:
@@ -495,13 +549,14 @@ class Run:
     def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
         return self.explanations(method) / f"{index:03d}_{true}_pred{predicted}.png"
 
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """What the JSON files say of the run they belong to."""
-        return {"model": self.model, "dataset": self.dataset, "tag": self.tag}
+        fold = {"fold": self.fold} if self.fold else {}
+        return {"model": self.model, "dataset": self.dataset, "tag": self.tag, **fold}
 
     def command(self, script: str) -> str:
         """The command that makes what `script`, with its own flags, writes for this run, for errors and the report."""
-        flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag}
+        flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag, "fold": self.fold and str(self.fold)}
         if Path(self.outputs_dir) != Path("outputs"):
             flags["outputs-dir"] = str(self.outputs_dir)
         given = [part for flag, value in flags.items() if value for part in (f"--{flag}", value)]
