@@ -87,8 +87,7 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
         "run": run.identity(),
         "split": flags.split,
         "views": flags.views,
-        **compute_metrics(faces.labels, probabilities),
-        "without_training_copies": clean_metrics(data, probabilities) if flags.split == "test" else None,
+        **score_predictions(data, flags.split, probabilities),
         "other_views": {
             views: headline(data, flags.split, predict(views=views, progress=views).softmax(1).numpy())
             for views in others
@@ -102,16 +101,32 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
         "versions": library_versions(),
     }
     if flags.split == "test" and is_main():
-        save_predictions(run, faces, logits, probabilities)
-        write_json(run.results, results)
-        if flags.figures:
-            draw_plots(run, faces.labels, probabilities, results)
+        write_evaluation(run, data, logits.numpy(), probabilities, results, flags.figures)
     return results
 
 
 def check_model(found: str, wanted: str, path: str) -> None:
     if found != wanted:
         raise UserError(f"{path} holds a {found}; use --model {found}")
+
+
+def score_predictions(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
+    """Every figure of one set of predictions, probabilities N×7 in the order of data.split(split); needs no model."""
+    return {
+        **compute_metrics(data.split(split).labels, probabilities),
+        "without_training_copies": clean_metrics(data, probabilities) if split == "test" else None,
+    }
+
+
+def write_evaluation(
+    run: Run, data: FaceData, logits: np.ndarray, probabilities: np.ndarray, results: dict[str, Any], figures: bool
+) -> None:
+    """What a run leaves of the test split: predictions from logits and probabilities N×7, results, and plots."""
+    faces = data.split("test")
+    save_predictions(run, faces, logits, probabilities)
+    write_json(run.results, results)
+    if figures:
+        draw_plots(run, faces.labels, probabilities, results)
 
 
 def headline(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
@@ -137,8 +152,8 @@ def clean_metrics(data: FaceData, probabilities: np.ndarray) -> dict[str, Any]:
     }
 
 
-def save_predictions(run: Run, faces: FaceData, logits: torch.Tensor, probabilities: np.ndarray) -> None:
-    columns = {"labels": faces.labels, "probabilities": probabilities, "logits": logits.numpy(), "names": faces.names}
+def save_predictions(run: Run, faces: FaceData, logits: np.ndarray, probabilities: np.ndarray) -> None:
+    columns = {"labels": faces.labels, "probabilities": probabilities, "logits": logits, "names": faces.names}
     with atomic_path(run.predictions) as temporary:
         np.savez_compressed(temporary, **columns)
 
