@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,19 +123,21 @@ def set_dropout(model: nn.Module, probability: float) -> None:
             module.p = probability
 
 
-def create_model(name: str, weights: str = "none", dropout: float = 0.4) -> FaceClassifier:
+def create_model(
+    name: str, weights: str = "none", dropout: float = 0.4, classes: Sequence[str] = EMOTIONS
+) -> FaceClassifier:
     """The model `name` with random, ImageNet or saved weights, in channels_last memory format.
 
     weights: "none", "imagenet" (torchvision's, needs a network or a filled torch cache) or a file: a checkpoint of this
     project or a state dict of the torchvision model. UserError for unknown names and weights that do not fit.
     """
     spec = lookup(MODELS, name, "model")
-    model = FaceClassifier(spec)
+    model = FaceClassifier(spec, len(classes))
     set_dropout(model, dropout)
     if weights == "imagenet":
         load_backbone(model.backbone, imagenet_state(name, spec), f"the ImageNet weights of {name}")
     elif weights != "none":
-        load_file(model, name, Path(weights))
+        load_file(model, name, Path(weights), classes)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -169,12 +171,14 @@ def load_backbone_of(model: FaceClassifier, name: str, path: Path) -> None:
     load_backbone(model.backbone, state, str(path))
 
 
-def load_file(model: FaceClassifier, name: str, path: Path) -> None:
+def load_file(model: FaceClassifier, name: str, path: Path, classes: Sequence[str]) -> None:
     content = read_tensors(path)
     if "state" not in content:  # a plain state dict
         return load_backbone(model.backbone, content, str(path))
     if content["model"] != name:
         raise UserError(f"{path} holds a {content['model']}, not a {name}")
+    if content["classes"] != list(classes):
+        raise UserError(f"{path} was trained on other classes; take its backbone with --init-from RUN")
     model.load_state_dict(content["state"])
 
 
@@ -204,18 +208,26 @@ class Checkpoint:
     info: dict[str, Any]  # all that was saved beside the weights
 
 
-def save_checkpoint(path: Path, name: str, model: FaceClassifier, **info: Any) -> None:
-    """Writes the weights and `info` (tensors and plain Python only) whole or not at all."""
-    content = {"schema": SCHEMA, "model": name, "classes": list(EMOTIONS), "state": model.state_dict(), **info}
+def save_checkpoint(
+    path: Path, name: str, model: FaceClassifier, *, classes: Sequence[str] = EMOTIONS, **info: Any
+) -> None:
+    """Writes the weights, the classes and `info` (tensors and plain Python only) whole or not at all."""
+    content = {"schema": SCHEMA, "model": name, "classes": list(classes), "state": model.state_dict(), **info}
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """Rebuilds a model from its checkpoint, on `device`, in evaluation mode; UserError if the file is not one."""
+    """Rebuilds a model from its checkpoint, on `device`, in evaluation mode.
+
+    UserError if the file is not one, or if its classes are not the seven emotions.
+    """
     content = read_tensors(path)
     if content.get("schema") != SCHEMA or "state" not in content:
         raise UserError(f"{path} is not a checkpoint of this version; train it again")
+    if content["classes"] != list(EMOTIONS):
+        count = len(content["classes"])
+        raise UserError(f"{path} was pre-trained on {count} classes; fine-tune it with train.py --init-from RUN")
     spec = lookup(MODELS, content["model"], "model")
     model = FaceClassifier(spec)
     state = content.pop("state")

@@ -113,6 +113,21 @@ def test_broken_checkpoints(tmp_path):
         load_checkpoint(path, CPU)
 
 
+def test_a_model_of_other_classes_lends_its_backbone_only(tmp_path):
+    path, classes = tmp_path / "eight.pth", (*EMOTIONS, "Contempt")
+    source = create_model("mini_resnet", classes=classes)
+    save_checkpoint(path, "mini_resnet", source, classes=classes)
+    assert torch.load(path, weights_only=True)["classes"] == list(classes)
+    with pytest.raises(UserError, match=r"pre-trained on 8 classes; fine-tune it with train\.py --init-from"):
+        load_checkpoint(path, CPU)
+    with pytest.raises(UserError, match="other classes"):
+        create_model("mini_resnet", str(path))
+    model = create_model("mini_resnet")
+    models.load_backbone_of(model, "mini_resnet", path)
+    assert torch.equal(model.backbone.stem[0].weight, source.backbone.stem[0].weight)
+    assert model.head[-1].out_features == len(EMOTIONS)
+
+
 def test_imagenet_weights_without_a_network(monkeypatch):
     def offline(*_, **__):
         raise urllib.error.URLError("no network")
