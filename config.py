@@ -337,6 +337,7 @@ class Train(Stage):
     recipe: str = ""  # a row of config.RECIPES; default: the model's own
     resume: bool = False  # go on from the last checkpoint
     compile: bool = False  # torch.compile; pays off on runs of more than a few minutes
+    snapshots: bool = False  # with --schedule warm_restarts: also keep the weights at the end of every cycle
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
 
@@ -429,6 +430,17 @@ class ExplainOcclusion(Explain):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ensemble(Stage):
+    """Join runs: python ensemble.py --dataset fer2013 --members resnet50 fer_resnet:seed1 fer_resnet:seed2 --tag three"""
+
+    model: str = "ensemble"  # the name under which the result is kept
+    members: tuple[str, ...] = ()  # MODEL or MODEL:TAG, with @last or @cycle2 for another checkpoint; or all
+    method: Literal["auto", "mean", "logits", "geometric", "vote", "weighted", "greedy"] = "auto"  # auto: best on val
+    batch_size: int = 256
+    figures: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """One HTML page per data set: python report_generator.py --dataset fer2013"""
 
@@ -508,11 +520,15 @@ class Run:
 
     @property
     def best_checkpoint(self) -> Path:
-        return self._checkpoints / f"{self.name}_best.pth"
+        return self.checkpoint("best")
 
     @property
     def last_checkpoint(self) -> Path:
-        return self._checkpoints / f"{self.name}_last.pth"
+        return self.checkpoint("last")
+
+    def checkpoint(self, which: str) -> Path:
+        """The weights of the `best` or `last` epoch, or of the end of a cycle: `cycle1`, `cycle2`, …"""
+        return self._checkpoints / f"{self.name}_{which}.pth"
 
     @property
     def history(self) -> Path:
@@ -525,6 +541,10 @@ class Run:
     @property
     def predictions(self) -> Path:
         return self._checkpoints / f"{self.name}_predictions.npz"
+
+    @property
+    def val_predictions(self) -> Path:
+        return self._checkpoints / f"{self.name}_val_predictions.npz"
 
     @property
     def _checkpoints(self) -> Path:
