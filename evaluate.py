@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,9 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
     faces = data.split(flags.split)
 
     options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size}
-    predict = partial(predict_split, checkpoint.model, checkpoint.spec, faces.images, **options)
+    predict = partial(predict_split, checkpoint.model, checkpoint.spec, **options)
     started = time.perf_counter()
-    logits = predict(views=flags.views, progress=f"evaluating {run.name}")
+    logits = predict(faces.images, views=flags.views, progress=f"evaluating {run.name}")
     seconds = time.perf_counter() - started
     probabilities = logits.softmax(1).numpy()
     others = [views for views in VIEWS if flags.compare_views and views != flags.views]
@@ -86,10 +87,11 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
     results = {
         "run": run.identity(),
         "split": flags.split,
+        "fingerprint": data.fingerprint,
         "views": flags.views,
         **score_predictions(data, flags.split, probabilities),
         "other_views": {
-            views: headline(data, flags.split, predict(views=views, progress=views).softmax(1).numpy())
+            views: headline(data, flags.split, predict(faces.images, views=views, progress=views).softmax(1).numpy())
             for views in others
         },
         "checkpoint": {"path": str(path), **{key: checkpoint.info[key] for key in ("epoch", "metrics")}},
@@ -100,6 +102,10 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
         "command": command_line(),
         "versions": library_versions(),
     }
+    if flags.split == "test" and any(data.counts()["val"]):  # from val, ensemble.py learns whom to trust
+        on_val = predict(data.split("val").images, views=flags.views, progress="val")
+        if is_main():
+            save_predictions(run.val_predictions, data.split("val"), on_val.numpy(), on_val.softmax(1).numpy())
     if flags.split == "test" and is_main():
         write_evaluation(run, data, logits.numpy(), probabilities, results, flags.figures)
     return results
@@ -123,7 +129,7 @@ def write_evaluation(
 ) -> None:
     """What a run leaves of the test split: predictions from logits and probabilities N×7, results, and plots."""
     faces = data.split("test")
-    save_predictions(run, faces, logits, probabilities)
+    save_predictions(run.predictions, faces, logits, probabilities)
     write_json(run.results, results)
     if figures:
         draw_plots(run, faces.labels, probabilities, results)
@@ -152,9 +158,9 @@ def clean_metrics(data: FaceData, probabilities: np.ndarray) -> dict[str, Any]:
     }
 
 
-def save_predictions(run: Run, faces: FaceData, logits: np.ndarray, probabilities: np.ndarray) -> None:
+def save_predictions(path: Path, faces: FaceData, logits: np.ndarray, probabilities: np.ndarray) -> None:
     columns = {"labels": faces.labels, "probabilities": probabilities, "logits": logits, "names": faces.names}
-    with atomic_path(run.predictions) as temporary:
+    with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **columns)
 
 
