@@ -230,12 +230,21 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         raise UserError(f"{path} was pre-trained on {count} classes; fine-tune it with train.py --init-from RUN")
     spec = lookup(MODELS, content["model"], "model")
     model = FaceClassifier(spec)
-    state = content.pop("state")
+    state = deployed_state(content)
+    del content["state"]
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{path} does not fit {content['model']}: {error}") from error
     return Checkpoint(model.eval().to(device, memory_format=torch.channels_last), spec, content)
+
+
+def deployed_state(content: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights that were validated: of a last checkpoint with an average of the weights, that average."""
+    average = content.get("training", {}).get("average")
+    if not average:
+        return content["state"]
+    return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

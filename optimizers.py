@@ -109,6 +109,14 @@ def warm_restarts(recipe: Recipe, epoch: float, epochs: list[dict]) -> float:
     return (1 + math.cos(math.pi * (epoch - start) / length)) / 2
 
 
+def finished_cycle(recipe: Recipe, epoch: int) -> int:
+    """Number, from 1, of the cycle of warm_restarts that ends in or with `epoch`; 0: none does."""
+    end, length, cycle = recipe.warmup_epochs, recipe.restart_epochs, 0
+    while math.floor(end) < epoch:
+        end, length, cycle = end + length, 2 * length, cycle + 1
+    return cycle if math.floor(end) == epoch else 0
+
+
 def step(recipe: Recipe, epoch: float, epochs: list[dict]) -> float:
     return recipe.drop ** ((epoch - recipe.warmup_epochs) // recipe.step_epochs)
 

@@ -30,7 +30,7 @@ from evaluate import predict_split
 from losses import LOSSES, effective_loss
 from metrics import average_f1
 from models import MODELS, FaceClassifier, ModelSpec, count_parameters, read_tensors, save_checkpoint
-from optimizers import BETTER
+from optimizers import BETTER, finished_cycle
 from plots import plot_training_curves
 from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json
 
@@ -44,7 +44,7 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     figures and may end the run by an exception of its own.
     """
     recipe, run = flags.settings, flags.run
-    check_recipe(recipe)
+    check_recipe(recipe, flags.snapshots)
     device = resolve_device(flags.device)
     dtype = autocast_dtype(device, flags.amp)
     data = load_shared(flags)
@@ -107,7 +107,9 @@ def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
         print(f"going on after epoch {len(training.epochs)} of {path}")
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe, snapshots: bool) -> None:
+    if snapshots and recipe.schedule != "warm_restarts":
+        raise UserError(f"--snapshots needs cycles: --schedule warm_restarts instead of {recipe.schedule}")
     if recipe.epochs < 1 or recipe.batch_size < 2:
         raise UserError("--epochs must be at least 1 and --batch-size at least 2")
     parts = recipe.accumulate * world_size()
@@ -143,7 +145,10 @@ def should_stop(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
 
 
 def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]) -> None:
-    """Writes the best checkpoint if this epoch is it, then the last one, then the history."""
+    """Writes the best checkpoint if this epoch is it, with --snapshots the cycle's, then the last, then the history.
+
+    Snapshots: Huang et al., "Snapshot ensembles: train 1, get M for free" (2017); their cycles are all equally long.
+    """
     if not is_main():
         return
     run, epoch = flags.run, training.epochs[-1]
@@ -157,6 +162,8 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
     }
     if best == epoch["epoch"]:
         save_checkpoint(run.best_checkpoint, flags.model, training.deployed, **info)
+    if cycle := flags.snapshots and finished_cycle(flags.settings, epoch["epoch"]):
+        save_checkpoint(run.checkpoint(f"cycle{cycle}"), flags.model, training.deployed, **info)
     save_checkpoint(run.last_checkpoint, flags.model, training.model, **info, training=training.state())
     write_json(run.history, {**history, **progress(training.epochs, best), "finished": False})
     log_epoch(run, epoch)
