@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from utils import lookup
+from utils import UserError, lookup
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 SPLITS = ("train", "val", "test")
@@ -70,6 +70,7 @@ DATASETS = {
         channels=3,
         places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
         validation_fraction=0.1,
+        test_fraction=0.1,
     ),
     "affectnet8": DatasetFacts(
         "AffectNet (8 classes, for pre-training)",
@@ -77,6 +78,7 @@ DATASETS = {
         channels=3,
         places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
         validation_fraction=0.1,
+        test_fraction=0.1,
         classes=(*EMOTIONS, "Contempt"),
     ),
     "jaffe": DatasetFacts(
@@ -90,13 +92,23 @@ DATASETS = {
 FOLDER = "folder:"  # begins the name of a data set that is any folder of class-named folders, as in folder:my/faces
 
 
+def in_folds(flags: Train | Evaluate) -> list[Train] | list[Evaluate]:
+    """The flags as they are, or with --all-folds once for each fold; UserError for a data set without folds."""
+    if not flags.all_folds:
+        return [flags]
+    facts = dataset_facts(flags.dataset)
+    if not facts.folds:
+        raise UserError(f"{facts.title} is not split by subject; leave --all-folds out")
+    return [replace(flags, fold=fold) for fold in range(1, facts.folds + 1)]
+
+
 def dataset_facts(name: str) -> DatasetFacts:
     """The row of DATASETS, or the facts of `folder:PATH`; UserError that lists the valid names otherwise."""
     if not name.startswith(FOLDER):
         return lookup({**DATASETS, f"{FOLDER}PATH": None}, name, "data set")
-    path = name.removeprefix(FOLDER)
+    path = Path(name.removeprefix(FOLDER)).absolute()
     return DatasetFacts(
-        Path(path).name, size=112, channels=3, places=(path,), validation_fraction=0.15, test_fraction=0.15
+        path.name, size=112, channels=3, places=(str(path),), validation_fraction=0.15, test_fraction=0.15
     )
 
 
@@ -334,6 +346,7 @@ class Train(Stage):
     """Train a model: python train.py --model resnet50 --dataset fer2013"""
 
     all: bool = False  # every model of the zoo, one after the other
+    all_folds: bool = False  # of a data set that is split by subject, one after the other
     recipe: str = ""  # a row of config.RECIPES; default: the model's own
     resume: bool = False  # go on from the last checkpoint
     compile: bool = False  # torch.compile; pays off on runs of more than a few minutes
@@ -346,6 +359,7 @@ class Evaluate(Stage):
     """Score the best checkpoint on the test split: python evaluate.py --model resnet50 --dataset fer2013"""
 
     checkpoint: Path | None = None  # instead of the run's best
+    all_folds: bool = False  # of a data set that is split by subject: every fold's run, and all together
     split: Literal["train", "val", "test"] = "test"  # val and train are scored and printed; only test is saved
     views: Literal["single", "flip", "five_crop", "ten_crop"] = "single"  # of each face, probabilities averaged
     compare_views: bool = False  # also score the other kinds of views, for comparison
@@ -465,6 +479,7 @@ class Doctor:
     dataset: str = "synthetic"
     data_dir: Path = Path("data")
     outputs_dir: Path = Path("outputs")
+    fold: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

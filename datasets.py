@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +18,25 @@ import tyro
 from tqdm import tqdm
 
 import config
-from config import DATASETS, EMOTIONS, SPLITS, DatasetFacts
-from readers import READERS, Face, candidate_trees, digest
+from config import FOLDER, SPLITS, DatasetFacts, Stage, dataset_facts, slug
+from face_files import Face
+from folder_readers import affectnet_folders, affectnet_official, any_folders
+from lab_readers import ckplus_csv, ckplus_folders, ckplus_official, jaffe_files
+from readers import fer2013_csv, fer2013_folders, ferplus_csv, rafdb_folders, rafdb_official
 from synthetic_faces import draw_faces
-from utils import UserError, lookup, run_script
+from trees import Tree, candidate_trees, digest
+from utils import UserError, run_script
 
 CACHE_VERSION = 1  # raise it when a reader's output changes
+READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], ...]] = {
+    "fer2013": (fer2013_csv, fer2013_folders),
+    "ferplus": (ferplus_csv,),
+    "rafdb": (rafdb_official, rafdb_folders),
+    "affectnet": (affectnet_official, affectnet_folders),
+    "affectnet8": (affectnet_official, affectnet_folders),
+    "jaffe": (jaffe_files,),
+    "ckplus": (ckplus_official, ckplus_folders, ckplus_csv),
+}
 
 
 @dataclass(frozen=True)
@@ -32,22 +45,30 @@ class FaceData:
 
     dataset: str
     images: np.ndarray  # uint8 N,H,W,C, memory-mapped
-    labels: np.ndarray  # int64 N, index into EMOTIONS
+    labels: np.ndarray  # int64 N, index into `classes`
     names: np.ndarray  # str N, the file or row that each face came from
     splits: np.ndarray  # int64 N, index into SPLITS
     fingerprint: str  # of the decoded data set
     subjects: np.ndarray | None = None  # int64 N
-    votes: np.ndarray | None = None  # float32 N×7: share of the annotators who named each class
+    votes: np.ndarray | None = None  # float32 N×classes: share of the annotators who named each class
     evidence: np.ndarray | None = None  # uint8 N,H,W, synthetic faces only: 0 or the region that shows the expression
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def facts(self) -> DatasetFacts:
+        return dataset_facts(self.dataset)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.facts.classes
+
     def split(self, name: str) -> FaceData:
         """The faces of "train", "val" or "test"; UserError if there are none."""
         rows = np.flatnonzero(self.splits == SPLITS.index(name))
         if not len(rows):
-            raise UserError(f"{DATASETS[self.dataset].title} has no faces in its {name} split")
+            raise UserError(f"{self.facts.title} has no faces in its {name} split")
         return self.select(rows)
 
     def select(self, rows: np.ndarray) -> FaceData:
@@ -61,22 +82,57 @@ class FaceData:
         return replace(self, **{name: array[index] for name, array in arrays.items() if array is not None})
 
     def counts(self) -> dict[str, list[int]]:
-        """Faces per split and class, the classes in the order of EMOTIONS."""
+        """Faces per split and class, in the order of the classes."""
         labels = {split: self.labels[self.splits == code] for code, split in enumerate(SPLITS)}
-        return {split: np.bincount(found, minlength=len(EMOTIONS)).tolist() for split, found in labels.items()}
+        return {split: np.bincount(found, minlength=len(self.classes)).tolist() for split, found in labels.items()}
+
+    def in_fold(self, fold: int) -> FaceData:
+        """The same faces split by subject: one fold is test, the next one val, the others are train.
+
+        fold: from 1; 0 gives the first fold of a set that has folds, and changes nothing in other sets. UserError for
+        a fold that there is not.
+        """
+        folds = self.facts.folds
+        if not folds or (self.subjects is None and not fold):
+            if fold:
+                raise UserError(f"{self.facts.title} is not split by subject; leave --fold out")
+            return self
+        if self.subjects is None:
+            raise UserError(f"this version of {self.facts.title} does not say who its subjects are; leave --fold out")
+        folds = min(folds, len(np.unique(self.subjects)))
+        if not 0 <= fold <= folds or folds < len(SPLITS):
+            raise UserError(f"--fold {fold}: {self.facts.title} has the folds 1 to {folds}, and needs three")
+        splits = split_by_subject(self.subjects, folds, max(fold, 1))
+        return replace(self, splits=splits, fingerprint=digest(self.fingerprint, max(fold, 1)))
 
 
-def load_faces(dataset: str, data_dir: Path, outputs_dir: Path) -> FaceData:
+def split_by_subject(subjects: np.ndarray, folds: int, fold: int) -> np.ndarray:
+    """int64 N, index into SPLITS: the subjects N dealt into `folds`, the same at every call; `fold` counts from 1."""
+    people = np.unique(subjects)
+    dealt = np.random.default_rng(0).permutation(len(people)) % folds
+    own = dealt[np.searchsorted(people, subjects)]
+    splits = np.full(len(subjects), SPLITS.index("train"))
+    splits[own == fold % folds] = SPLITS.index("val")
+    splits[own == fold - 1] = SPLITS.index("test")
+    return splits
+
+
+def load_stage(flags: Stage | config.Doctor) -> FaceData:
+    """The data set that the flags of a stage name, in their fold."""
+    return load_faces(flags.dataset, flags.data_dir, flags.outputs_dir, flags.fold)
+
+
+def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -> FaceData:
     """The data set `dataset`, found below `data_dir`, from its cache below `outputs_dir` (made at the first call).
 
     UserError for an unknown name, a missing folder, or a file that breaks the data set's format.
     """
-    facts = lookup(DATASETS, dataset, "data set")
+    facts = dataset_facts(dataset)
     key, faces = find_faces(dataset, facts, Path(data_dir))
-    folder = config.cache_dir(outputs_dir) / f"{dataset}-{digest(CACHE_VERSION, key, facts)}"
+    folder = config.cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
     if not folder.exists():
         write_cache(folder, faces, facts)
-    return read_cache(folder, dataset)
+    return read_cache(folder, dataset).in_fold(fold)
 
 
 def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, Iterable[Face]]:
@@ -84,10 +140,12 @@ def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, 
     if dataset == "synthetic":
         return digest(config.SYNTHETIC_FACES, config.SYNTHETIC_SUBJECTS), synthetic_faces(facts)
     for tree in candidate_trees(facts, data_dir):
-        for reader in READERS[dataset]:
+        for reader in (any_folders,) if dataset.startswith(FOLDER) else READERS[dataset]:
             faces = reader(tree, facts)
             if faces is not None:
                 return tree.signature(), at_least_one(faces, tree.root)
+    if dataset.startswith(FOLDER):
+        raise UserError(f"{facts.places[0]} is no folder that holds folders named by class, such as Angry or happiness")
     places = ", ".join(f"{place}[.zip]" for place in facts.places)
     where = f"{data_dir.resolve()} (looked for {places})"
     raise UserError(f"no {facts.title} in {where}; data/README.md says where to get it and what --data-dir expects")
@@ -185,8 +243,8 @@ def read_cache(folder: Path, dataset: str) -> FaceData:
 
 def describe(data: FaceData) -> str:
     """A table of the class counts by split, the published ones below where the data set has them."""
-    counts, published = data.counts(), DATASETS[data.dataset].official_counts or {}
-    lines = [table_row("", [f"{emotion:>9}" for emotion in (*EMOTIONS, "all")])]
+    counts, published = data.counts(), data.facts.official_counts or {}
+    lines = [table_row("", [f"{emotion:>9}" for emotion in (*data.classes, "all")])]
     lines += [count_row(split, counts[split]) for split in SPLITS]
     if published and "val" not in published:  # then our val is a part of the published train
         counts["train"] = np.add(counts["train"], counts["val"]).tolist()
@@ -206,8 +264,8 @@ def table_row(name: str, cells: Sequence[str]) -> str:
 
 def main() -> None:
     flags = tyro.cli(config.Doctor)
-    data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
-    print(f"{DATASETS[data.dataset].title}: {len(data):,} faces of {'×'.join(map(str, data.images.shape[1:]))}")
+    data = load_stage(flags)
+    print(f"{data.facts.title}: {len(data):,} faces of {'×'.join(map(str, data.images.shape[1:]))}")
     print(describe(data))
     copies = training_copies(data)
     print(f"test faces with a pixel-identical copy in train: {copies.sum():,} of {len(copies):,}")

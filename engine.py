@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import config
-from config import Recipe, Run
+from config import EMOTIONS, Recipe, Run
 from datasets import FaceData
 from devices import autocast, seed_everything
 from distributed import is_main, own_part, share_batch_norm, sum_over_processes, world_size
@@ -72,7 +72,7 @@ class Faces:
     """The faces of a split where the compute is, or on the host if they do not fit there."""
 
     images: torch.Tensor  # uint8 N,H,W,C
-    targets: torch.Tensor  # float32 N,7
+    targets: torch.Tensor  # float32 N,classes
     labels: torch.Tensor  # int64 N
     weights: torch.Tensor  # float32 N, of each face in the loss
     device: torch.device
@@ -101,7 +101,7 @@ def place_faces(data: FaceData, recipe: Recipe, device: torch.device) -> Faces:
     if device.type == "cuda" and images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         images = images.to(device)
     labels = torch.from_numpy(data.labels).to(device)
-    weights = torch.from_numpy(class_weights(data.labels)).to(device)
+    weights = torch.from_numpy(class_weights(data.labels, len(data.classes))).to(device)
     return Faces(
         images,
         torch.from_numpy(make_targets(data, recipe)).to(device),
@@ -111,10 +111,12 @@ def place_faces(data: FaceData, recipe: Recipe, device: torch.device) -> Faces:
     )
 
 
-def start_training(flags: config.Train, device: torch.device, dtype: torch.dtype) -> Training:
+def start_training(
+    flags: config.Train, device: torch.device, dtype: torch.dtype, classes: Sequence[str] = EMOTIONS
+) -> Training:
     recipe = flags.settings
     seed_everything(flags.seed)
-    model = create_model(flags.model, recipe.weights, recipe.dropout)
+    model = create_model(flags.model, recipe.weights, recipe.dropout, classes)
     set_stochastic_depth(model, recipe.stochastic_depth)
     if recipe.init_from:
         path = Run(recipe.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint

@@ -17,8 +17,8 @@ import tyro
 from tqdm import tqdm
 
 import config
-from config import DATASETS, EMOTIONS, Run
-from datasets import FaceData, load_faces, training_copies
+from config import EMOTIONS, Run, dataset_facts
+from datasets import FaceData, load_stage, training_copies
 from devices import autocast, autocast_dtype, device_name, resolve_device
 from distributed import gather_rows, is_main, own_part, processes
 from metrics import average_f1, compute_metrics
@@ -39,14 +39,15 @@ def predict_split(
     batch_size: int = 256,
     views: str = "single",
     progress: str | None = None,
+    classes: int = len(EMOTIONS),
 ) -> torch.Tensor:
-    """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second.
+    """Logits float32 N×classes on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second.
 
     With several views of a face, the logarithm of their mean probabilities. The processes of torchrun share the faces.
     """
     model.eval()
     own = own_part(torch.arange(len(images)))
-    logits = [torch.zeros(0, len(EMOTIONS))]
+    logits = [torch.zeros(0, classes)]
     with tqdm(total=len(own), desc=progress, unit=" faces", leave=False, disable=not (progress and is_main())) as bar:
         for rows in own.split(batch_size) if len(own) else ():
             batch = torch.from_numpy(images[rows.numpy()]).to(device)
@@ -73,7 +74,7 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
     path = flags.checkpoint or require(run.best_checkpoint, run.command("train.py"))
     checkpoint = load_checkpoint(path, device)
     check_model(checkpoint.info["model"], flags.model, str(path))
-    data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
+    data = load_stage(flags)
     faces = data.split(flags.split)
 
     options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size}
@@ -165,7 +166,7 @@ def save_predictions(path: Path, faces: FaceData, logits: np.ndarray, probabilit
 
 
 def draw_plots(run: Run, labels: np.ndarray, probabilities: np.ndarray, results: dict[str, Any]) -> None:
-    subject = f"{run.model} on {DATASETS[run.dataset].title}, test ({len(labels):,} faces)"
+    subject = f"{run.model} on {dataset_facts(run.dataset).title}, test ({len(labels):,} faces)"
     matrix = np.array(results["confusion_matrix"])
     plot_confusion_matrix(
         run.plot("confusion_matrix"), matrix, f"Confusion · {subject}, accuracy {results['accuracy']:.1%}"

@@ -22,7 +22,7 @@ import face_choice
 import models
 import transforms
 from attributions import Archive, Attribution, Entry, Face, check_map
-from config import DATASETS, EMOTIONS, Explain, Run, to_plain
+from config import EMOTIONS, Explain, Run, dataset_facts, to_plain
 from devices import autocast, autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, rank, world_size
 from evaluate import predict_split
@@ -114,13 +114,13 @@ class Subject:
 def open_run(config: Explain) -> Subject:
     """Loads the checkpoint and the faces that `config` names; UserError if one is missing or another model's."""
     lookup(models.MODELS, config.model, "model")
-    lookup(DATASETS, config.dataset, "data set")
+    dataset_facts(config.dataset)
     device = resolve_device(config.device)
     path = require(config.checkpoint or config.run.best_checkpoint, config.run.command("train.py"))
     checkpoint = models.load_checkpoint(path, device)
     if checkpoint.info["model"] != config.model:
         raise UserError(f"{path} holds a {checkpoint.info['model']}; use --model {checkpoint.info['model']}")
-    data = datasets.load_faces(config.dataset, config.data_dir, config.outputs_dir)
+    data = datasets.load_stage(config)
     model = LogitModel(checkpoint.model, autocast_dtype(device, config.amp))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Subject(config, digest, model, checkpoint.spec, data, device)

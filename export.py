@@ -14,7 +14,7 @@ import torch
 import tyro
 
 import config
-from config import DATASETS, Run
+from config import Run, dataset_facts
 from models import MODELS, read_tensors
 from report_data import percent
 from utils import atomic_path, read_json, require, run_script
@@ -64,7 +64,7 @@ def model_card(run: Run, history: dict[str, Any], results: dict[str, Any], size:
     best = next(epoch for epoch in history["epochs"] if epoch["epoch"] == history["best_epoch"])
     return environment.get_template("model_card.md").render(
         run=run,
-        dataset=DATASETS[run.dataset],
+        dataset=dataset_facts(run.dataset),
         spec=MODELS[run.model],
         history=history,
         command=without_folders(history["command"]),

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from attributions import Face, Target
-from config import DATASETS, EMOTIONS, DatasetFacts, Explain
+from config import EMOTIONS, DatasetFacts, Explain, dataset_facts
 from utils import UserError, combine_seeds
 
 CLASS_OF: dict[str, Callable[[Face], int | None]] = {
@@ -129,7 +129,7 @@ def lookup_word(table: dict, word: str, flag: str):
 
 def read_pictures(paths: Sequence[Path], dataset: str) -> tuple[np.ndarray, list[str]]:
     """Pictures of one face each as uint8 N×H×W×C of the data set's size, and their names."""
-    return np.stack([read_picture(path, DATASETS[dataset]) for path in paths]), [path.name for path in paths]
+    return np.stack([read_picture(path, dataset_facts(dataset)) for path in paths]), [path.name for path in paths]
 
 
 def read_picture(path: Path, facts: DatasetFacts) -> np.ndarray:

@@ -8,14 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from config import EMOTIONS, Recipe
+from config import Recipe
 from datasets import FaceData
-
-CLASSES = len(EMOTIONS)
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Loss N of logits N×7 against target distributions N×7, smoothed (Szegedy et al., 2016, section 7)."""
+    """Loss N of logits N×classes against target distributions N×classes, smoothed (Szegedy et al., 2016, section 7)."""
     return F.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing, reduction="none")
 
 
@@ -43,13 +41,14 @@ def effective_loss(data: FaceData, recipe: Recipe) -> str:
 
 
 def make_targets(data: FaceData, recipe: Recipe) -> np.ndarray:
-    """Target distributions float32 N×7: votes, or labels; identical faces share theirs with conflicts="share"."""
+    """Target distributions float32 N×classes: votes, or labels; identical faces share theirs with conflicts="share"."""
     if recipe.loss == "votes" and data.votes is not None:
         return data.votes.astype(np.float32)
-    targets = np.eye(CLASSES, dtype=np.float32)[data.labels]
+    classes = len(data.classes)
+    targets = np.eye(classes, dtype=np.float32)[data.labels]
     if recipe.conflicts == "share":
         copies = copy_numbers(data)
-        sums = np.zeros((copies.max() + 1, CLASSES), np.float32)
+        sums = np.zeros((copies.max() + 1, classes), np.float32)
         np.add.at(sums, copies, targets)
         targets = (sums / sums.sum(1, keepdims=True))[copies]
     return targets
@@ -58,7 +57,7 @@ def make_targets(data: FaceData, recipe: Recipe) -> np.ndarray:
 def without_conflicts(data: FaceData) -> FaceData:
     """The faces less those that have an identical face of another label."""
     copies = copy_numbers(data)
-    labels = np.zeros((copies.max() + 1, CLASSES), bool)
+    labels = np.zeros((copies.max() + 1, len(data.classes)), bool)
     labels[copies, data.labels] = True
     return data.select(np.flatnonzero(labels.sum(1)[copies] == 1))
 
@@ -69,9 +68,9 @@ def copy_numbers(data: FaceData) -> np.ndarray:
     return np.array([numbers.setdefault(face.tobytes(), len(numbers)) for face in data.images])
 
 
-def class_weights(labels: np.ndarray) -> np.ndarray:
-    """float32 7: inverse class frequencies with mean 1 over the faces; 0 for a class that does not occur."""
-    counts = np.bincount(labels, minlength=CLASSES)
-    weights = np.zeros(CLASSES, np.float32)
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """float32, one per class: inverse frequencies with mean 1 over the faces; 0 for a class that does not occur."""
+    counts = np.bincount(labels, minlength=classes)
+    weights = np.zeros(classes, np.float32)
     weights[counts > 0] = len(labels) / (counts[counts > 0] * (counts > 0).sum())
     return weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from config import DATASETS
+from config import dataset_facts
 from report_data import ModelReport, majority, percent
 
 
@@ -29,7 +29,7 @@ def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
 
 
 def drawn_faces(dataset: str) -> str | None:
-    if DATASETS[dataset].places:
+    if dataset_facts(dataset).places:
         return None
     return "The faces are drawn, not photographed: these figures say that the stages work, nothing about real faces."
 

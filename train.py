@@ -21,8 +21,8 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from config import DATASETS, RECIPES, Recipe, Run, to_plain
-from datasets import FaceData, describe, load_faces
+from config import RECIPES, Recipe, Run, dataset_facts, in_folds, to_plain
+from datasets import FaceData, describe, load_stage
 from devices import autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, world_size
 from engine import Training, place_faces, start_training, train_one_epoch
@@ -49,7 +49,7 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     dtype = autocast_dtype(device, flags.amp)
     data = load_shared(flags)
     spec = lookup(MODELS, flags.model, "model")
-    training = start_training(flags, device, dtype)
+    training = start_training(flags, device, dtype, data.classes)
     identity = {"recipe": to_plain(recipe), "seed": flags.seed, "fingerprint": data.fingerprint}
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity)
@@ -63,6 +63,7 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
         "precision": str(dtype).removeprefix("torch."),
         "command": command_line(),
         "parameters": count_parameters(training.model),
+        "classes": list(data.classes),
         "data": {"fingerprint": data.fingerprint, "counts": data.counts()},
         "versions": library_versions(),
     }
@@ -89,7 +90,7 @@ def load_shared(flags: config.Train) -> FaceData:
     """The data set; where several processes run, the first one makes the cache."""
     for turn in (True, False):
         if is_main() == turn:
-            data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir)
+            data = load_stage(flags)
         barrier()
     return data
 
@@ -120,7 +121,8 @@ def check_recipe(recipe: Recipe, snapshots: bool) -> None:
 def validate(
     model: FaceClassifier, spec: ModelSpec, val: FaceData, device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
-    logits = predict_split(model, spec, val.images, device=device, dtype=dtype, progress="validating")
+    options = {"device": device, "dtype": dtype, "classes": len(val.classes)}
+    logits = predict_split(model, spec, val.images, **options, progress="validating")
     labels, predictions = torch.from_numpy(val.labels), logits.argmax(1)
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss):
@@ -158,6 +160,7 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
         "metrics": {name: value for name, value in epoch.items() if name.startswith("val_")},
         "identity": identity,
         "dataset": flags.dataset,
+        "classes": history["classes"],
         "versions": library_versions(),
     }
     if best == epoch["epoch"]:
@@ -188,7 +191,7 @@ def finish(training: Training, flags: config.Train, history: dict[str, Any]) -> 
     history = {**history, **progress(training.epochs, best), "finished": True}
     if is_main():
         write_json(run.history, history)
-        title = f"Training of {run.model} on {DATASETS[run.dataset].title}"
+        title = f"Training of {run.model} on {dataset_facts(run.dataset).title}"
         plot_training_curves(run.plot("training_curves"), training.epochs, best, title)
         accuracy = training.epochs[best - 1]["val_accuracy"]
         minutes = history["minutes"]
@@ -206,7 +209,8 @@ def parse_flags(arguments: list[str]) -> list[config.Train]:
     first.add_argument("--recipe", default="")
     first.add_argument("--all", action="store_true")
     chosen, _ = first.parse_known_args(arguments)
-    return [parse_model_flags(arguments, name, chosen.recipe) for name in (MODELS if chosen.all else [chosen.model])]
+    models = MODELS if chosen.all else [chosen.model]
+    return [run for name in models for run in in_folds(parse_model_flags(arguments, name, chosen.recipe))]
 
 
 def parse_model_flags(arguments: list[str], model: str, recipe: str) -> config.Train:

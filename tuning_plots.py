@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from config import DATASETS, Tune
+from config import Tune, dataset_facts
 from plots import COLORS, saved_figure
 
 
@@ -17,7 +17,7 @@ def plot_study(
     groups: dict[str, dict[str, list[float]]],
     importances: dict[str, float],
 ) -> None:
-    title = f"{flags.study}: {flags.model} on {DATASETS[flags.dataset].title}"
+    title = f"{flags.study}: {flags.model} on {dataset_facts(flags.dataset).title}"
     for name, accuracies in groups.items():
         plot_groups(flags.folder / f"accuracy_by_{name}.png", accuracies, name, title)
     if importances:

@@ -10,7 +10,8 @@ import pytest
 import config
 import datasets
 from config import EMOTIONS
-from readers import Face, ZipTree, candidate_trees
+from face_files import Face
+from trees import ZipTree, candidate_trees
 from utils import UserError
 
 

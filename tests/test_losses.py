@@ -77,7 +77,7 @@ def test_conflicting_copies_can_be_dropped(data):
 
 def test_class_weights_balance_the_classes():
     labels = np.array([0] * 6 + [1] * 2)
-    weights = class_weights(labels)
+    weights = class_weights(labels, 7)
     assert weights[:2].tolist() == pytest.approx([8 / 12, 8 / 4])
     assert not weights[2:].any()
     assert weights[labels].mean() == 1

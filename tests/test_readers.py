@@ -9,7 +9,8 @@ from PIL import Image
 
 import datasets
 from config import EMOTIONS
-from readers import FER2013_EMOTIONS, RAFDB_EMOTIONS, parse_emotion
+from face_files import parse_emotion
+from readers import FER2013_EMOTIONS, RAFDB_EMOTIONS
 from utils import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest")

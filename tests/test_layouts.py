@@ -1,0 +1,267 @@
+"""AffectNet, JAFFE, CK+, FER+ and folders of one's own: drawn faces in each layout, whole and broken."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import datasets
+from config import EMOTIONS
+from face_files import CLASSES, class_named
+from folder_readers import AFFECTNET_EMOTIONS
+from lab_readers import CKPLUS_CSV_EMOTIONS, CKPLUS_EMOTIONS
+from readers import FER2013_EMOTIONS, FER_PLUS_COLUMNS, FER_PLUS_OTHERS
+from utils import UserError
+
+
+def draw(seed, side=32, mode="L"):
+    """A flat picture whose grey tells the seed, so that JPEG and scaling keep it."""
+    return Image.new(mode, (side, side), (10 * seed % 256,) * len(mode) if len(mode) > 1 else 10 * seed % 256)
+
+
+def save(path, seed, **look):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw(seed, **look).save(path)
+
+
+def load(dataset, tmp_path, fold=0):
+    return datasets.load_faces(dataset, tmp_path / "data", tmp_path / "outputs", fold)
+
+
+def check_greys(data, expected):
+    """`expected`: (class, seed) of every face."""
+    found = sorted(
+        (CLASSES[label], round(float(image.mean()))) for label, image in zip(data.labels, data.images, strict=True)
+    )
+    wanted = sorted((name, 10 * seed % 256) for name, seed in expected)
+    assert [name for name, _ in found] == [name for name, _ in wanted]
+    assert all(abs(grey - other) <= 1 for (_, grey), (_, other) in zip(found, wanted, strict=True))
+
+
+# ── AffectNet ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_affectnet(root, name_of, parts):
+    """Ten faces per class and part; returns (class, seed) of them."""
+    faces = []
+    for part in parts:
+        for code, name in enumerate(AFFECTNET_EMOTIONS):
+            for number in range(10):
+                save(root / part / name_of(code, name) / f"{part}{number}.jpg", code, mode="RGB")
+                faces.append((name, code))
+    return faces
+
+
+@pytest.mark.parametrize("name_of", [lambda code, _: str(code), lambda _, name: name.lower(), lambda _, name: name])
+@pytest.mark.parametrize("parts", [("train", "val"), ("train", "val", "test"), ("train_class", "val_class"), ("",)])
+def test_affectnet_folders(tmp_path, name_of, parts):
+    faces = write_affectnet(tmp_path / "data/affectnet", name_of, parts)
+    seven = load("affectnet", tmp_path)
+    check_greys(seven, [face for face in faces if face[0] != "Contempt"])
+    assert seven.images.shape[1:] == (112, 112, 3)
+    eight = load("affectnet8", tmp_path)
+    check_greys(eight, faces)
+    assert eight.classes == (*EMOTIONS, "Contempt")
+    counts = seven.counts()
+    assert all(min(counts[split]) > 0 for split in counts), "a part without a class"
+    if len(parts) == 2:
+        assert counts["test"] == [10] * 7, "AffectNet's own val is the test part"
+        assert counts["val"] == [1] * 7
+
+
+def test_affectnet_as_its_authors_send_it(tmp_path):
+    root = tmp_path / "data/AffectNet"
+    for part, count in (("train_set", 88), ("val_set", 16)):
+        for number in range(count):
+            save(root / part / f"images/{number}.jpg", number % 8, mode="RGB")
+            (root / part / "annotations").mkdir(exist_ok=True)
+            np.save(root / part / f"annotations/{number}_exp.npy", str(number % 8))
+            np.save(root / part / f"annotations/{number}_val.npy", "0.5")
+    data = load("affectnet", tmp_path)
+    check_greys(data, [(AFFECTNET_EMOTIONS[code], code) for code in range(7) for _ in range(13)])
+    assert data.counts()["test"] == [2] * 7
+
+
+def test_the_folders_of_fer2013_are_not_affectnet(tmp_path):
+    save(tmp_path / "data/train/angry/Training_1.jpg", 1)
+    with pytest.raises(UserError, match="no AffectNet"):
+        load("affectnet", tmp_path)
+
+
+# ── folders of one's own ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_any_folder_of_folders_named_by_class(tmp_path):
+    root = tmp_path / "my faces"
+    for label, word in enumerate(("anger", "Disgusted", "FEAR", "happiness", "neutral", "sad", "Surprise")):
+        for number in range(20):
+            save(root / word / f"{number}.png", label, side=40 + number)
+    data = load(f"folder:{root}", tmp_path)
+    check_greys(data, [(name, label) for label, name in enumerate(EMOTIONS) for _ in range(20)])
+    assert data.counts() == {"train": [14] * 7, "val": [3] * 7, "test": [3] * 7}
+    assert data.facts.title == "my faces"
+    assert all(path.name.count(":") == 0 for path in (tmp_path / "outputs/cache").iterdir())
+
+
+def test_a_misspelt_class_is_not_lost(tmp_path):
+    for word in ("anger", "hapiness"):
+        save(tmp_path / "faces" / word / "a.png", 1)
+    with pytest.raises(UserError, match="name no class: hapiness; known are Angry"):
+        load(f"folder:{tmp_path / 'faces'}", tmp_path)
+    with pytest.raises(UserError, match="is no folder that holds folders named by class"):
+        load(f"folder:{tmp_path / 'nowhere'}", tmp_path)
+
+
+# ── JAFFE ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
+JAFFE_CODES = {"AN": "Angry", "DI": "Disgust", "FE": "Fear", "HA": "Happy", "NE": "Neutral", "SA": "Sad",
+               "SU": "Surprise"}  # fmt: skip
+
+
+def write_jaffe(root):
+    faces = []
+    for person in PEOPLE:
+        for number, (code, name) in enumerate(JAFFE_CODES.items()):
+            for take in (1, 2, 3):
+                save(root / f"{person}.{code}{take}.{number}.tiff", number, side=256)
+                faces.append((name, number))
+    return faces
+
+
+def test_jaffe(tmp_path):
+    faces = write_jaffe(tmp_path / "data/jaffe")
+    data = load("jaffe", tmp_path)
+    check_greys(data, faces)
+    assert len(np.unique(data.subjects)) == 10
+    check_subjects(data)
+
+
+def check_subjects(data):
+    """No subject is in two parts, and no part is empty."""
+    parts = [set(data.subjects[data.splits == code]) for code in range(3)]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set(data.subjects))
+
+
+def test_every_subject_is_tested_once(tmp_path):
+    write_jaffe(tmp_path / "data/jaffe")
+    folds = [load("jaffe", tmp_path, fold) for fold in range(1, 11)]
+    tested = [subject for data in folds for subject in np.unique(data.split("test").subjects)]
+    assert sorted(tested) == list(range(10))
+    for data in folds:
+        check_subjects(data)
+    assert len({data.fingerprint for data in folds}) == 10
+    assert load("jaffe", tmp_path).fingerprint == folds[0].fingerprint
+    with pytest.raises(UserError, match="--fold 11: JAFFE has the folds 1 to 10"):
+        load("jaffe", tmp_path, 11)
+
+
+def test_sets_that_are_not_split_by_subject_have_no_folds(tmp_path):
+    with pytest.raises(UserError, match="Synthetic faces is not split by subject"):
+        datasets.FaceData("synthetic", *[np.zeros((1, 1, 1, 1))] * 4, "").in_fold(2)
+
+
+# ── CK+ ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_ckplus(root):
+    """Six subjects, two sequences of five frames each; the second has a label for all but the last subject."""
+    faces = []
+    for subject in range(6):
+        for take in (1, 2):
+            name = f"S{subject:03d}/{take:03d}"
+            for frame in range(1, 6):
+                path = root / "cohn-kanade-images" / name / f"S{subject:03d}_{take:03d}_{frame:08d}.png"
+                save(path, 2 * subject + (frame > 2), side=64)
+            code = 1 + (subject + take) % 7
+            if (subject, take) != (5, 2):
+                label = root / "Emotion" / name / f"S{subject:03d}_{take:03d}_00000005_emotion.txt"
+                label.parent.mkdir(parents=True)
+                label.write_text(f"   {code}.0000000e+00\n")
+                faces.append(("Neutral", 2 * subject))
+                faces += [(CKPLUS_EMOTIONS[code], 2 * subject + 1)] * 3
+    return [face for face in faces if face[0] != "Contempt"]
+
+
+def test_ckplus_as_its_authors_send_it(tmp_path):
+    faces = write_ckplus(tmp_path / "data/CK+")
+    data = load("ckplus", tmp_path)
+    check_greys(data, faces)
+    check_subjects(data)
+    assert len({load("ckplus", tmp_path, fold).fingerprint for fold in range(1, 7)}) == 6
+
+
+def test_a_sequence_without_frames(tmp_path):
+    write_ckplus(tmp_path / "data/CK+")
+    for path in (tmp_path / "data/CK+/cohn-kanade-images/S001/001").glob("*.png"):
+        path.unlink()
+    with pytest.raises(UserError, match="has a label, but the 0 frames of S001/001 are too few"):
+        load("ckplus", tmp_path)
+
+
+def test_ckplus_in_folders_of_48_px_in_a_zip(tmp_path):
+    faces, root = [], tmp_path / "CK+48"
+    for subject in range(5):
+        for seed, word in enumerate(("anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")):
+            save(root / word / f"S{subject:03d}_001_{seed:08d}.png", seed, side=48)
+            faces.append((class_named(word), seed))
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data/archive.zip", "w") as archive:
+        for path in root.rglob("*.png"):
+            archive.write(path, path.relative_to(tmp_path))
+    data = load("ckplus", tmp_path)
+    check_greys(data, [face for face in faces if face[0] != "Contempt"])
+    check_subjects(data)
+
+
+def test_ckplus_as_a_csv_has_its_own_parts(tmp_path):
+    lines = ["emotion,pixels,Usage"]
+    for code in range(8):
+        for usage in ("Training", "PublicTest", "PrivateTest"):
+            lines.append(f"{code},{' '.join([str(10 * code)] * 48**2)},{usage}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/ckextended.csv").write_text("\n".join(lines))
+    data = load("ckplus", tmp_path)
+    check_greys(data, [(name, code) for code, name in enumerate(CKPLUS_CSV_EMOTIONS[:7]) for _ in range(3)])
+    assert data.counts() == {split: [1] * 7 for split in ("train", "val", "test")}
+    with pytest.raises(UserError, match="does not say who its subjects are"):
+        load("ckplus", tmp_path, 1)
+
+
+# ── FER+ ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_ferplus(root, votes):
+    """A face per row of votes, in the order anger … surprise, contempt, unknown, NF; all labelled Happy in FER2013."""
+    happy = FER2013_EMOTIONS.index("Happy")
+    lines = [f"{happy},{' '.join([str(10 * row)] * 48**2)},Training" for row in range(len(votes))]
+    root.mkdir(parents=True)
+    (root / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *lines]))
+    names = (*FER_PLUS_COLUMNS, *FER_PLUS_OTHERS)
+    rows = [",".join(["Training", "fer.png", *map(str, row)]) for row in votes]
+    (root / "fer2013new.csv").write_text("\n".join([",".join(["Usage", "Image name", *names]), *rows]))
+
+
+def test_ferplus_takes_the_majority_and_leaves_out_what_is_no_face(tmp_path):
+    votes = [
+        (6, 4, 0, 0, 0, 0, 0, 0, 0, 0),  # Angry
+        (0, 0, 0, 0, 0, 9, 0, 1, 0, 0),  # Sad, nine of nine among the seven
+        (5, 5, 0, 0, 0, 0, 0, 0, 0, 0),  # no majority
+        (0, 0, 0, 0, 0, 0, 0, 8, 2, 0),  # contempt
+        (0, 0, 0, 0, 1, 0, 0, 0, 9, 0),  # unknown
+        (0, 0, 0, 0, 0, 0, 0, 0, 0, 10),  # not a face
+    ]
+    write_ferplus(tmp_path / "data/fer2013", votes)
+    data = load("ferplus", tmp_path)
+    check_greys(data, [("Angry", 0), ("Sad", 1)])
+    np.testing.assert_allclose(data.votes[:, [0, 1, 5]], [[0.6, 0.4, 0], [0, 0, 1]])
+    assert len(load("fer2013", tmp_path)) == 6, "FER2013 itself keeps all its faces"
+
+
+def test_ferplus_without_its_votes(tmp_path):
+    write_ferplus(tmp_path / "data/fer2013", [(10,) + (0,) * 9])
+    (tmp_path / "data/fer2013/fer2013new.csv").unlink()
+    with pytest.raises(UserError, match=r"fer2013new\.csv is missing beside the CSV"):
+        load("ferplus", tmp_path)
