@@ -129,7 +129,7 @@ def prepare(flags: config.Tune) -> None:
         for name in filter(None, starts):
             start = Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint
             share(require(start, "python train.py --model … for that run"), flags.folder / "checkpoints" / start.name)
-        fingerprint = load_faces(flags.dataset, flags.data_dir, flags.folder).fingerprint
+        fingerprint = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold).fingerprint
         check_identity(open_study(flags), identity(flags, space, fingerprint))
 
 
@@ -234,7 +234,7 @@ def planned_trials(flags: config.Tune, space: Space) -> int:
 
 
 def trial_run(flags: config.Tune, trial: optuna.Trial | FrozenTrial) -> Run:
-    return Run(flags.model, flags.dataset, f"{flags.study}-{trial.number:03d}", flags.folder)
+    return Run(flags.model, flags.dataset, f"{flags.study}-{trial.number:03d}", flags.folder, flags.fold)
 
 
 def trial_flags(flags: config.Tune, trial: optuna.Trial, repeats: int) -> config.Train:

@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import config
 import engine
+import evaluate
 import train
 from config import RECIPES, Recipe
 from engine import grown
+from folder_readers import AFFECTNET_EMOTIONS
 from losses import LOSSES
 from models import MODELS, create_model, load_checkpoint, read_tensors
 from transforms import center_view
@@ -212,6 +215,32 @@ def test_backbone_of_another_run(train_flags, shared_outputs):
     assert not torch.allclose(source["head.1.weight"], target["head.1.weight"], atol=1e-3)
     with pytest.raises(UserError, match=r"nothing_best\.pth does not exist"):
         train.fit(train_flags("target", init_from="nothing"))
+
+
+def test_eight_classes_first_then_seven(train_flags, tmp_path):
+    for code, name in enumerate(AFFECTNET_EMOTIONS):
+        for part in ("train", "val"):
+            for number in range(12):
+                path = tmp_path / "affectnet" / part / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (48, 48), 30 * code + number).save(path)
+    first = train_flags("eight", epochs=1, dataset="affectnet8", data_dir=tmp_path, batch_size=16, monitor="macro_f1")
+    history = train.fit(first)
+    assert history["classes"][7] == "Contempt"
+    assert [len(counts) for counts in history["data"]["counts"].values()] == [8] * 3
+    saved = read_tensors(first.run.best_checkpoint)
+    assert saved["classes"] == history["classes"]
+    assert len(saved["state"]["head.1.bias"]) == 8
+    second = train_flags("seven", epochs=1, init_from=first.run.name, backbone_lr=1e-9)
+    train.fit(second)
+    target = read_tensors(second.run.best_checkpoint)["state"]
+    assert len(target["head.1.bias"]) == 7
+    kernel = "backbone.stem.0.weight"
+    assert torch.allclose(saved["state"][kernel], target[kernel], atol=1e-4)
+    with pytest.raises(UserError, match="8 classes"):
+        evaluate.evaluate(
+            config.Evaluate(dataset="affectnet8", tag="eight", data_dir=tmp_path, outputs_dir=first.outputs_dir)
+        )
 
 
 def test_after_epoch_may_end_the_run(train_flags):
