@@ -1,4 +1,4 @@
-"""Numbers from predictions: accuracy, F1, AUC, confusion, intervals; computed by scikit-learn and scipy."""
+"""Numbers from predictions: accuracy, F1, AUC, confusion, calibration, intervals; by scikit-learn and scipy."""
 
 from __future__ import annotations
 
@@ -6,31 +6,53 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
+from bootstrap import RESAMPLES, SEED, bootstrap_intervals, quantiles, resample
+from calibration import compute_calibration, face_brier_scores, face_losses
 from config import EMOTIONS
 
 CLASSES = list(range(len(EMOTIONS)))
+HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc", "ece", "nll", "brier")
 
 
-def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Every figure of one split from labels N and probabilities N×7; fractions in 0..1.
+def compute_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, subjects: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Every figure of one split from labels N, probabilities N×7 and, where known, subjects N; fractions in 0..1.
 
-    The AUC of a class is one-vs-rest; it is None for a class without faces, which the mean leaves out.
+    The AUC of a class is one-vs-rest; it is None for a class without faces, which the mean leaves out. `intervals` are
+    those of 95 %: of the accuracy as in `accuracy_interval`, of the rest as in `bootstrap_intervals`.
     """
     predictions = probabilities.argmax(1)
-    correct = predictions == labels
-    aucs = [class_auc(labels == code, probabilities[:, code]) for code in CLASSES]
-    known_aucs = [auc for auc in aucs if auc is not None]
+    intervals = bootstrap_intervals(labels, probabilities, subjects)
+    per_class = per_class_metrics(labels, probabilities, intervals)
+    aucs = [row["auc"] for row in per_class if row["auc"] is not None]
+    calibration = compute_calibration(labels, probabilities)
     return {
         "samples": len(labels),
-        "accuracy": float(correct.mean()),
+        "accuracy": float((predictions == labels).mean()),
         "macro_f1": average_f1(labels, predictions, "macro"),
         "weighted_f1": average_f1(labels, predictions, "weighted"),
-        "mean_auc": float(np.mean(known_aucs)) if known_aucs else None,
-        "intervals": {"accuracy": accuracy_interval(correct)},
-        "per_class": per_class_metrics(labels, predictions, aucs),
+        "mean_auc": float(np.mean(aucs)) if aucs else None,
+        "ece": calibration["ece"],
+        "nll": float(face_losses(labels, probabilities).mean()),
+        "brier": float(face_brier_scores(labels, probabilities).mean()),
+        "intervals": {
+            **{name: interval(intervals[name]) for name in HEADLINES},
+            "accuracy": accuracy_interval(predictions == labels, subjects),
+        },
+        "bootstrap": {"unit": "face" if subjects is None else "subject", "resamples": RESAMPLES, "seed": SEED},
+        "per_class": per_class,
+        "averages": {kind: average_scores(labels, predictions, kind) for kind in ("macro", "weighted")},
         "confusion_matrix": confusion_matrix(labels, predictions, labels=CLASSES).tolist(),
+        "calibration": calibration,
     }
 
 
@@ -39,20 +61,70 @@ def average_f1(labels: np.ndarray, predictions: np.ndarray, average: str) -> flo
     return float(f1_score(labels, predictions, average=average, zero_division=0))
 
 
+def average_scores(labels: np.ndarray, predictions: np.ndarray, average: str) -> dict[str, float]:
+    """Precision, recall and F1 averaged over the classes that occur, as in scikit-learn's classification report."""
+    scores = precision_recall_fscore_support(labels, predictions, average=average, zero_division=0)
+    return dict(zip(("precision", "recall", "f1"), map(float, scores[:3]), strict=True))
+
+
 def class_auc(positive: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve of one class against the rest; None where only one of the two occurs."""
     return float(roc_auc_score(positive, scores)) if 0 < positive.sum() < len(positive) else None
 
 
-def per_class_metrics(labels: np.ndarray, predictions: np.ndarray, aucs: list[float | None]) -> list[dict[str, Any]]:
-    columns = precision_recall_fscore_support(labels, predictions, labels=CLASSES, zero_division=0)
+def class_precision(positive: np.ndarray, scores: np.ndarray) -> float | None:
+    """Average precision of one class against the rest: the area under its precision-recall curve, in steps."""
+    return float(average_precision_score(positive, scores)) if positive.any() else None
+
+
+def per_class_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, intervals: dict[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """A row for each class; `intervals` as bootstrap_intervals returns them."""
+    columns = precision_recall_fscore_support(labels, probabilities.argmax(1), labels=CLASSES, zero_division=0)
     return [
-        {"emotion": emotion, "precision": float(p), "recall": float(r), "f1": float(f), "auc": auc, "support": int(n)}
-        for emotion, p, r, f, n, auc in zip(EMOTIONS, *columns, aucs, strict=True)
+        {
+            "emotion": emotion,
+            **{"precision": float(p), "recall": float(r), "f1": float(f)},
+            "auc": class_auc(labels == code, probabilities[:, code]),
+            "average_precision": class_precision(labels == code, probabilities[:, code]),
+            "support": int(support),
+            "intervals": {name: interval(intervals[name][:, code]) for name in ("precision", "recall", "f1", "auc")},
+        }
+        for code, emotion, p, r, f, support in zip(CLASSES, EMOTIONS, *columns, strict=True)
     ]
 
 
-def accuracy_interval(correct: np.ndarray) -> list[float]:
-    """95 % interval of the accuracy (Wilson, "Probable inference, the law of succession", 1927)."""
-    interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
-    return [float(interval.low), float(interval.high)]
+def interval(ends: np.ndarray) -> list[float] | None:
+    return None if np.isnan(ends).any() else ends.tolist()
+
+
+def accuracy_interval(correct: np.ndarray, subjects: np.ndarray | None = None) -> list[float]:
+    """95 % interval of the accuracy (Wilson, "Probable inference, the law of succession", 1927).
+
+    Wilson's takes the faces for independent; where subjects are known it is widened to that of drawing whole subjects.
+    """
+    wilson = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
+    ends = [[wilson.low, wilson.high]]
+    if subjects is not None:
+        ends.append(quantiles(np.concatenate([drawn @ correct / drawn.sum(1) for drawn in resample(subjects)])))
+    return [float(np.min(ends)), float(np.max(ends))]
+
+
+def compare_accuracies(first: np.ndarray, second: np.ndarray, subjects: np.ndarray | None = None) -> dict[str, Any]:
+    """By how much `second` is right more often than `first`, both bool N on the same faces.
+
+    `interval` is the 95 % bootstrap interval of the gain, drawing faces, or subjects where they are known; `p` is that
+    of McNemar's exact test ("Note on the sampling error of the difference between correlated proportions or
+    percentages", 1947), which takes the faces for independent.
+    """
+    won, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    gains = second.astype(int) - first
+    draws = resample(np.arange(len(first)) if subjects is None else subjects)
+    return {
+        "gain": (won - lost) / len(first),
+        "interval": quantiles(np.concatenate([drawn @ gains / drawn.sum(1) for drawn in draws])).tolist(),
+        "p": float(binomtest(won, won + lost).pvalue) if won + lost else 1.0,
+        "won": won,
+        "lost": lost,
+    }

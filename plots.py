@@ -73,11 +73,22 @@ def plot_confusion_matrix(path: Path, matrix: np.ndarray, title: str) -> None:
         figure.suptitle(title)
 
 
-def draw_matrix(axis: matplotlib.axes.Axes, rates: np.ndarray, texts: np.ndarray, title: str) -> None:
-    axis.imshow(rates, cmap="Blues", vmin=0, vmax=1)
+def draw_matrix(
+    axis: matplotlib.axes.Axes,
+    values: np.ndarray,
+    texts: np.ndarray,
+    title: str,
+    colors: str = "Blues",
+    limits: tuple[float, float] = (0, 1),
+) -> None:
+    """A matrix of classes, true in rows, coloured by `values` between `limits`; cells that are NaN stay empty."""
+    image = axis.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=limits[0], vmax=limits[1])
+    axis.set_facecolor("#ededed")
     for (row, column), text in np.ndenumerate(texts):
-        color = "white" if rates[row, column] > 0.55 else "black"
-        axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8.5)
+        if np.isfinite(values[row, column]):
+            brightness = np.dot(image.to_rgba(values[row, column])[:3], (0.3, 0.59, 0.11))
+            color = "white" if brightness < 0.55 else "black"
+            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8.5)
     axis.set(title=title, xlabel="Predicted")
     axis.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(EMOTIONS)), EMOTIONS)

@@ -1,0 +1,113 @@
+"""95 % intervals of the figures of one set of predictions, by drawing its faces, or its subjects, again and again.
+
+Efron, "Bootstrap methods: another look at the jackknife", 1979; percentile intervals. Faces of one person are alike, so
+that where the subjects are known they are drawn whole (cluster bootstrap: Davison & Hinkley, 1997, section 3.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from calibration import BINS, confidence_bins, face_brier_scores, face_losses
+
+RESAMPLES = 1000
+SEED = 0
+BLOCK = 1_000_000  # weights in memory at a time
+
+
+def bootstrap_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, subjects: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Ends of the 95 % interval of every figure of `weighted_figures`: 2, or 2×7 for one that each class has.
+
+    labels N, probabilities N×7, subjects N or None. NaN where a figure is never defined, and for a single subject.
+    Drawing adds noise, and noise raises the ECE: its interval is mirrored at the figure itself, which in trials covers
+    the true value far more often (the basic interval: Davison & Hinkley, 1997, section 5.2).
+    """
+    units = np.arange(len(labels)) if subjects is None else subjects
+    blocks = [weighted_figures(labels, probabilities, weights) for weights in resample(units)]
+    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    intervals = {name: quantiles(values) for name, values in drawn.items()}
+    ece = weighted_figures(labels, probabilities, np.ones((1, len(labels))))["ece"]
+    intervals["ece"] = np.maximum(2 * ece - intervals["ece"][::-1], 0)
+    return intervals if (units != units[0]).any() else {name: ends * np.nan for name, ends in intervals.items()}
+
+
+def quantiles(values: np.ndarray) -> np.ndarray:
+    """The 2.5 % and 97.5 % quantiles over the first axis, less its NaNs."""
+    never = np.isnan(values).all(0)  # of a class without faces
+    return np.where(never, np.nan, np.nanquantile(np.where(never, 0, values), (0.025, 0.975), axis=0))
+
+
+def resample(units: np.ndarray) -> Iterator[np.ndarray]:
+    """How often each of N faces is drawn, in blocks of B resamples: int B×N; faces of one unit are drawn together."""
+    codes = np.unique(units, return_inverse=True)[1]
+    count, generator = codes.max() + 1, np.random.default_rng(SEED)
+    size = max(1, BLOCK // len(units))
+    for start in range(0, RESAMPLES, size):
+        rows = min(size, RESAMPLES - start)
+        drawn = generator.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)[:, codes]
+
+
+def weighted_figures(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Every figure under each of B weightings of N faces, weights B×N: B, or B×7 for one that each class has.
+
+    With all weights 1 they are the figures of metrics.compute_metrics.
+    """
+    classes = probabilities.shape[1]
+    predictions, confidence = probabilities.argmax(1), probabilities.max(1)
+    weights = weights.astype(np.float64)
+    total = weights.sum(1)
+    cells = weights @ np.eye(classes**2)[labels * classes + predictions]
+    gaps = np.eye(BINS)[confidence_bins(confidence)] * (confidence - (predictions == labels))[:, None]
+    matrices = cells.reshape(-1, classes, classes)
+    aucs = np.stack([weighted_auc(labels == code, probabilities[:, code], weights) for code in range(classes)], 1)
+    return {
+        "accuracy": matrices.trace(axis1=1, axis2=2) / total,
+        "mean_auc": ratio(np.nansum(aucs, 1), (~np.isnan(aucs)).sum(1), np.nan),
+        "ece": np.abs(weights @ gaps).sum(1) / total,
+        "nll": weights @ face_losses(labels, probabilities) / total,
+        "brier": weights @ face_brier_scores(labels, probabilities) / total,
+        "auc": aucs,
+        **matrix_figures(matrices),
+    }
+
+
+def matrix_figures(matrices: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 of each class (B×7) and their averages (B) from confusion matrices B×7×7, true in rows.
+
+    0 where a class is never predicted or has no faces; the mean F1 is over the classes that occur as either.
+    """
+    found, predicted, true = matrices.diagonal(axis1=1, axis2=2), matrices.sum(1), matrices.sum(2)
+    f1 = ratio(2 * found, predicted + true)
+    return {
+        "precision": ratio(found, predicted),
+        "recall": ratio(found, true),
+        "f1": f1,
+        "macro_f1": f1.sum(1) / (predicted + true > 0).sum(1),
+        "weighted_f1": (f1 * true).sum(1) / true.sum(1),
+    }
+
+
+def weighted_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve for positive N, scores N and weights B×N: B; NaN where only one kind is drawn.
+
+    From the positives' mean ranks among all faces, ties sharing theirs (Hanley & McNeil, 1982).
+    """
+    order = np.argsort(scores)
+    first, last = (np.searchsorted(scores[order], scores[positive], side) for side in ("left", "right"))
+    below = np.zeros((len(weights), len(scores) + 1))  # weight of the faces before each rank
+    np.cumsum(weights.take(order, axis=1), axis=1, out=below[:, 1:])
+    drawn = weights[:, positive]
+    positives, negatives = drawn.sum(1), weights[:, ~positive].sum(1)
+    ranks = (below.take(first, axis=1) + below.take(last, axis=1)) / 2
+    return ratio((drawn * ranks).sum(1) - positives**2 / 2, positives * negatives, np.nan)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
+    """numerator / denominator, `otherwise` where the denominator is 0."""
+    empty = np.full(numerator.shape, otherwise)
+    return np.divide(numerator, denominator, out=empty, where=denominator > 0)
