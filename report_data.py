@@ -20,6 +20,7 @@ class Plot:
     title: str
     script: str
     description: str  # what it shows, for the caption and for readers who cannot see it
+    expected: bool = True  # of every run; one that is not is shown where it is there
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ PLOTS = {
     ),
     "confusion_matrix": Plot(
         "confusion matrix", "evaluate.py", "true classes in rows, predicted classes in columns, on the test split"
+    ),
+    "members": Plot(
+        "members and methods",
+        "ensemble.py",
+        "accuracy of every member and of every way to join them, and the share of faces on which one of two is right",
+        expected=False,
     ),
 }
 
@@ -161,6 +168,11 @@ class ModelReport:
     @property
     def label(self) -> str:
         return f"{self.run.model} ({self.run.tag})" if self.run.tag else self.run.model
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether ensemble.py wrote it: then it has no checkpoint, no history and no explanations of its own."""
+        return bool(self.results and "ensemble" in self.results)
 
     @property
     def accuracy(self) -> float:

@@ -132,11 +132,14 @@ def find_missing(models: Iterable[ModelReport], pictures: dict[Path, Picture]) -
 def missing_files(
     model: ModelReport, methods: dict[str, Method], pictures: dict[Path, Picture]
 ) -> dict[str, list[str]]:
-    """script → what it has not left of this run."""
+    """script → what it has not left of this run; an ensemble is written whole."""
+    if model.is_ensemble:
+        return {}
+    plots = {kind: plot for kind, plot in PLOTS.items() if plot.expected}
     expected = [
         ("train.py", "history", model.history),
         ("evaluate.py", "results", model.results),
-        *((plot.script, plot.title, pictures.get(model.run.plot(kind))) for kind, plot in PLOTS.items()),
+        *((plot.script, plot.title, pictures.get(model.run.plot(kind))) for kind, plot in plots.items()),
         *((method.script, f"{method.title} explanations", model.explanations[key]) for key, method in methods.items()),
     ]
     missing: dict[str, list[str]] = {}
