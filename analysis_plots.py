@@ -11,15 +11,35 @@ from matplotlib.ticker import PercentFormatter
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve
 
-from config import EMOTIONS
-from error_analysis import pearson_residuals
-from plots import COLORS, LINES, draw_matrix, saved_figure
+from config import EMOTIONS, Run, dataset_facts
+from datasets import FaceData
+from error_analysis import pearson_residuals, test_in_words
+from plots import COLORS, LINES, draw_matrix, plot_confusion_matrix, plot_roc_curves, saved_figure
+from results_text import with_interval
 
 SCORES = {"precision": COLORS[6], "recall": COLORS[3], "f1": COLORS[5]}
 INK, QUIET = "#1d2129", "#8a8a8a"
 FEW = 10  # faces of a bin that say little
 COLUMNS, SHOWN = 4, 20  # faces of the gallery
 FACE, BAR = 1.07, 0.36  # inches: side of a face, length of the bar of a certain class
+
+
+def draw_plots(run: Run, faces: FaceData, probabilities: np.ndarray, results: dict[str, Any]) -> None:
+    """Every picture of a run on the test faces, from probabilities N×7 and the results."""
+    labels, matrix = faces.labels, np.array(results["confusion_matrix"])
+    subject = f"{run.model} on {dataset_facts(run.dataset).title}, test ({len(labels):,} faces)"
+    against = f"one class against the rest\n{subject}"
+    ece = with_interval(results["ece"], results["intervals"]["ece"], ".1%")
+    pattern = test_in_words(results["confusion_test"]["errors"])
+    confusion = f"Confusion · {subject}, accuracy {results['accuracy']:.1%}"
+    plot_confusion_matrix(run.plot("confusion_matrix"), matrix, confusion)
+    plot_roc_curves(run.plot("roc_curves"), labels, probabilities, f"ROC, {against}")
+    plot_precision_recall(run.plot("precision_recall"), labels, probabilities, f"Precision and recall, {against}")
+    plot_class_scores(run.plot("class_scores"), results["per_class"], f"Class by class, 95 % intervals\n{subject}")
+    plot_misclassifications(run.plot("misclassifications"), matrix, f"Errors · {subject}\n{pattern}")
+    plot_reliability(run.plot("reliability"), results["calibration"], f"Reliability, ECE {ece}\n{subject}")
+    errors, surest = results["confident_errors"], f"Most confident errors · {subject}"
+    plot_confident_errors(run.plot("confident_errors"), faces.images, errors, surest)
 
 
 # ── classes ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,10 +6,21 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import chi2, chi2_contingency
+from sklearn.metrics import confusion_matrix
 
 from config import EMOTIONS
 
 ROUNDS = 10_000  # of fitting at most; a 7×7 table takes about twenty
+
+
+def analyse_errors(labels: np.ndarray, probabilities: np.ndarray, names: np.ndarray) -> dict[str, Any]:
+    """What the results say of the errors; labels N, probabilities N×7, names N."""
+    matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(EMOTIONS)))
+    return {
+        "main_confusions": main_confusions(matrix),
+        "confusion_test": confusion_test(matrix),
+        "confident_errors": confident_errors(labels, probabilities, names),
+    }
 
 
 # ── in words ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -39,7 +50,7 @@ def in_words(pair: dict[str, Any]) -> str:
 
 
 def confusion_test(matrix: np.ndarray) -> dict[str, Any]:
-    """Two chi-square tests on a confusion matrix 7×7 of counts, true classes in rows; `errors` is the one on confusions.
+    """Two chi-square tests on a confusion matrix 7×7 of counts, true classes in rows.
 
     `errors`: are the confusions more than the classes' shares of the errors explain? The null hypothesis is
     quasi-independence: among the misclassified faces, where the diagonal is empty by construction, the predicted class
@@ -56,7 +67,7 @@ def confusion_test(matrix: np.ndarray) -> dict[str, Any]:
 def fit_quasi_independence(errors: np.ndarray) -> np.ndarray:
     """Expected counts a_i b_j off the diagonal, with the margins of `errors` K×K: iterative proportional fitting.
 
-    Deming & Stephan 1940; that it converges to the maximum likelihood: Fienberg, Annals of Mathematical Statistics 1970.
+    Deming & Stephan 1940; it converges to the maximum likelihood (Fienberg, Annals of Mathematical Statistics 1970).
     """
     expected = (~np.eye(len(errors), dtype=bool)).astype(float)
     for _ in range(ROUNDS):
@@ -77,13 +88,14 @@ def independence(matrix: np.ndarray) -> dict[str, Any] | None:
 
 
 def chi_square(counts: np.ndarray, expected: np.ndarray) -> dict[str, Any] | None:
-    """Pearson's X² of counts against those a model of row and column effects expects; cells expected empty are left out.
+    """Pearson's X² of counts against those that row and column effects alone make one expect.
 
-    None where no degree of freedom is left. `cramers_v` is √(X² / n (k - 1)) with k the smaller number of rows and
-    columns in use (Cramér, "Mathematical methods of statistics", 1946, p. 282): 0 without a pattern, 1 at most in
-    a full table; where the diagonal is empty and each of k equally frequent classes is always taken for one and the
-    same other, √((k - 2) / (k - 1)), 0.91 for seven. `sparse_cells` is the share of cells that expect fewer than 5: where
-    it exceeds a fifth, the p-value is rough (Cochran, Biometrics 1954). A p-value of 0 is one below 1e-308.
+    Cells expected empty are left out; None where no degree of freedom is left. `cramers_v` is √(X² / n (k - 1)) with k
+    the smaller number of rows and columns in use (Cramér, "Mathematical methods of statistics", 1946, p. 282): 0 where
+    there is no pattern, at most 1 in a full table; where the diagonal is empty and each of k equally frequent classes
+    is always taken for one and the same other, √((k - 2) / (k - 1)), 0.91 for seven. `sparse_cells` is the share of
+    cells that expect fewer than 5: where it exceeds a fifth, the p-value is rough (Cochran, Biometrics 1954). A p-value
+    of 0 is one below 1e-308.
     """
     cells = expected > 0
     rows, columns = cells.nonzero()
@@ -101,6 +113,15 @@ def chi_square(counts: np.ndarray, expected: np.ndarray) -> dict[str, Any] | Non
         "faces": int(counts.sum()),
         "sparse_cells": float((expected[cells] < 5).mean()),
     }
+
+
+def test_in_words(test: dict[str, Any] | None) -> str:
+    """A chi-square test as χ² = 275.6, 29 degrees of freedom, p < 0.001, Cramér's V = 0.21."""
+    if test is None:
+        return "too few kinds of errors for a test"
+    p_value = "p < 0.001" if test["p_value"] < 0.001 else f"p = {test['p_value']:.3f}"
+    freedom = f"{test['degrees_of_freedom']} degrees of freedom"
+    return f"χ² = {test['chi_square']:.1f}, {freedom}, {p_value}, Cramér's V = {test['cramers_v']:.2f}"
 
 
 def pearson_residuals(matrix: np.ndarray) -> np.ndarray:

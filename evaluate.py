@@ -17,13 +17,15 @@ import tyro
 from tqdm import tqdm
 
 import config
-from config import EMOTIONS, Run, dataset_facts
+from analysis_plots import draw_plots
+from config import EMOTIONS, Run
 from datasets import FaceData, load_stage, training_copies
 from devices import autocast, autocast_dtype, device_name, resolve_device
 from distributed import gather_rows, is_main, own_part, processes
-from metrics import average_f1, compute_metrics
+from error_analysis import analyse_errors
+from metrics import HEADLINES, accuracy_interval, average_f1, compute_metrics
 from models import MODELS, ModelSpec, count_parameters, load_checkpoint
-from plots import plot_confusion_matrix, plot_roc_curves
+from results_text import summarize
 from transforms import VIEWS, face_views
 from utils import UserError, atomic_path, command_line, library_versions, lookup, require, run_script, write_json
 
@@ -119,8 +121,10 @@ def check_model(found: str, wanted: str, path: str) -> None:
 
 def score_predictions(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
     """Every figure of one set of predictions, probabilities N×7 in the order of data.split(split); needs no model."""
+    faces = data.split(split)
     return {
-        **compute_metrics(data.split(split).labels, probabilities),
+        **compute_metrics(faces.labels, probabilities, faces.subjects),
+        **analyse_errors(faces.labels, probabilities, faces.names),
         "without_training_copies": clean_metrics(data, probabilities) if split == "test" else None,
     }
 
@@ -133,68 +137,36 @@ def write_evaluation(
     save_predictions(run.predictions, faces, logits, probabilities)
     write_json(run.results, results)
     if figures:
-        draw_plots(run, faces.labels, probabilities, results)
+        draw_plots(run, faces, probabilities, results)
 
 
 def headline(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
     """The figures that tell one kind of views from another."""
-    metrics = compute_metrics(data.split(split).labels, probabilities)
+    faces, predictions = data.split(split), probabilities.argmax(1)
+    correct = predictions == faces.labels
+    clean = ~training_copies(data) if split == "test" else np.zeros(len(faces), dtype=bool)
     return {
-        **{name: metrics[name] for name in ("accuracy", "macro_f1")},
-        "interval": metrics["intervals"]["accuracy"],
-        "clean_accuracy": clean_metrics(data, probabilities)["accuracy"] if split == "test" else None,
+        "accuracy": float(correct.mean()),
+        "macro_f1": average_f1(faces.labels, predictions, "macro"),
+        "interval": accuracy_interval(correct, faces.subjects),
+        "clean_accuracy": float(correct[clean].mean()) if clean.any() else None,
     }
 
 
 def clean_metrics(data: FaceData, probabilities: np.ndarray) -> dict[str, Any]:
-    """The headline figures on the test faces that have no pixel-identical copy in train."""
-    clean = ~training_copies(data)
-    labels, predictions = data.split("test").labels[clean], probabilities[clean].argmax(1)
+    """The headline figures and their intervals on the test faces that have no pixel-identical copy in train."""
+    clean, faces = ~training_copies(data), data.split("test")
     if not clean.any():
-        return {"samples": 0, "accuracy": None, "macro_f1": None}
-    return {
-        "samples": int(clean.sum()),
-        "accuracy": float((predictions == labels).mean()),
-        "macro_f1": average_f1(labels, predictions, "macro"),
-    }
+        return {"samples": 0, **dict.fromkeys(HEADLINES), "intervals": {}}
+    subjects = None if faces.subjects is None else faces.subjects[clean]
+    metrics = compute_metrics(faces.labels[clean], probabilities[clean], subjects)
+    return {name: metrics[name] for name in ("samples", *HEADLINES, "intervals")}
 
 
 def save_predictions(path: Path, faces: FaceData, logits: np.ndarray, probabilities: np.ndarray) -> None:
     columns = {"labels": faces.labels, "probabilities": probabilities, "logits": logits, "names": faces.names}
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **columns)
-
-
-def draw_plots(run: Run, labels: np.ndarray, probabilities: np.ndarray, results: dict[str, Any]) -> None:
-    subject = f"{run.model} on {dataset_facts(run.dataset).title}, test ({len(labels):,} faces)"
-    matrix = np.array(results["confusion_matrix"])
-    plot_confusion_matrix(
-        run.plot("confusion_matrix"), matrix, f"Confusion · {subject}, accuracy {results['accuracy']:.1%}"
-    )
-    plot_roc_curves(run.plot("roc_curves"), labels, probabilities, f"ROC, one class against the rest\n{subject}")
-
-
-def summarize(results: dict[str, Any]) -> str:
-    """The results in the form that a person reads at the terminal."""
-    low, high = results["intervals"]["accuracy"]
-    auc = "n/a" if results["mean_auc"] is None else f"{results['mean_auc']:.3f}"
-    faces = f"{results['samples']:,} faces"
-    lines = [
-        f"accuracy     {results['accuracy']:7.2%}   ({faces}, 95 % interval {low:.2%} to {high:.2%})",
-        f"macro F1     {results['macro_f1']:7.2%}   weighted F1 {results['weighted_f1']:.2%}   mean AUC {auc}",
-    ]
-    clean = results["without_training_copies"]
-    if clean and clean["samples"]:
-        lines.append(f"no train copy{clean['accuracy']:7.2%}   ({clean['samples']:,} faces that have no copy in train)")
-    for views, other in results["other_views"].items():
-        low, high = other["interval"]
-        lines.append(f"{views:<13}{other['accuracy']:7.2%}   (95 % interval {low:.2%} to {high:.2%})")
-    lines.append(f"{'':<12}{'precision':>10}{'recall':>10}{'F1':>10}{'AUC':>10}{'faces':>8}")
-    for row in results["per_class"]:
-        auc = "n/a" if row["auc"] is None else f"{row['auc']:.3f}"
-        scores = "".join(f"{row[key]:>10.1%}" for key in ("precision", "recall", "f1"))
-        lines.append(f"{row['emotion']:<12}{scores}{auc:>10}{row['support']:>8,}")
-    return "\n".join(lines)
 
 
 def main() -> None:

@@ -51,7 +51,9 @@ def test_results_file(flags, results):
 def test_summary_reads_well(results):
     text = evaluate.summarize(results)
     assert f"{results['accuracy']:.2%}" in text
-    assert text.count("\n") == 10
+    assert "95 % interval" in text
+    for name in ("macro F1", "ECE", "weighted mean", "confused", "pattern", "surest error"):
+        assert name in text
 
 
 def test_other_splits_are_scored_but_not_saved(flags, results):
