@@ -360,6 +360,7 @@ class Evaluate(Stage):
 
     checkpoint: Path | None = None  # instead of the run's best
     all_folds: bool = False  # of a data set that is split by subject: every fold's run, and all together
+    on: tuple[str, ...] = ()  # other data sets on whose test faces to score the run instead
     split: Literal["train", "val", "test"] = "test"  # val and train are scored and printed; only test is saved
     views: Literal["single", "flip", "five_crop", "ten_crop"] = "single"  # of each face, probabilities averaged
     compare_views: bool = False  # also score the other kinds of views, for comparison
@@ -564,6 +565,10 @@ class Run:
     @property
     def _checkpoints(self) -> Path:
         return Path(self.outputs_dir) / "checkpoints"
+
+    def elsewhere(self, dataset: str) -> Path:
+        """The results of this run on the faces of another data set."""
+        return Path(self.outputs_dir) / "elsewhere" / f"{self.name}_on_{slug(dataset)}.json"
 
     @property
     def logs(self) -> Path:

@@ -175,8 +175,16 @@ def synthetic_faces(facts: DatasetFacts) -> Iterator[Face]:
 
 def training_copies(data: FaceData) -> np.ndarray:
     """bool N: which faces of the test split have a pixel-identical copy in the train split."""
-    seen = {face.tobytes() for face in data.split("train").images}
-    return np.array([face.tobytes() in seen for face in data.split("test").images], dtype=bool)
+    train = data.splits == SPLITS.index("train")
+    return find_copies(data.split("test"), data.split("train")) if train.any() else np.zeros(len(data), dtype=bool)
+
+
+def find_copies(faces: FaceData, seen: FaceData) -> np.ndarray:
+    """bool N: which of the faces are among the others, pixel for pixel; none where the sets' pixels differ in shape."""
+    if faces.images.shape[1:] != seen.images.shape[1:]:
+        return np.zeros(len(faces), dtype=bool)
+    known = {face.tobytes() for face in seen.images}
+    return np.array([face.tobytes() in known for face in faces.images], dtype=bool)
 
 
 # ── the decoded cache ────────────────────────────────────────────────────────────────────────────────────────────────

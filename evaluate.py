@@ -5,84 +5,39 @@ python evaluate.py --model resnet50 --dataset fer2013
 
 from __future__ import annotations
 
-import math
+import statistics
 import time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import tyro
-from tqdm import tqdm
 
 import config
+import cross_data
 from analysis_plots import draw_plots
-from config import EMOTIONS, Run
+from config import SPLITS, Run
 from datasets import FaceData, load_stage, training_copies
-from devices import autocast, autocast_dtype, device_name, resolve_device
-from distributed import gather_rows, is_main, own_part, processes
+from devices import device_name
+from distributed import is_main, processes
 from error_analysis import analyse_errors
 from metrics import HEADLINES, accuracy_interval, average_f1, compute_metrics
-from models import MODELS, ModelSpec, count_parameters, load_checkpoint
+from models import count_parameters
+from prediction import open_predictor
 from results_text import summarize
-from transforms import VIEWS, face_views
-from utils import UserError, atomic_path, command_line, library_versions, lookup, require, run_script, write_json
-
-
-@torch.inference_mode()
-def predict_split(
-    model: torch.nn.Module,
-    spec: ModelSpec,
-    images: np.ndarray,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    batch_size: int = 256,
-    views: str = "single",
-    progress: str | None = None,
-    classes: int = len(EMOTIONS),
-) -> torch.Tensor:
-    """Logits float32 N×classes on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second.
-
-    With several views of a face, the logarithm of their mean probabilities. The processes of torchrun share the faces.
-    """
-    model.eval()
-    own = own_part(torch.arange(len(images)))
-    logits = [torch.zeros(0, classes)]
-    with tqdm(total=len(own), desc=progress, unit=" faces", leave=False, disable=not (progress and is_main())) as bar:
-        for rows in own.split(batch_size) if len(own) else ():
-            batch = torch.from_numpy(images[rows.numpy()]).to(device)
-            with autocast(device, dtype):
-                outputs = [model(view).float() for view in face_views(batch, spec, views)]
-            logits.append(average_views(outputs).cpu())
-            bar.update(len(batch))
-    return gather_rows(torch.cat(logits), len(images))
-
-
-def average_views(outputs: list[torch.Tensor]) -> torch.Tensor:
-    """The logits of one view; of several, the logarithm of the mean of their probabilities."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return torch.stack(outputs).log_softmax(2).logsumexp(0) - math.log(len(outputs))
+from transforms import VIEWS
+from utils import atomic_path, command_line, library_versions, run_script, write_json
 
 
 def evaluate(flags: config.Evaluate) -> dict[str, Any]:
     """Scores a checkpoint on a split; for test, writes results, predictions and plots. Returns the results."""
     run = flags.run
-    lookup(MODELS, flags.model, "model")
-    device = resolve_device(flags.device)
-    dtype = autocast_dtype(device, flags.amp)
-    path = flags.checkpoint or require(run.best_checkpoint, run.command("train.py"))
-    checkpoint = load_checkpoint(path, device)
-    check_model(checkpoint.info["model"], flags.model, str(path))
-    data = load_stage(flags)
-    faces = data.split(flags.split)
+    predict, data = open_predictor(flags), load_stage(flags)
+    checkpoint, faces = predict.checkpoint, data.split(flags.split)
 
-    options = {"device": device, "dtype": dtype, "batch_size": flags.batch_size}
-    predict = partial(predict_split, checkpoint.model, checkpoint.spec, **options)
     started = time.perf_counter()
-    logits = predict(faces.images, views=flags.views, progress=f"evaluating {run.name}")
+    logits = predict(faces.images, flags.views, f"evaluating {run.name}")
     seconds = time.perf_counter() - started
     probabilities = logits.softmax(1).numpy()
     others = [views for views in VIEWS if flags.compare_views and views != flags.views]
@@ -94,29 +49,24 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
         "views": flags.views,
         **score_predictions(data, flags.split, probabilities),
         "other_views": {
-            views: headline(data, flags.split, predict(faces.images, views=views, progress=views).softmax(1).numpy())
+            views: headline(data, flags.split, predict(faces.images, views, progress=views).softmax(1).numpy())
             for views in others
         },
-        "checkpoint": {"path": str(path), **{key: checkpoint.info[key] for key in ("epoch", "metrics")}},
+        "checkpoint": {"path": str(predict.path), **{key: checkpoint.info[key] for key in ("epoch", "metrics")}},
         "parameters": count_parameters(checkpoint.model),
         "images_per_second": len(faces) / seconds,
-        "device": device_name(device),
-        "precision": str(dtype).removeprefix("torch."),
+        "device": device_name(predict.device),
+        "precision": str(predict.dtype).removeprefix("torch."),
         "command": command_line(),
         "versions": library_versions(),
     }
     if flags.split == "test" and any(data.counts()["val"]):  # from val, ensemble.py learns whom to trust
-        on_val = predict(data.split("val").images, views=flags.views, progress="val")
+        on_val = predict(data.split("val").images, flags.views, progress="val")
         if is_main():
             save_predictions(run.val_predictions, data.split("val"), on_val.numpy(), on_val.softmax(1).numpy())
     if flags.split == "test" and is_main():
         write_evaluation(run, data, logits.numpy(), probabilities, results, flags.figures)
     return results
-
-
-def check_model(found: str, wanted: str, path: str) -> None:
-    if found != wanted:
-        raise UserError(f"{path} holds a {found}; use --model {found}")
 
 
 def score_predictions(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
@@ -169,15 +119,70 @@ def save_predictions(path: Path, faces: FaceData, logits: np.ndarray, probabilit
         np.savez_compressed(temporary, **columns)
 
 
+def evaluate_folds(flags: config.Evaluate) -> dict[str, Any]:
+    """Scores the run of every fold on its own subjects, then all faces together, each by the model that never saw them.
+
+    Writes and returns the results of all together, with mean and standard deviation over the folds.
+    """
+    each = [(fold, evaluate(fold)) for fold in config.in_folds(flags)]
+    logits, probabilities, data = gather_folds([fold for fold, _ in each])
+    run = replace(flags.run, tag="_".join(filter(None, (flags.tag, "all-folds"))))
+    names = ("accuracy", "macro_f1", "weighted_f1")
+    last = each[-1][1]
+    results = {
+        "run": run.identity(),
+        "split": "test",
+        "fingerprint": data.fingerprint,
+        "views": flags.views,
+        **score_predictions(data, "test", probabilities),
+        "without_training_copies": None,
+        "folds": [{"fold": fold.fold, **{name: found[name] for name in ("samples", *names)}} for fold, found in each],
+        "mean": {name: statistics.mean(found[name] for _, found in each) for name in names},
+        "sd": {name: statistics.stdev(found[name] for _, found in each) for name in names},
+        "other_views": {},
+        **{name: last[name] for name in ("parameters", "images_per_second", "device", "precision")},
+        "command": command_line(),
+        "versions": library_versions(),
+    }
+    if is_main():
+        write_evaluation(run, data, logits, probabilities, results, flags.figures)
+    return results
+
+
+def gather_folds(flags: list[config.Evaluate]) -> tuple[np.ndarray, np.ndarray, FaceData]:
+    """Logits and probabilities N×7 of all faces from the predictions of each fold, and the faces, all of them test."""
+    data = load_stage(flags[0])
+    whole = replace(data, splits=np.full(len(data), SPLITS.index("test")))
+    logits, probabilities = np.zeros((2, len(data), len(data.classes)), dtype=np.float32)
+    for fold in flags:
+        rows = load_stage(fold).splits == SPLITS.index("test")
+        with np.load(fold.run.predictions) as saved:
+            logits[rows], probabilities[rows] = saved["logits"], saved["probabilities"]
+    return logits, probabilities, whole
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def score(flags: config.Evaluate) -> str:
+    """Scores what the flags name; returns what a person reads at the terminal."""
+    if flags.on:
+        return "\n".join(map(cross_data.summarize, cross_data.evaluate_elsewhere(flags)))
+    if not flags.all_folds:
+        written = f"\nwritten: {flags.run.results} and {flags.run.predictions}" if flags.split == "test" else ""
+        return summarize(evaluate(flags)) + written
+    results = evaluate_folds(flags)
+    folds = ", ".join(f"{fold['accuracy']:.1%}" for fold in results["folds"])
+    mean, sd = results["mean"]["accuracy"], results["sd"]["accuracy"]
+    return f"{summarize(results)}\nby fold: {folds}; mean {mean:.2%} ± {sd:.2%} (standard deviation over folds)"
+
+
 def main() -> None:
     flags = tyro.cli(config.Evaluate)
     with processes():
-        results = evaluate(flags)
-        if not is_main():
-            return
-    print(summarize(results))
-    if flags.split == "test":
-        print(f"written: {flags.run.results} and {flags.run.predictions}")
+        text = score(flags)
+        if is_main():
+            print(text)
 
 
 if __name__ == "__main__":

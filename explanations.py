@@ -25,11 +25,11 @@ from attributions import Archive, Attribution, Entry, Face, check_map
 from config import EMOTIONS, Explain, Run, dataset_facts, to_plain
 from devices import autocast, autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, rank, world_size
-from evaluate import predict_split
 from face_choice import Candidates, choose_faces, describe_question
 from figure_pool import FigurePool, is_drawn
 from inference import CompiledIfWorth, prepare
-from utils import UserError, combine_seeds, command_line, library_versions, lookup, require, write_json
+from prediction import predict_split
+from utils import UserError, combine_seeds, command_line, library_versions, require, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,7 +113,7 @@ class Subject:
 
 def open_run(config: Explain) -> Subject:
     """Loads the checkpoint and the faces that `config` names; UserError if one is missing or another model's."""
-    lookup(models.MODELS, config.model, "model")
+    models.model_spec(config.model)
     dataset_facts(config.dataset)
     device = resolve_device(config.device)
     path = require(config.checkpoint or config.run.best_checkpoint, config.run.command("train.py"))

@@ -26,12 +26,12 @@ from datasets import FaceData, describe, load_stage
 from devices import autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, world_size
 from engine import Training, place_faces, start_training, train_one_epoch
-from evaluate import predict_split
 from losses import LOSSES, effective_loss
 from metrics import average_f1
-from models import MODELS, FaceClassifier, ModelSpec, count_parameters, read_tensors, save_checkpoint
+from models import MODELS, FaceClassifier, ModelSpec, count_parameters, model_spec, read_tensors, save_checkpoint
 from optimizers import BETTER, finished_cycle
 from plots import plot_training_curves
+from prediction import predict_split
 from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -48,7 +48,7 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     device = resolve_device(flags.device)
     dtype = autocast_dtype(device, flags.amp)
     data = load_shared(flags)
-    spec = lookup(MODELS, flags.model, "model")
+    spec = model_spec(flags.model)
     training = start_training(flags, device, dtype, data.classes)
     identity = {"recipe": to_plain(recipe), "seed": flags.seed, "fingerprint": data.fingerprint}
     if flags.resume:
@@ -214,7 +214,7 @@ def parse_flags(arguments: list[str]) -> list[config.Train]:
 
 
 def parse_model_flags(arguments: list[str], model: str, recipe: str) -> config.Train:
-    recipe = recipe or lookup(MODELS, model, "model").recipe
+    recipe = recipe or model_spec(model).recipe
     default = config.Train(settings=lookup(RECIPES, recipe, "recipe"))
     flags = tyro.cli(config.Train, args=arguments, default=default, config=(tyro.conf.OmitArgPrefixes,))
     return replace(flags, model=model, recipe=recipe)

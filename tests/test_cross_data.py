@@ -1,0 +1,106 @@
+"""cross_data.py and the folds of evaluate.py: a run on other sets, every subject tested once."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import config
+import cross_data
+import datasets
+import evaluate
+import train
+from config import EMOTIONS
+from utils import UserError
+
+PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
+
+
+@pytest.fixture
+def flags(tiny_run):
+    return config.Evaluate(tag="tiny", outputs_dir=tiny_run.outputs_dir, device="cpu", amp=False, figures=False)
+
+
+def write_folders(root, images, labels):
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = root / "test" / EMOTIONS[label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(path)
+    for name in EMOTIONS[:6]:
+        for part in ("train", "val"):
+            (root / part / name).mkdir(parents=True)
+            Image.new("L", (48, 48)).save(root / part / name / "a.png")
+
+
+def test_a_run_on_other_faces(flags, synthetic, tmp_path):
+    test = synthetic.split("test")
+    rows = np.flatnonzero(test.labels < 6)[:40]
+    write_folders(tmp_path / "faces", test.images[rows], test.labels[rows])
+    (results,) = cross_data.evaluate_elsewhere(replace(flags, on=(f"folder:{tmp_path / 'faces'}",)))
+    assert results["samples"] == len(rows)
+    assert results["left_out"] == ["Surprise"]
+    assert np.array(results["confusion_matrix"])[:, 6].sum() == 0, "a class that the set does not have was predicted"
+    saved = json.loads(flags.run.elsewhere(results["on"]).read_text())
+    assert saved["accuracy"] == results["accuracy"]
+    assert "the set has no Surprise" in cross_data.summarize(results)
+
+
+def test_a_run_on_its_own_faces_gives_its_own_results(flags, synthetic):
+    own = evaluate.evaluate(flags)
+    (results,) = cross_data.evaluate_elsewhere(replace(flags, on=("synthetic",)))
+    assert results["confusion_matrix"] == own["confusion_matrix"]
+    assert results["without_training_copies"]["samples"] == own["without_training_copies"]["samples"]
+
+
+def test_probabilities_of_the_classes_that_there_are():
+    kept = cross_data.keep_classes(np.array([[0.5, 0.2, 0.3]]), np.array([1, 2]))
+    np.testing.assert_allclose(kept, [[0, 0.4, 0.6]])
+
+
+def test_copies_of_training_faces_are_told():
+    labels, clean = np.array([0, 1, 1]), np.array([True, False, True])
+    figures = cross_data.clean_figures(labels, np.eye(2)[[0, 0, 0]], clean)
+    assert (figures["samples"], figures["accuracy"]) == (2, 0.5)
+    assert cross_data.clean_figures(labels, np.eye(2)[[0, 0, 0]], ~np.ones(3, bool))["accuracy"] is None
+
+
+def test_sets_for_pre_training_are_refused(flags, tmp_path):
+    for code in range(8):
+        for part in ("train", "val"):
+            path = tmp_path / "affectnet" / part / str(code) / "a.png"
+            path.parent.mkdir(parents=True)
+            Image.new("L", (48, 48)).save(path)
+    with pytest.raises(UserError, match="nothing is scored on other classes"):
+        cross_data.evaluate_elsewhere(replace(flags, on=("affectnet8",), data_dir=tmp_path))
+
+
+def test_every_subject_is_tested_by_a_model_that_never_saw_it(train_flags, synthetic, tmp_path):
+    for person in PEOPLE:
+        for number, code in enumerate(("AN", "DI", "FE", "HA", "NE", "SA", "SU")):
+            path = tmp_path / "jaffe" / f"{person}.{code}1.{number}.tiff"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(synthetic.images[synthetic.labels == number][PEOPLE.index(person) % 5]).save(path)
+    run = train_flags("folds", dataset="jaffe", data_dir=tmp_path, epochs=1, max_steps=1, all_folds=True)
+    for fold in config.in_folds(run):
+        train.fit(fold)
+    flags = config.Evaluate(**{name: getattr(run, name) for name in ("model", "dataset", "tag", "data_dir")},
+                            outputs_dir=run.outputs_dir, device="cpu", amp=False, all_folds=True)  # fmt: skip
+    results = evaluate.evaluate_folds(flags)
+    assert results["samples"] == len(datasets.load_stage(flags)) == 70
+    assert [fold["samples"] for fold in results["folds"]] == [7] * 10
+    accuracies = [fold["accuracy"] for fold in results["folds"]]
+    assert results["accuracy"] == pytest.approx(np.mean(accuracies)) == pytest.approx(results["mean"]["accuracy"])
+    assert results["sd"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+    written = config.Run("mini_resnet", "jaffe", "folds_all-folds", run.outputs_dir)
+    assert json.loads(written.results.read_text())["folds"] == results["folds"]
+    with np.load(written.predictions) as saved:
+        assert len(saved["labels"]) == 70
+    assert run.run.name == "mini_resnet_jaffe_folds"
+    assert config.in_folds(run)[2].run.command("train.py").count("--fold 3") == 1
+
+
+def test_sets_without_subjects_have_no_folds(flags):
+    with pytest.raises(UserError, match="Synthetic faces is not split by subject; leave --all-folds out"):
+        evaluate.evaluate_folds(replace(flags, all_folds=True))
