@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from config import EMOTIONS
-from metrics import accuracy_interval, compute_metrics
+from metrics import accuracy_interval, compare_accuracies, compute_metrics
 from plots import plot_confusion_matrix, plot_roc_curves, plot_training_curves
 
 
@@ -43,6 +43,20 @@ def test_accuracy_interval_of_wilson():
     low, high = accuracy_interval(np.repeat([True, False], [70, 30]))
     assert (low, high) == pytest.approx((0.6042, 0.7811), abs=5e-5)
     assert accuracy_interval(np.ones(10, bool))[1] == 1
+
+
+def test_two_classifiers_on_the_same_faces():
+    """The second is right where the first is wrong on 8 faces and the other way round on 2: p of 8 heads in 10."""
+    first = np.repeat([True, False, True, False], [50, 8, 2, 40])
+    second = np.repeat([True, True, False, False], [50, 8, 2, 40])
+    found = compare_accuracies(first, second)
+    assert (found["won"], found["lost"], found["gain"]) == (8, 2, pytest.approx(0.06))
+    assert found["p"] == pytest.approx(2 * (45 + 10 + 1) / 1024)
+    margin = 1.96 * (0.1 - 0.06**2) ** 0.5 / 10  # of a normal distribution
+    assert found["interval"] == pytest.approx([0.06 - margin, 0.06 + margin], abs=0.011)
+    assert compare_accuracies(first, first) == {"gain": 0, "interval": [0, 0], "p": 1, "won": 0, "lost": 0}
+    people = np.arange(100) // 10  # faces of one subject are drawn together
+    assert np.ptp(compare_accuracies(first, second, people)["interval"]) > np.ptp(found["interval"])
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from optimizers import (
     SCHEDULES,
     Muon,
     ema_function,
+    finished_cycle,
     learning_rate,
     orthogonalized,
     parameter_groups,
@@ -39,6 +40,13 @@ def test_one_cycle():
 def test_warm_restarts():
     recipe = Recipe(lr=1.0, min_lr=0, schedule="warm_restarts", restart_epochs=2)
     assert rates(recipe, 0, 1, 2, 4, 6) == pytest.approx([1, 0.5, 1, 0.5, 1])
+
+
+def test_ends_of_the_cycles():
+    recipe = Recipe(schedule="warm_restarts", restart_epochs=2)
+    assert [finished_cycle(recipe, epoch) for epoch in range(1, 16)] == [0, 1, 0, 0, 0, 2, *[0] * 7, 3, 0]
+    late = replace(recipe, warmup_epochs=0.5)
+    assert [finished_cycle(late, epoch) for epoch in range(1, 8)] == [0, 1, 0, 0, 0, 2, 0]
 
 
 def test_step():
