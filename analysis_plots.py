@@ -95,7 +95,14 @@ def plot_misclassifications(path: Path, matrix: np.ndarray, title: str) -> None:
         axes = figure.subplots(1, 2, sharey=True)
         percents, signs = np.vectorize("{:.0%}".format)(shares), np.vectorize(signed)(residuals)
         draw_matrix(axes[0], shares, percents, "Share of the errors of the true class", "Oranges", (0, 0.8))
-        draw_matrix(axes[1], residuals, signs, "More (+) or fewer (−) than chance", "PuOr_r", (-widest, widest))
+        draw_matrix(
+            axes[1],
+            residuals,
+            signs,
+            "Pearson residual: more (+) or fewer (−) than chance",
+            "PuOr_r",
+            (-widest, widest),
+        )
         axes[0].set_ylabel("True")
         figure.suptitle(title)
 

@@ -26,7 +26,7 @@ def summarize(results: dict[str, Any]) -> str:
 def headline_lines(results: dict[str, Any]) -> list[str]:
     """A line for each figure: on all faces and, where there are any, on those without a copy in train."""
     clean = results["without_training_copies"]
-    columns = {f"{results['samples']:,} faces, 95 % interval": results}
+    columns = {f"{results['samples']:,} faces (95 % interval)": results}
     if clean and clean["samples"]:
         columns[f"{clean['samples']:,} faces without a copy in train"] = clean
     lines = [f"{'':<13}" + "".join(f"{title:<36}" for title in columns)]
@@ -37,7 +37,7 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
 
 
 def with_interval(value: float | None, ends: list[float] | None, form: str) -> str:
-    return shown(value, form) + (f"   {ends[0]:{form}} to {ends[1]:{form}}" if ends else "")
+    return shown(value, form) + (f" ({ends[0]:{form}} to {ends[1]:{form}})" if ends else "")
 
 
 def shown(value: float | None, form: str) -> str:
