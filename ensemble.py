@@ -225,7 +225,7 @@ def summarize(comparison: dict[str, Any]) -> str:
     lines = [f"{'member':<{width}}{'val':>8}{'test':>8}   95 % interval"]
     for row in comparison["members"]:
         lines.append(f"{row['name']:<{width}}{accuracy_cells(row)}" + ("   best on val" if row["name"] == best else ""))
-    lines.append(f"\n{'method':<{width}}{'val':>8}{'test':>8}   95 % interval    points above {best}")
+    lines.append(f"\n{'method':<{width}}{'val':>8}{'test':>8}   95 % interval    points against {best}")
     for row in comparison["methods"]:
         low, high = (100 * end for end in row["gain"]["interval"])
         gain = f"{100 * row['gain']['gain']:+.2f} ({low:+.2f} to {high:+.2f}), p {row['gain']['p']:.2g}"
