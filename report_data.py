@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from config import EMOTIONS, Run
+from config import Run
 from utils import UserError, read_json
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
@@ -38,11 +38,38 @@ PLOTS = {
     "training_curves": Plot(
         "training curves", "train.py", "loss and accuracy after each epoch, on the training and the validation split"
     ),
-    "roc_curves": Plot(
-        "ROC curves", "evaluate.py", "each class against the rest, faces found (up) by false alarms (right)"
+    "class_scores": Plot(
+        "scores by class",
+        "evaluate.py",
+        "precision, recall and F1 of each class on the test split, with 95 % intervals",
     ),
     "confusion_matrix": Plot(
         "confusion matrix", "evaluate.py", "true classes in rows, predicted classes in columns, on the test split"
+    ),
+    "misclassifications": Plot(
+        "errors",
+        "evaluate.py",
+        "what the misclassified faces of each class were taken for, as shares of the class’s errors, and by how much "
+        "that is more or less often than chance, in standard units",
+    ),
+    "roc_curves": Plot(
+        "ROC curves", "evaluate.py", "each class against the rest, faces found (up) by false alarms (right)"
+    ),
+    "precision_recall": Plot(
+        "precision-recall curves",
+        "evaluate.py",
+        "each class against the rest, right alarms (up) by faces found (right)",
+    ),
+    "reliability": Plot(
+        "reliability",
+        "evaluate.py",
+        "accuracy by confidence; on the dashed line the probabilities are true to their word",
+    ),
+    "confident_errors": Plot(
+        "most confident errors",
+        "evaluate.py",
+        "the misclassified faces whose predicted class is the most probable, with the probability of every class; "
+        "some of them are errors of the label",
     ),
     "members": Plot(
         "members and methods",
@@ -235,17 +262,6 @@ def read_if_there(path: Path, command: str) -> dict[str, Any] | None:
 
 
 # ── figures for the tables ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def top_confusions(results: dict[str, Any], count: int = 3) -> list[dict[str, Any]]:
-    """The pairs (true, predicted) that took the largest share of the true class, largest first."""
-    pairs = [
-        {"true": EMOTIONS[true], "predicted": EMOTIONS[predicted], "faces": faces, "share": faces / sum(row)}
-        for true, row in enumerate(results["confusion_matrix"])
-        for predicted, faces in enumerate(row)
-        if true != predicted and faces
-    ]
-    return sorted(pairs, key=lambda pair: -pair["share"])[:count]
 
 
 def majority(results: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import tyro
 from PIL import Image
 
 from config import DATASETS, EMOTIONS, Report, Run, report_path
+from error_analysis import main_confusions, test_in_words
 from report_caveats import find_caveats
 from report_data import (
     PLOTS,
@@ -29,7 +30,6 @@ from report_data import (
     percent,
     read_models,
     shown_methods,
-    top_confusions,
 )
 from utils import atomic_path, lookup, run_script
 
@@ -178,7 +178,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, number=number, on=on_axis, sentence=sentence, slug=slug)
-    environment.filters.update(confusions=top_confusions, majority=majority)
+    environment.filters.update(confusions=main_confusions, majority=majority, in_words=test_in_words)
     return environment
 
 

@@ -10,6 +10,8 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 import config
 import evaluate
 import prediction
+from config import SPLITS
+from metrics import HEADLINES, compute_metrics
 from models import create_model, save_checkpoint
 from utils import UserError, read_json
 
@@ -107,3 +109,17 @@ def test_missing_and_foreign_checkpoints(flags, tmp_path):
     save_checkpoint(path, "fer_vgg", create_model("fer_vgg"), epoch=1, metrics={})
     with pytest.raises(UserError, match=r"holds a fer_vgg; use --model fer_vgg"):
         evaluate.evaluate(replace(flags, checkpoint=path))
+
+
+def test_headline_figures_again_without_the_copies(synthetic):
+    """Five test faces become copies of train faces; the clean figures are those of the others alone."""
+    test = np.flatnonzero(synthetic.splits == SPLITS.index("test"))
+    images = np.array(synthetic.images)
+    images[test[:5]] = images[synthetic.splits == SPLITS.index("train")][:5]
+    data = replace(synthetic, images=images)
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(7), len(test))
+    clean = evaluate.score_predictions(data, "test", probabilities)["without_training_copies"]
+    alone = compute_metrics(synthetic.labels[test[5:]], probabilities[5:], synthetic.subjects[test[5:]])
+    assert clean["samples"] == len(test) - 5
+    assert set(clean) == {"samples", "intervals", *HEADLINES}
+    assert all(clean[name] == alone[name] for name in clean)

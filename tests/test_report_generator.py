@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import error_analysis
 import report_caveats
 import report_data
 import report_generator
@@ -354,11 +355,11 @@ def test_caveat_of_different_data(tmp_path):
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_top_confusions_by_share_of_the_true_class():
+def test_main_confusions_by_share_of_the_true_class():
     matrix = np.diag([100] * 7)
     matrix[1, 0], matrix[3, 4] = 50, 60
     matrix[1, 1], matrix[3, 3] = 50, 940
-    pairs = report_data.top_confusions({"confusion_matrix": matrix.tolist()})
+    pairs = error_analysis.main_confusions(matrix.tolist(), 3)
     assert [(pair["true"], pair["predicted"], pair["faces"], pair["share"]) for pair in pairs] == [
         ("Disgust", "Angry", 50, 0.5),
         ("Happy", "Neutral", 60, 0.06),
