@@ -8,8 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from config import Recipe
 from datasets import FaceData
+from recipes import Recipe
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, recipe: Recipe) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from config import Recipe
+from recipes import Recipe
 
 OPTIMIZERS = {
     "sgd": lambda groups, recipe: torch.optim.SGD(

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from config import Recipe
+from recipes import Recipe
 from utils import UserError, lookup
 
 Space = dict[str, BaseDistribution]  # what is searched, by field

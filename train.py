@@ -21,7 +21,7 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from config import RECIPES, Recipe, Run, dataset_facts, in_folds, to_plain
+from config import Run, dataset_facts, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
 from devices import autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, world_size
@@ -32,6 +32,7 @@ from models import MODELS, FaceClassifier, ModelSpec, count_parameters, model_sp
 from optimizers import BETTER, finished_cycle
 from plots import plot_training_curves
 from prediction import predict_split
+from recipes import RECIPES, Recipe
 from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from config import Recipe
 from models import ModelSpec
+from recipes import Recipe
 
 
 def to_float(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:

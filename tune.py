@@ -37,9 +37,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 import config
 import train
-from config import RECIPES, Recipe, Run, cache_dir, to_plain
+from config import Run, cache_dir, to_plain
 from datasets import load_faces
-from models import MODELS
+from models import model_spec
+from recipes import RECIPES, Recipe
 from search_space import Space, grid, parse_search
 from tuning_plots import plot_study
 from utils import (
@@ -118,7 +119,7 @@ def prepare(flags: config.Tune) -> None:
     """
     space = parse_search(flags.search)
     planned_trials(flags, space)
-    lookup(MODELS, flags.model, "model")
+    model_spec(flags.model)
     if not re.fullmatch(r"\w[\w.-]*", flags.study):
         raise UserError(f"--study {flags.study}: a name is made of letters, digits, _, . and -")
     (flags.folder / "locks").mkdir(parents=True, exist_ok=True)
@@ -516,7 +517,7 @@ def parse_flags(arguments: list[str]) -> config.Tune:
     preset = dict(lookup(PRESETS, chosen.preset, "preset")) if chosen.preset else {}
     settings = preset.pop("settings", {})
     model = chosen.model or preset.get("model", config.Tune.model)
-    recipe = chosen.recipe or lookup(MODELS, model, "model").recipe
+    recipe = chosen.recipe or model_spec(model).recipe
     default = config.Tune(**preset, settings=replace(lookup(RECIPES, recipe, "recipe"), **settings))
     flags = tyro.cli(config.Tune, args=arguments, default=default, config=(tyro.conf.OmitArgPrefixes,))
     return replace(flags, recipe=recipe, study=flags.study or flags.preset or flags.run.name)

@@ -29,10 +29,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
 import engine
-from config import RECIPES, Recipe
 from devices import autocast_dtype, device_name, resolve_device
 from losses import cross_entropy
-from models import MODELS, ModelSpec, create_model
+from models import ModelSpec, create_model, model_spec
+from recipes import RECIPES, Recipe
 from transforms import augment, mix
 
 
@@ -77,7 +77,7 @@ def plain_loop(name: str, faces: np.ndarray, flags: Flags, device: torch.device)
     torch.manual_seed(0)
     model = create_model(name).to(device, memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-    loader = DataLoader(Pictures(faces, MODELS[name]), flags.batch_size, num_workers=os.cpu_count() or 1)
+    loader = DataLoader(Pictures(faces, model_spec(name)), flags.batch_size, num_workers=os.cpu_count() or 1)
     for images, labels in loader:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(images.to(device)), labels.to(device))
@@ -91,7 +91,7 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
     """Our step; with `constant`, on one batch that is made once: what the model's own work costs."""
     recipe = replace(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
     settings = config.Train(model=name, settings=recipe, device=flags.device)
-    dtype, spec = autocast_dtype(device), MODELS[name]
+    dtype, spec = autocast_dtype(device), model_spec(name)
     training = engine.start_training(settings, device, dtype)
     training.model.train()
     labels = torch.arange(len(faces), device=device) % 7
@@ -139,7 +139,7 @@ def time_steps(steps: Iterator[None], count: int, device: torch.device) -> float
 
 def flops_per_image(name: str) -> float:
     """Of a training step: three times the forward pass (a multiply-add counts as two)."""
-    spec, model = MODELS[name], create_model(name).eval()
+    spec, model = model_spec(name), create_model(name).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 1, spec.image_size, spec.image_size))
     return 3 * counter.get_total_flops()

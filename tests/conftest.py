@@ -8,9 +8,10 @@ import torch
 
 import config
 import datasets
+import recipes
 import train
 
-TINY = replace(config.RECIPES["quick"], epochs=2, batch_size=16, max_steps=4)
+TINY = replace(recipes.RECIPES["quick"], epochs=2, batch_size=16, max_steps=4)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,7 +9,9 @@ import pytest
 import config
 import models
 import optimizers
-from config import DATASETS, EMOTIONS, RECIPES, Run
+import recipes
+from config import DATASETS, EMOTIONS, Run
+from recipes import RECIPES
 
 
 def test_official_counts_of_fer2013():
@@ -59,6 +61,6 @@ def test_command_can_be_pasted_into_a_shell():
 
 def test_flags_become_plain_python():
     plain = config.to_plain(config.Train())
-    assert json.loads(json.dumps(plain))["settings"]["lr"] == config.Recipe().lr
+    assert json.loads(json.dumps(plain))["settings"]["lr"] == recipes.Recipe().lr
     assert plain["outputs_dir"] == "outputs"
     assert set(plain) == {field.name for field in dataclasses.fields(config.Train)}

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from config import Recipe
 from datasets import FaceData
 from losses import LOSSES, class_weights, effective_loss, make_targets, without_conflicts
+from recipes import Recipe
 
 
 @pytest.fixture

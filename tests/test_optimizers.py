@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from config import Recipe
 from models import create_model
 from optimizers import (
     OPTIMIZERS,
@@ -20,6 +19,7 @@ from optimizers import (
     set_learning_rate,
     uphill,
 )
+from recipes import Recipe
 
 
 def rates(recipe, *epochs):

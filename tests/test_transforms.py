@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from config import Recipe
 from models import MODELS
+from recipes import Recipe
 from transforms import augment, center_view, face_views, mix
 
 SPEC = replace(MODELS["mini_resnet"], image_size=48, resize=None)

@@ -15,11 +15,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 import config
+import recipes
 import train
 import tune
 from utils import UserError
 
-QUICK = replace(config.RECIPES["quick"], epochs=3, batch_size=16, max_steps=2)
+QUICK = replace(recipes.RECIPES["quick"], epochs=3, batch_size=16, max_steps=2)
 GRID = ("optimizer=sgd,adam,adamw", "flip=0.0,0.5")
 PLOT_STUDY = tune.plot_study
 ACCURACIES = {"sgd": 0.6, "adam": 0.5, "adamw": 0.4, "radam": 0.3}
@@ -121,7 +122,7 @@ def test_flags_without_a_preset():
     flags = tune.parse_flags(["--model", "fer_resnet", "--search", "lr=0.1,0.2", "flip=0..1", "--lr", "0.5"])
     assert flags.search == ("lr=0.1,0.2", "flip=0..1")
     assert flags.study == "fer_resnet_synthetic"
-    assert flags.settings == replace(config.RECIPES["fast"], lr=0.5)
+    assert flags.settings == replace(recipes.RECIPES["fast"], lr=0.5)
 
 
 # ── studies of the known function ────────────────────────────────────────────────────────────────────────────────────
