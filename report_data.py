@@ -74,7 +74,7 @@ PLOTS = {
     "members": Plot(
         "members and methods",
         "ensemble.py",
-        "accuracy of every member and of every way to join them, and the share of faces on which just one of two is right",
+        "accuracy of every member and of every way to join them; the share of faces on which just one of two is right",
         expected=False,
     ),
 }
