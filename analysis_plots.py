@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve
 
@@ -88,7 +88,8 @@ def plot_misclassifications(path: Path, matrix: np.ndarray, title: str) -> None:
     """
     diagonal = np.eye(len(matrix), dtype=bool)
     errors = np.where(diagonal, 0, matrix)
-    shares = np.where(diagonal, np.nan, errors / np.maximum(errors.sum(1, keepdims=True), 1))
+    totals = np.broadcast_to(errors.sum(1, keepdims=True), errors.shape)
+    shares = np.divide(errors, totals, out=np.full(errors.shape, np.nan), where=~diagonal & (totals > 0))
     residuals = pearson_residuals(matrix)
     widest = np.nanmax(np.abs(residuals), initial=4)
     with saved_figure(path, figsize=(10, 4.9)) as figure:
@@ -129,10 +130,11 @@ def plot_reliability(path: Path, calibration: dict[str, Any], title: str) -> Non
             COLORS[5],
             f"bins of {FEW} and more faces",
         )
-        draw_bins(above, [row for row in calibration["bins"] if 0 < row["faces"] < FEW], "none", "fewer faces")
+        draw_bins(above, [row for row in calibration["bins"] if 0 < row["faces"] < FEW], "none", "bins of fewer faces")
         above.set(ylabel="Accuracy (95 % interval)", title=title, xlim=(0, 1), ylim=(0, 1))
         edges = [row["low"] for row in calibration["bins"]] + [1]
         below.stairs([row["faces"] for row in calibration["bins"]], edges, fill=True, color=COLORS[5], alpha=0.6)
+        below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         below.set(xlabel="Confidence: probability of the predicted class", ylabel="Faces")
         for axis in (above.xaxis, above.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -170,9 +172,8 @@ def plot_confident_errors(path: Path, images: np.ndarray, errors: list[dict[str,
         axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
         axis.set_axis_off()
         axis.text(0.08, height - 0.08, title, va="top", fontsize=9.5)
-        axis.text(
-            0.08, height - 0.27, "Probability of each class; vermilion: predicted, green: label", va="top", fontsize=8
-        )
+        key = "Probability of each class; vermilion: predicted, green: label" if errors else "Every face is recognised."
+        axis.text(0.08, height - 0.27, key, va="top", fontsize=8)
         for place, error in enumerate(errors[:SHOWN]):
             row, column = divmod(place, COLUMNS)
             left, bottom = 0.08 + 1.8 * column, 0.06 + 1.5 * (rows - 1 - row)
