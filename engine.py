@@ -17,13 +17,14 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import config
-from config import EMOTIONS, Recipe, Run
+from config import EMOTIONS, Run
 from datasets import FaceData
 from devices import autocast, seed_everything
 from distributed import is_main, own_part, share_batch_norm, sum_over_processes, world_size
 from losses import class_weights, make_targets, without_conflicts
 from models import FaceClassifier, ModelSpec, create_model, load_backbone_of, set_stochastic_depth
 from optimizers import OPTIMIZERS, ema_function, learning_rate, parameter_groups, set_learning_rate, uphill
+from recipes import Recipe
 from transforms import augment, mix
 from utils import UserError, combine_seeds, lookup, require
 
@@ -129,10 +130,12 @@ def start_training(
         forward = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
     if flags.compile:
         forward = torch.compile(forward)
-    average = AveragedModel(model, multi_avg_fn=ema_function(recipe.ema_decay), use_buffers=True)
+    average = None
+    if recipe.ema_decay:
+        average = AveragedModel(model, multi_avg_fn=ema_function(recipe.ema_decay), use_buffers=True)
     optimizer = lookup(OPTIMIZERS, recipe.optimizer, "optimizer")(parameter_groups(model, recipe), recipe)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    return Training(model, forward, average if recipe.ema_decay else None, optimizer, scaler, [])
+    return Training(model, forward, average, optimizer, scaler, [])
 
 
 # ── one epoch ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,10 +192,12 @@ def train_one_epoch(
 def grown(spec: ModelSpec, recipe: Recipe, epoch: int) -> ModelSpec:
     """The spec with the face's side of this epoch, a multiple of 4: early epochs on small faces cost little.
 
-    Howard's progressive resizing (DAWNBench, 2018); for models whose head takes a grid of any size.
+    Howard's progressive resizing (DAWNBench, 2018). UserError for a model that takes faces of one size only.
     """
     if recipe.start_size == 1:
         return spec
+    if spec.fixed_size:
+        raise UserError(f"this model takes faces of {spec.image_size} px only; use --start-size 1")
     progress = min((epoch - 1) / max(0.7 * recipe.epochs, 1), 1)
     share = recipe.start_size + (1 - recipe.start_size) * progress
     side = 4 * round(share * spec.image_size / 4)
@@ -246,16 +251,22 @@ def update_weights(
 def compute_gradient(
     training: Training, part: tuple[torch.Tensor, ...], loss: Loss, recipe: Recipe, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Adds the gradient of the mean loss over the whole batch; returns (sum of losses, correct faces)."""
+    """Adds the gradient of the mean loss over the whole batch; returns (sum of losses, correct faces).
+
+    The losses of a model's auxiliary heads count towards the gradient only.
+    """
     totals = torch.zeros(2, device=part[0].device)
     pieces = list(zip(*(values.chunk(recipe.accumulate) for values in part), strict=True))
     for number, (images, targets, weights) in enumerate(pieces, start=1):
         waiting = number < len(pieces) and isinstance(training.forward, DistributedDataParallel)
         with training.forward.no_sync() if waiting else nullcontext():
             with autocast(images.device, dtype):
-                logits = training.forward(images)
+                outputs = training.forward(images)
+            logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
             values = weights * loss(logits.float(), targets, recipe)
-            training.scaler.scale(values.mean() / len(pieces)).backward()
+            branches = sum((weights * loss(branch.float(), targets, recipe)).mean() for branch in auxiliary)
+            objective = values.mean() + training.model.auxiliary_weight * branches
+            training.scaler.scale(objective / len(pieces)).backward()
         totals += torch.stack([values.detach().sum(), (logits.argmax(1) == targets.argmax(1)).sum()])
     return totals
 

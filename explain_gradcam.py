@@ -24,16 +24,29 @@ from utils import UserError, lookup, run_script
 # ── what is read of a layer ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def watch(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The layer's activations, float32 N×C×h×w, and the logits N×7, whose gradients end at these activations.
+@dataclass(frozen=True)
+class Cells:
+    """A layer, and the map that makes a grid of its output where that is tokens or has its channels last."""
 
-    So a backward pass goes through what follows the layer only. UserError if the layer has no rows and columns.
+    layer: nn.Module
+    to_grid: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def grid(self, output: torch.Tensor) -> torch.Tensor:
+        """The layer's output, or its gradient, as N×C×h×w; UserError if it has no rows and columns."""
+        grid = self.to_grid(output) if self.to_grid else output
+        if grid.ndim != 4:
+            raise UserError(f"--layer: an output of shape {tuple(output.shape)} has no rows and columns of cells")
+        return grid
+
+
+def watch(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The layer's output in float32, and the logits N×7, whose gradients end at this output.
+
+    So a backward pass goes through what follows the layer only.
     """
     kept = []
 
     def keep(_module: nn.Module, _inputs: tuple, output: torch.Tensor) -> torch.Tensor:
-        if output.ndim != 4:
-            raise UserError(f"--layer: an output of shape {tuple(output.shape)} has no rows and columns of cells")
         kept.append(output.detach().float().requires_grad_())
         return kept[-1].to(output.dtype, copy=True)  # what follows may work in place
 
@@ -42,34 +55,34 @@ def watch(model: nn.Module, layer: nn.Module, images: torch.Tensor) -> tuple[tor
         logits = model(images)
     finally:
         handle.remove()
-    (activations,) = kept
-    return activations, logits
+    (output,) = kept
+    return output, logits
 
 
 def read_gradients(
-    model: nn.Module, layer: nn.Module, images: torch.Tensor, targets: torch.Tensor, batch_size: int
+    model: nn.Module, cells: Cells, images: torch.Tensor, targets: torch.Tensor, batch_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Activations N×C×h×w, and at each of them the derivative of the explained logit."""
     with torch.enable_grad():
-        activations, logits = watch(model, layer, images)
-        (gradients,) = torch.autograd.grad((logits * targets).sum(), activations)
-    return activations.detach(), gradients
+        output, logits = watch(model, cells.layer, images)
+        (gradients,) = torch.autograd.grad((logits * targets).sum(), output)
+    return cells.grid(output.detach()), cells.grid(gradients)
 
 
 @torch.no_grad()
 def read_activations(
-    model: nn.Module, layer: nn.Module, images: torch.Tensor, targets: torch.Tensor, batch_size: int
+    model: nn.Module, cells: Cells, images: torch.Tensor, targets: torch.Tensor, batch_size: int
 ) -> tuple[torch.Tensor]:
     """Activations N×C×h×w alone."""
-    return (watch(model, layer, images)[0].detach(),)
+    return (cells.grid(watch(model, cells.layer, images)[0].detach()),)
 
 
 @torch.no_grad()
 def read_scores(
-    model: nn.Module, layer: nn.Module, images: torch.Tensor, targets: torch.Tensor, batch_size: int
+    model: nn.Module, cells: Cells, images: torch.Tensor, targets: torch.Tensor, batch_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Activations N×C×h×w, and N×C: the explained logit of the face under each channel as a mask in 0..1."""
-    (activations,) = read_activations(model, layer, images, targets, batch_size)
+    (activations,) = read_activations(model, cells, images, targets, batch_size)
     pairs = torch.arange(activations[:, :, 0, 0].numel(), device=images.device)
     scores = []
     for pair in pairs.split(batch_size):
@@ -191,7 +204,7 @@ def explain_faces(
     targets: torch.Tensor,
     seeds: Sequence[int],
     settings: config.ExplainGradcam,
-    layer: nn.Module,
+    cells: Cells,
 ) -> list[Attribution]:
     """Maps in 0..1 of faces N×C×H×W in 0..1 for the target weights N×7; nothing is drawn from the seeds.
 
@@ -201,7 +214,7 @@ def explain_faces(
     cam = CAMS[settings.method]
     size, batch_size = images.shape[-2:], settings.batch_size
     batches = zip(images.split(batch_size), targets.split(batch_size), strict=True)
-    grids = torch.cat([cam.formula(*cam.read(model, layer, *batch, batch_size)) for batch in batches]).relu()
+    grids = torch.cat([cam.formula(*cam.read(model, cells, *batch, batch_size)) for batch in batches]).relu()
     maps = F.interpolate(grids[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     rows = zip(to_unit(maps), to_unit(grids).astype(np.float16), grids.amax((1, 2)).tolist(), strict=True)
     return [Attribution(values, {"grid": grid}, {"peak": peak}) for values, grid, peak in rows]
@@ -218,19 +231,19 @@ def attribute(
     images: torch.Tensor,
     targets: torch.Tensor,
     settings: config.ExplainGradcam,
-    layer: nn.Module,
+    cells: Cells,
 ) -> np.ndarray:
     """Maps in 0..1 of the target: images N×C×H×W in 0..1, targets N×7 → float32 N×H×W."""
     seeds = face_seeds(settings.seed, len(images))
-    return np.stack([item.map for item in explain_faces(model, images, targets, seeds, settings, layer)])
+    return np.stack([item.map for item in explain_faces(model, images, targets, seeds, settings, cells)])
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def find_layer(subject: Subject, path: str) -> nn.Module:
-    """The module of the classifier at `path`; UserError that lists the valid ones."""
-    return lookup(dict(subject.model.classifier.named_modules()), path, "layer")
+def find_cells(subject: Subject, path: str) -> Cells:
+    """The cells of the classifier's module at `path`; UserError that lists the valid ones."""
+    return Cells(lookup(dict(subject.model.classifier.named_modules()), path, "layer"), subject.spec.to_grid)
 
 
 def describe(settings: config.ExplainGradcam, layer: str) -> str:
@@ -249,7 +262,7 @@ def explain(settings: config.ExplainGradcam) -> dict[str, Any]:
         name=cam.name,
         output="logit",
         settings={**own_flags(settings), "layer": layer},
-        explain=partial(explain_faces, subject.model, settings=settings, layer=find_layer(subject, layer)),
+        explain=partial(explain_faces, subject.model, settings=settings, cells=find_cells(subject, layer)),
         draw=partial(
             draw_heatmap, method_title=cam.title, run=subject.run.name, footer=describe(settings, layer), **look
         ),

@@ -15,7 +15,7 @@ import tyro
 
 import config
 from config import Run, dataset_facts
-from models import MODELS, read_tensors
+from models import model_spec, read_tensors
 from report_data import percent
 from utils import atomic_path, read_json, require, run_script
 
@@ -65,7 +65,7 @@ def model_card(run: Run, history: dict[str, Any], results: dict[str, Any], size:
     return environment.get_template("model_card.md").render(
         run=run,
         dataset=dataset_facts(run.dataset),
-        spec=MODELS[run.model],
+        spec=model_spec(run.model),
         history=history,
         command=without_folders(history["command"]),
         results=results,

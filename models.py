@@ -3,72 +3,81 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import nn
+from torch.func import functional_call
 from torchvision.ops import StochasticDepth
 
+from architectures.bam import BamResNet50
+from architectures.cbam import CbamResNet50
+from architectures.cifar_resnet import CifarResNet
 from architectures.fer_vgg import FerVgg
+from architectures.residual_masking import ResidualMaskingNetwork
 from architectures.small_resnet import SmallResNet
+from architectures.spatial_attention import SpatialAttentionResNet34
+from backbones import HALVES, ModelSpec, from_resnet, from_scratch, from_timm, from_torchvision
 from config import EMOTIONS
 from utils import SCHEMA, UserError, atomic_path, lookup
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-GREY_MEAN, GREY_STD = (0.508,), (0.255,)  # of the FER2013 training faces
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's convert("L")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What differs between models."""
-
-    backbone: Callable[[], nn.Module]  # N×channels×image_size×image_size → N×features, random weights
-    cam_layer: str  # module whose output N×C×h×w the CAM family reads
-    image_size: int
-    resize: int | None = None  # side to which a face is scaled before its centre is cropped; default: image_size
-    channels: int = 3
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    hidden: int | None = None  # width of a hidden layer in the head
-    imagenet: Callable[[], Any] | None = None  # torchvision's weights of the backbone
-    recipe: str = "fast"  # row of config.RECIPES
-
-    @property
-    def scaled_size(self) -> int:
-        return self.resize or self.image_size
-
-
-def without_classifier(name: str, classifier: str) -> nn.Module:
-    """The torchvision model `name` with random weights, its `classifier` replaced by the identity."""
-    model = torchvision.models.get_model(name, weights=None)
-    setattr(model, classifier, nn.Identity())
-    return model
-
-
-def from_torchvision(name: str, classifier: str, cam_layer: str) -> ModelSpec:
-    return ModelSpec(
-        partial(without_classifier, name, classifier),
-        cam_layer,
-        image_size=224,
-        hidden=512,
-        imagenet=lambda: torchvision.models.get_model_weights(name).DEFAULT,
-        recipe="fer_xai",
-    )
-
-
-def from_scratch(backbone: Callable[[], nn.Module], cam_layer: str, **facts) -> ModelSpec:
-    return ModelSpec(backbone, cam_layer, channels=1, mean=GREY_MEAN, std=GREY_STD, **facts)
-
+TIMM = "timm/"  # before the name of any timm backbone
 
 MODELS = {
-    "resnet50": from_torchvision("resnet50", "fc", cam_layer="backbone.layer4"),
-    "efficientnet_b0": from_torchvision("efficientnet_b0", "classifier", cam_layer="backbone.features"),
+    # ── torchvision ──────────────────────────────────────────────────────────────────────────────────────────────────
+    "alexnet": from_torchvision("alexnet", "classifier.6", "backbone.features.11"),
+    "vgg19_bn": from_torchvision("vgg19_bn", "classifier.6", "backbone.features.51"),
+    "resnet18": from_torchvision("resnet18", "fc", "backbone.layer4"),
+    "resnet34": from_torchvision("resnet34", "fc", "backbone.layer4"),
+    "resnet50": from_torchvision("resnet50", "fc", "backbone.layer4"),
+    "resnet101": from_torchvision("resnet101", "fc", "backbone.layer4"),
+    "resnet152": from_torchvision("resnet152", "fc", "backbone.layer4"),
+    "densenet121": from_torchvision("densenet121", "classifier", "backbone.features"),
+    "googlenet": from_torchvision(
+        "googlenet",
+        "fc",
+        "backbone.inception5b",
+        mean=HALVES,
+        std=HALVES,
+        auxiliary={"aux1.fc2": 1024, "aux2.fc2": 1024},
+        auxiliary_weight=0.3,  # Szegedy et al., "Going deeper with convolutions" (2015), section 5
+        arguments={"init_weights": True},
+    ),
+    "inception_v3": from_torchvision(
+        "inception_v3",
+        "fc",
+        "backbone.Mixed_7c",
+        image_size=299,
+        fixed_size=True,  # the auxiliary branch takes the 17×17 cells of 299 px and no fewer
+        mean=HALVES,
+        std=HALVES,
+        auxiliary={"AuxLogits.fc": 768},
+        auxiliary_weight=0.4,  # as in torchvision's training
+        arguments={"init_weights": True},
+    ),
+    "efficientnet_b0": from_torchvision("efficientnet_b0", "classifier", "backbone.features"),
+    "efficientnet_b2": from_torchvision("efficientnet_b2", "classifier", "backbone.features", image_size=288),
+    "mobilenet_v3_small": from_torchvision("mobilenet_v3_small", "classifier.3", "backbone.features"),
+    # ── with attention ───────────────────────────────────────────────────────────────────────────────────────────────
+    "resnet34_sa": from_resnet("resnet34", SpatialAttentionResNet34, "backbone.layer4", new_parts=("attention",)),
+    "cbam_resnet50": from_resnet("resnet50", CbamResNet50, "backbone.layer4", new_parts=("attention",)),
+    "bam_resnet50": from_resnet(
+        "resnet50", BamResNet50, "backbone.layer4", new_parts=("attention1", "attention2", "attention3")
+    ),
+    "rmn": from_resnet(
+        "resnet34",
+        ResidualMaskingNetwork,
+        "backbone.mask4",
+        new_parts=("mask1", "mask2", "mask3", "mask4"),
+        hidden=None,
+        recipe="residual_masking",
+    ),
+    # ── for small grey faces ─────────────────────────────────────────────────────────────────────────────────────────
     "fer_vgg": from_scratch(FerVgg, "backbone.features", image_size=40, resize=48, recipe="fer_vgg"),
     "fer_resnet": from_scratch(
         partial(SmallResNet, (32, 64, 128, 256), (1, 1, 2, 2), grid=2), "backbone.stages", image_size=44, resize=48
@@ -79,7 +88,16 @@ MODELS = {
     "mini_resnet": from_scratch(
         partial(SmallResNet, (16, 32, 64, 128), (1, 1, 1, 1), grid=3), "backbone.stages", image_size=48, recipe="quick"
     ),
+    "cifar_resnet20": from_scratch(partial(CifarResNet, 20), "backbone.stages", image_size=44, resize=48),
+    "cifar_resnet56": from_scratch(partial(CifarResNet, 56), "backbone.stages", image_size=44, resize=48),
 }
+
+
+def model_spec(name: str) -> ModelSpec:
+    """The facts of the model `name`: a row of MODELS, or timm's of any backbone as timm/NAME; UserError otherwise."""
+    if name.startswith(TIMM):
+        return from_timm(name.removeprefix(TIMM))
+    return lookup(MODELS, name, "model")
 
 
 class FaceClassifier(nn.Module):
@@ -96,19 +114,30 @@ class FaceClassifier(nn.Module):
         self.register_buffer("grey_weights", torch.tensor(GREY_WEIGHTS).view(-1, 1, 1), persistent=False)
         self.backbone = spec.backbone()
         self.head = make_head(count_features(self.backbone, spec), spec.hidden, num_classes)
+        self.auxiliary_heads = nn.ModuleList(nn.Linear(width, num_classes) for width in spec.auxiliary)
+        self.auxiliary_weight = spec.auxiliary_weight
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images: float N×C×H×W in 0..1 with C = 1 or 3; returns logits N×classes."""
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """images: float N×C×H×W in 0..1 with C = 1 or 3; returns logits N×classes.
+
+        In training, a model with auxiliary heads returns their logits beside its own, which are the first.
+        """
         if self.channels == 1 and images.shape[1] == 3:
             images = (images * self.grey_weights).sum(1, keepdim=True)
-        return self.head(self.backbone((images - self.mean) / self.std))  # a grey face broadcasts to three channels
+        features = self.backbone((images - self.mean) / self.std)  # a grey face broadcasts to three channels
+        if isinstance(features, torch.Tensor):
+            return self.head(features)
+        features, *branches = features
+        return self.head(features), *(head(branch) for head, branch in zip(self.auxiliary_heads, branches, strict=True))
 
 
 def count_features(backbone: nn.Module, spec: ModelSpec) -> int:
-    """Width of the backbone's output, from one blank face."""
-    backbone.eval()
-    with torch.inference_mode():
-        return backbone(torch.zeros(1, spec.channels, spec.image_size, spec.image_size)).shape[1]
+    """Width of the backbone's output, from one blank face on the meta device, where nothing is computed."""
+    state = {name: value.to("meta") for name, value in backbone.state_dict(keep_vars=True).items()}
+    state |= {name: value.to("meta") for name, value in backbone.named_buffers()}
+    face = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device="meta")
+    with torch.no_grad():
+        return functional_call(backbone.eval(), state, face).shape[1]
 
 
 def make_head(features: int, hidden: int | None, num_classes: int) -> nn.Sequential:
@@ -118,8 +147,9 @@ def make_head(features: int, hidden: int | None, num_classes: int) -> nn.Sequent
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:
+    """Of all layers that drop anything; timm's backbones are full of such that do not."""
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, nn.Dropout) and module.p > 0:
             module.p = probability
 
 
@@ -128,30 +158,24 @@ def create_model(
 ) -> FaceClassifier:
     """The model `name` with random, ImageNet or saved weights, in channels_last memory format.
 
-    weights: "none", "imagenet" (torchvision's, needs a network or a filled torch cache) or a file: a checkpoint of this
-    project or a state dict of the torchvision model. UserError for unknown names and weights that do not fit.
+    weights: "none", "imagenet" (torchvision's or timm's, needs a network or a filled cache) or a file: a checkpoint of
+    this project or a state dict of the same backbone. UserError for unknown names and weights that do not fit.
     """
-    spec = lookup(MODELS, name, "model")
+    spec = model_spec(name)
     model = FaceClassifier(spec, len(classes))
     set_dropout(model, dropout)
     if weights == "imagenet":
-        load_backbone(model.backbone, imagenet_state(name, spec), f"the ImageNet weights of {name}")
+        state = imagenet_state(name, spec)
+        load_backbone(model.backbone, state, f"the ImageNet weights of {name}", spec.new_parts)
     elif weights != "none":
-        load_file(model, name, Path(weights), classes)
+        load_file(model, name, Path(weights), classes, spec.new_parts)
     return model.to(memory_format=torch.channels_last)
 
 
 def imagenet_state(name: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
     if spec.imagenet is None:
         raise UserError(f"{name} has no ImageNet weights; use --weights none or --weights FILE")
-    weights = spec.imagenet()
-    try:
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; a download cut short fails the hash
-        raise UserError(
-            f"the ImageNet weights of {name} are not in the torch cache and could not be downloaded ({error}). Either "
-            f"train from random weights with --weights none, or fetch {weights.url} elsewhere and use --weights FILE"
-        ) from error
+    return spec.imagenet()
 
 
 def set_stochastic_depth(model: nn.Module, probability: float) -> None:
@@ -171,10 +195,12 @@ def load_backbone_of(model: FaceClassifier, name: str, path: Path) -> None:
     load_backbone(model.backbone, state, str(path))
 
 
-def load_file(model: FaceClassifier, name: str, path: Path, classes: Sequence[str]) -> None:
+def load_file(
+    model: FaceClassifier, name: str, path: Path, classes: Sequence[str], new_parts: tuple[str, ...] = ()
+) -> None:
     content = read_tensors(path)
     if "state" not in content:  # a plain state dict
-        return load_backbone(model.backbone, content, str(path))
+        return load_backbone(model.backbone, content, str(path), new_parts)
     if content["model"] != name:
         raise UserError(f"{path} holds a {content['model']}, not a {name}")
     if content["classes"] != list(classes):
@@ -182,11 +208,17 @@ def load_file(model: FaceClassifier, name: str, path: Path, classes: Sequence[st
     model.load_state_dict(content["state"])
 
 
-def load_backbone(backbone: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    """Loads what the backbone has and leaves the classifier of `state` out; UserError if a layer does not fit."""
+def load_backbone(
+    backbone: nn.Module, state: dict[str, torch.Tensor], source: str, new_parts: tuple[str, ...] = ()
+) -> None:
+    """Loads what the backbone has and leaves the classifier of `state` out.
+
+    Modules named as one of `new_parts` may be missing. UserError if any other layer is, or does not fit.
+    """
     own = backbone.state_dict()
-    wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
-    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
+    new = {key for key in own if key not in state and not set(new_parts).isdisjoint(key.split("."))}
+    new |= {key for key in own if key.endswith("num_batches_tracked")}
+    wrong = [key for key in own if key not in new and (key not in state or state[key].shape != own[key].shape)]
     if wrong:
         raise UserError(f"{source} do not fit: {wrong[0]} and {len(wrong) - 1} other layers are missing or misshapen")
     backbone.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
@@ -228,7 +260,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     if content["classes"] != list(EMOTIONS):
         count = len(content["classes"])
         raise UserError(f"{path} was pre-trained on {count} classes; fine-tune it with train.py --init-from RUN")
-    spec = lookup(MODELS, content["model"], "model")
+    spec = model_spec(content["model"])
     model = FaceClassifier(spec)
     state = deployed_state(content)
     del content["state"]

@@ -35,7 +35,7 @@ from config import EMOTIONS, ExplainLime
 from devices import autocast_dtype, device_name, resolve_device
 from explanations import LogitModel
 from inference import CompiledIfWorth, compile_or_keep, prepare
-from models import MODELS, create_model
+from models import create_model, model_spec
 from synthetic_faces import draw_faces
 from transforms import center_view
 
@@ -136,7 +136,7 @@ def time_turns(contestants: dict[str, Callable[[], None]], rounds: int, device: 
 def compare(name: str, flags: Flags, device: torch.device) -> dict[str, dict[str, float]]:
     """Seconds per face of the three contestants, for LIME and for SHAP."""
     torch.manual_seed(0)
-    classifier, spec = create_model(name).to(device), MODELS[name]
+    classifier, spec = create_model(name).to(device), model_spec(name)
     faces = torch.from_numpy(draw_faces(1 + flags.bg_samples, 48, subjects=1).images).to(device)
     views = center_view(faces, spec)
     dtype = autocast_dtype(device)

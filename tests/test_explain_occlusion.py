@@ -9,9 +9,8 @@ import config
 import explain_occlusion
 from explain_occlusion import cover, make_windows
 from explanations import LogitModel
-from models import MODELS
 from utils import UserError
-from zoo import ONE_HOT, make_model, random_faces
+from zoo import KINDS, ONE_HOT, make_model, random_faces, small_spec
 
 TARGET, SIDE, CORNER = 2, 20, 4
 SETTINGS = config.ExplainOcclusion(batch_size=50)
@@ -60,9 +59,9 @@ def test_windows_cover_every_pixel(side, window, stride):
     assert [int(row.float().argmax()) for row in covered] == [step * place for place in range(len(covered))]
 
 
-@pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in MODELS), ("mini_resnet", 3)])
+@pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in KINDS), ("mini_resnet", 3)])
 def test_same_maps_as_captum_on_the_same_windows(name, channels):
-    model, spec = make_model(name), MODELS[name]
+    model, spec = make_model(name), small_spec(name)
     settings = config.ExplainOcclusion(batch_size=7, window=0.4, stride=0.25, hide_value=0.3)
     images, targets = random_faces(2, spec.image_size, channels), torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]])
     width, step = round(0.4 * spec.image_size), round(0.25 * spec.image_size)

@@ -13,9 +13,8 @@ import config
 import explain_saliency
 from explain_saliency import METHODS, Score
 from explanations import LogitModel
-from models import MODELS
 from utils import UserError
-from zoo import ONE_HOT, make_model, random_faces
+from zoo import KINDS, ONE_HOT, make_model, random_faces, small_spec
 
 TARGET, SIDE, CORNER = 2, 12, 4
 SIGNED = [name for name, method in METHODS.items() if method.signed]
@@ -141,9 +140,9 @@ def test_the_gradient_of_a_small_loss_is_still_seen():
 # ── the zoo ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_same_maps_as_autograd_face_by_face(name):
-    model, images = make_model(name), random_faces(2, MODELS[name].image_size)
+    model, images = make_model(name), random_faces(2, small_spec(name).image_size)
     targets = torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]])
     labels = targets.argmax(1)
     logit = gradients_of(lambda face, number: (model(face) * targets[number]).sum(), images)
@@ -159,9 +158,9 @@ def test_same_maps_as_autograd_face_by_face(name):
         np.testing.assert_allclose(found, maps, atol=1e-4 * maps.abs().max().item(), err_msg=method)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_guided_backprop_passes_back_what_is_positive(name):
-    model, images = make_model(name), random_faces(1, MODELS[name].image_size)
+    model, images = make_model(name), random_faces(1, small_spec(name).image_size)
     found = maps_of(explain(model, images, ONE_HOT[[3]], "guided_backprop"))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     guided = replace_relus(copy.deepcopy(model))
@@ -201,10 +200,10 @@ def test_smoothgrad_says_how_many_copies_are_still_the_same_class():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_every_method_explains_every_model_in_mixed_precision(name, method):
     model = make_model(name, torch.bfloat16)
-    images = random_faces(1, MODELS[name].image_size, channels=3)
+    images = random_faces(1, small_spec(name).image_size, channels=3)
     found = maps_of(explain(model, images, ONE_HOT[[3]], method, smooth_samples=2, steps=2))
     assert found.any()
     assert np.isfinite(found).all()

@@ -3,45 +3,164 @@
 import urllib.error
 
 import pytest
+import timm
 import torch
 import torchvision
 
+import backbones
 import models
 from config import EMOTIONS
-from models import MODELS, FaceClassifier, count_parameters, create_model, load_checkpoint, save_checkpoint
+from models import MODELS, FaceClassifier, create_model, load_checkpoint, save_checkpoint
 from utils import UserError
+from zoo import TIMM, ZOO, make_classifier, random_faces, small_spec
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_takes_grey_and_rgb_faces(name, generator):
-    spec, model = MODELS[name], create_model(name).eval()
-    grey = torch.rand(2, 1, spec.image_size, spec.image_size, generator=generator)
+@pytest.mark.parametrize("name", ZOO)
+def test_every_model_takes_grey_and_rgb_faces(name):
+    spec, model = small_spec(name), make_classifier(name)
+    grey = random_faces(2, spec.image_size)
     with torch.inference_mode():
         logits = model(grey)
         assert logits.shape == (2, len(EMOTIONS))
+        assert logits.isfinite().all()
         torch.testing.assert_close(model(grey.expand(-1, 3, -1, -1)), logits, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ZOO)
 def test_cam_layer_is_a_grid(name):
-    spec, model = MODELS[name], create_model(name).eval()
-    shapes = []
-    model.get_submodule(spec.cam_layer).register_forward_hook(lambda _, __, output: shapes.append(output.shape))
+    spec, model = small_spec(name), make_classifier(name)
+    outputs = []
+    handle = model.get_submodule(spec.cam_layer).register_forward_hook(lambda _, __, output: outputs.append(output))
     with torch.inference_mode():
-        model(torch.zeros(1, 1, spec.image_size, spec.image_size))
-    assert len(shapes[0]) == 4
-    assert shapes[0][2] == shapes[0][3] > 1
+        model(random_faces(1, spec.image_size))
+    handle.remove()
+    grid = spec.to_grid(outputs[0]) if spec.to_grid else outputs[0]
+    assert grid.ndim == 4
+    assert grid.shape[2] == grid.shape[3] > 1
+    assert grid.shape[1] > grid.shape[2]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].auxiliary])
+def test_auxiliary_heads_take_part_in_training_only(name):
+    model = create_model(name, classes=(*EMOTIONS, "Contempt"))
+    faces = random_faces(2, MODELS[name].image_size)
+    assert model.eval()(faces).shape == (2, 8)
+    outputs = model.train()(faces)
+    assert [output.shape for output in outputs] == [(2, 8)] * (1 + len(MODELS[name].auxiliary))
+    outputs[-1].sum().backward()
+    assert model.auxiliary_heads[-1].weight.grad is not None
+    assert model.head[0].weight.grad is None
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].imagenet])
+def test_imagenet_weights_fit_every_model_that_has_them(name, monkeypatch):
+    """The published weights have the layers of torchvision's own model; on the meta device, without values."""
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda url, **_: published_state(url))
+    spec = MODELS[name]
+    with torch.device("meta"):
+        backbone = spec.backbone()
+    state = spec.imagenet()
+    models.load_backbone(backbone, state, name, spec.new_parts)
+    missing = {key for key in backbone.state_dict() if key not in state}
+    assert {part for key in missing for part in key.split(".")} >= set(spec.new_parts)
+    assert bool(missing) == bool(spec.new_parts)
+    if missing:
+        with pytest.raises(UserError, match="do not fit"):
+            models.load_backbone(backbone, state, name)
+
+
+def test_attention_stays_random_beside_imagenet_weights(monkeypatch):
+    zeros = {key: torch.zeros(value.shape) for key, value in published_state("resnet34-b627a593.pth").items()}
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *_, **__: zeros)
+    backbone = create_model("resnet34_sa", "imagenet").backbone
+    assert not backbone.layer1[0].conv1.weight.any()
+    assert backbone.layer1[0].attention.convolution.weight.all()
+
+
+def published_state(url):
+    """The layers in the file that torchvision would load from `url`."""
+    name = next(name for name in torchvision.models.list_models(torchvision.models) if find_weights(name, url))
+    with torch.device("meta"):
+        return torchvision.models.get_model(name, weights=None).state_dict()
+
+
+def find_weights(name, url):
+    return any(weights.url.endswith(url) for weights in torchvision.models.get_model_weights(name))
+
+
+def test_timm_weights(monkeypatch):
+    name, create = "mobilenetv3_small_050", timm.create_model
+    source = create(name, num_classes=0)
+    monkeypatch.setattr(
+        timm, "create_model", lambda *_, pretrained=False, **__: source if pretrained else create(name, num_classes=0)
+    )
+    model = create_model(f"timm/{name}", "imagenet")
+    assert torch.equal(model.backbone.conv_stem.weight, source.conv_stem.weight)
+
+
+def test_timm_weights_without_a_network(monkeypatch):
+    def offline(*_, pretrained=False, **options):
+        if pretrained:
+            raise FileNotFoundError("no network")
+        return create(*_, **options)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(UserError, match=r"timm/vgg11 are not.*--weights none.*huggingface\.co/timm/vgg11"):
+        models.model_spec("timm/vgg11").imagenet()
 
 
 @pytest.mark.parametrize(
-    ("name", "features", "published"), [("resnet50", 2048, 25557032), ("efficientnet_b0", 1280, 5288548)]
+    ("name", "layer", "grid"),
+    [
+        ("convnext_tiny", "backbone.stages.3", (768, 7, 7)),
+        ("swin_tiny_patch4_window7_224", "backbone.layers.3", (768, 7, 7)),
+        ("vit_small_patch16_224", "backbone.blocks.11.norm1", (384, 14, 14)),
+        ("mixer_b16_224", "backbone.blocks.11", (768, 14, 14)),
+        ("vit_small_patch16_dinov3", "backbone.blocks.11.norm1", (384, 16, 16)),
+        ("efficientnet_b0", "backbone.blocks.6", (320, 7, 7)),
+    ],
 )
-def test_parameters_of_the_torchvision_models(name, features, published):
-    backbone = published - (features + 1) * 1000  # without the ImageNet classifier
-    head = (features + 1) * 512 + 513 * 7
-    assert count_parameters(create_model(name)) == backbone + head
+def test_cam_layers_of_timm(name, layer, grid):
+    spec = models.model_spec(f"timm/{name}")
+    assert (spec.cam_layer, spec.recipe, spec.channels) == (layer, "fer_xai", 3)
+    with torch.device("meta"):
+        backbone = spec.backbone().eval()
+    output = backbones.output_of(backbone, layer.removeprefix("backbone."), (1, 3, spec.image_size, spec.image_size))
+    assert (spec.to_grid(output) if spec.to_grid else output).shape == (1, *grid)
+
+
+def test_grids_keep_places():
+    tokens = torch.arange(3 * 2 * 14).view(3, 14, 2)  # five tokens before nine cells
+    grid = backbones.tokens_to_grid(tokens)
+    assert torch.equal(grid[1, :, 2, 0], tokens[1, 5 + 6])
+    cells = torch.arange(2 * 3 * 3 * 5).view(2, 3, 3, 5)
+    assert torch.equal(backbones.channels_last_to_grid(cells)[1, :, 2, 0], cells[1, 2, 0])
+
+
+def test_unknown_names_of_timm():
+    with pytest.raises(UserError, match=r"timm has no model 'convnext_tinny'; did you mean convnext_tiny"):
+        create_model("timm/convnext_tinny")
+
+
+def test_dropout_of_the_backbone_is_the_recipe_s_where_there_is_any():
+    model = create_model("alexnet", dropout=0.3)
+    assert {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} == {0.3}
+    vit = create_model(TIMM[-1], dropout=0.3)
+    assert {m.p for m in vit.backbone.modules() if isinstance(m, torch.nn.Dropout)} == {0.0}
+
+
+def test_inception_sees_what_torchvision_s_weights_were_trained_on():
+    """torchvision turns ImageNet's normalisation into that of the Inception networks; the rows have the latter."""
+    reference = torchvision.models.inception_v3(init_weights=False, transform_input=True, aux_logits=False)
+    face = torch.rand(1, 3, 8, 8)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbones.IMAGENET_MEAN, backbones.IMAGENET_STD))
+    seen = reference._transform_input((face - mean) / std)
+    for name in ("googlenet", "inception_v3"):
+        own_mean, own_std = (torch.tensor(v).view(3, 1, 1) for v in (MODELS[name].mean, MODELS[name].std))
+        torch.testing.assert_close((face - own_mean) / own_std, seen)
 
 
 def test_fer_vgg_as_published():
@@ -66,7 +185,7 @@ def test_the_model_normalises_pixels():
     model.backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     model.backbone.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     model.head = torch.nn.Identity()
-    model(torch.tensor(models.IMAGENET_MEAN).view(1, 3, 1, 1).expand(1, 3, 8, 8))
+    model(torch.tensor(backbones.IMAGENET_MEAN).view(1, 3, 1, 1).expand(1, 3, 8, 8))
     assert seen[0].abs().max() < 1e-6
 
 
