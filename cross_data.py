@@ -54,7 +54,7 @@ def score_elsewhere(flags: Evaluate, predict: Predictor, own: FaceData | None, o
         "views": flags.views,
         "fingerprint": other.fingerprint,
         "left_out": [name for code, name in enumerate(EMOTIONS) if code not in known],
-        **compute_metrics(faces.labels, probabilities),
+        **compute_metrics(faces.labels, probabilities, faces.subjects),
         "without_training_copies": None if copies is None else clean_figures(faces.labels, probabilities, ~copies),
         "device": device_name(predict.device),
         "precision": str(predict.dtype).removeprefix("torch."),

@@ -194,7 +194,8 @@ class ModelReport:
 
     @property
     def label(self) -> str:
-        return f"{self.run.model} ({self.run.tag})" if self.run.tag else self.run.model
+        notes = ", ".join(filter(None, (self.run.tag, self.run.fold and f"fold {self.run.fold}")))
+        return f"{self.run.model} ({notes})" if notes else self.run.model
 
     @property
     def is_ensemble(self) -> bool:
@@ -215,6 +216,14 @@ class ModelReport:
     def best_epoch(self) -> dict[str, Any] | None:
         epochs = self.history["epochs"] if self.history else []
         return next((row for row in epochs if row["epoch"] == self.history["best_epoch"]), None)
+
+
+@dataclass(frozen=True)
+class CrossTable:
+    """Runs by the data sets on whose test faces they were scored."""
+
+    datasets: list[str]
+    rows: list[tuple[Run, dict[str, dict[str, Any]]]]  # a run and its results by data set, its own included
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -249,6 +258,21 @@ def read_model(run: Run) -> ModelReport:
             for name, method in METHODS.items()
         },
     )
+
+
+def read_cross(outputs_dir: Path) -> CrossTable | None:
+    """The runs that were scored on other data sets than their own, on whatever they were trained; None: no run was."""
+    found: dict[Run, dict[str, dict[str, Any]]] = {}
+    for path in sorted((Path(outputs_dir) / "elsewhere").glob("*.json")):
+        results = read_json(path, "evaluate.py --on")
+        found.setdefault(Run(**results["run"], outputs_dir=Path(outputs_dir)), {})[results["on"]] = results
+    if not found:
+        return None
+    for run, cells in found.items():
+        own = read_if_there(run.results, run.command("evaluate.py"))
+        cells |= {run.dataset: own} if own else {}
+    columns = sorted({dataset for cells in found.values() for dataset in cells})
+    return CrossTable(columns, sorted(found.items(), key=lambda row: (row[0].dataset, row[0].name)))
 
 
 def shown_methods(models: Iterable[ModelReport]) -> dict[str, Method]:

@@ -16,7 +16,7 @@ import jinja2
 import tyro
 from PIL import Image
 
-from config import DATASETS, EMOTIONS, Report, Run, report_path
+from config import EMOTIONS, Report, Run, dataset_facts, report_path
 from error_analysis import main_confusions, test_in_words
 from report_caveats import find_caveats
 from report_data import (
@@ -28,10 +28,11 @@ from report_data import (
     majority,
     number,
     percent,
+    read_cross,
     read_models,
     shown_methods,
 )
-from utils import atomic_path, lookup, run_script
+from utils import atomic_path, run_script
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURE_BYTES = 10_500_000  # all pictures of a page together; base64 makes 14 MB of them
@@ -177,9 +178,15 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, number=number, on=on_axis, sentence=sentence, slug=slug)
+    environment.filters.update(
+        dataset_title=dataset_title, percent=percent, number=number, on=on_axis, sentence=sentence, slug=slug
+    )
     environment.filters.update(confusions=main_confusions, majority=majority, in_words=test_in_words)
     return environment
+
+
+def dataset_title(name: str) -> str:
+    return dataset_facts(name).title
 
 
 def report_command(outputs_dir: Path, dataset: str) -> str:
@@ -193,7 +200,7 @@ def render_page(models: list[ModelReport], dataset: str) -> str:
     evaluated = [model for model in models if model.results]
     template = environment().get_template("report.html")
     return template.render(
-        dataset=DATASETS[dataset],
+        dataset=dataset_facts(dataset),
         made=datetime.now().astimezone(),
         emotions=EMOTIONS,
         models=models,
@@ -205,6 +212,7 @@ def render_page(models: list[ModelReport], dataset: str) -> str:
         missing=find_missing(models, pictures),
         command=report_command(models[0].run.outputs_dir, dataset),
         pictures=pictures,
+        cross=read_cross(models[0].run.outputs_dir),
         plots=PLOTS,
         methods=shown_methods(models),
         figure_path=figure_path,
@@ -216,7 +224,7 @@ def build_report(outputs_dir: Path, dataset: str) -> Path:
 
     Raises UserError for an unknown data set, when no run is there, and for a file that is broken or of an older shape.
     """
-    lookup(DATASETS, dataset, "data set")
+    dataset_facts(dataset)
     page = render_page(read_models(Path(outputs_dir), dataset), dataset)
     path = report_path(outputs_dir, dataset)
     with atomic_path(path) as temporary:

@@ -168,6 +168,27 @@ def test_better_model_comes_first_and_is_bold(tmp_path):
     assert "<strong>50.0\u202f%</strong>" not in page
 
 
+def test_runs_on_other_data_sets_make_a_table(tmp_path):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    write_results(run, 0.7)
+    assert 'id="elsewhere"' not in build_report(tmp_path, DATASET).read_text()
+    other = Run("aaa", "rafdb", outputs_dir=tmp_path)
+    write_results(other, 0.6)
+    copied = {"samples": 3, "accuracy": 0.25, "interval": [0.1, 0.5]}
+    for name, accuracy, clean in (("rafdb", 0.4, None), ("folder:/my/<faces>", 0.3, copied)):
+        results = json.loads(run.results.read_text())
+        results |= {"on": name, "accuracy": accuracy, "without_training_copies": clean}
+        run.elsewhere(name).parent.mkdir(exist_ok=True)
+        run.elsewhere(name).write_text(json.dumps(results))
+    text = text_of(build_report(tmp_path, DATASET).read_text())
+    table = text[text.index("On other data sets") :]
+    assert "40.0" in table
+    assert "30.0" in table
+    assert "25.0 % without" in table.replace("\u202f", " ")
+    assert "<faces>" in text
+    assert "aaa_rafdb" not in text[: text.index("On other data sets")]
+
+
 def test_complete_run_has_nothing_missing(complete):
     page = build(complete)
     assert 'id="missing"' not in page
