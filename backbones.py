@@ -164,31 +164,34 @@ def timm_state(name: str, facts: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 def find_cells(model: nn.Module, shape: tuple[int, ...]) -> tuple[str, Callable[[torch.Tensor], torch.Tensor] | None]:
     """The layer of a timm backbone to read, and the map that makes a grid of its output where it is none.
 
-    That layer is the last of those from which timm takes features. Where a class token alone goes on to the head, the
-    other tokens' last say is what the last block's attention sees of them: there it is the block's first norm. The
-    layer is "" where none has rows and columns.
+    That is the last of the layers from which timm takes features, or the norm of each cell that follows it: before such
+    a norm, activations and their gradients are orthogonal, and a product of both shows nothing. Where a class token
+    alone goes on to the head, the others' last say is what the last block's attention sees of them: there it is the
+    block's first norm. The layer is "" where none has rows and columns.
     """
     facts = getattr(model, "feature_info", None)
     layer, channels = (facts[-1].get("module", ""), facts[-1]["num_chs"]) if facts else ("", 0)
-    if layer not in dict(model.named_modules()):
-        return "", None
-    output = output_of(model, layer, shape)
+    output = output_of(model, layer, shape) if layer else None
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
         return "", None
-    if output.ndim == 4:
-        return layer, None if output.shape[1] == channels else channels_last_to_grid
-    has_class_token = math.isqrt(output.shape[1]) ** 2 < output.shape[1]
-    norm = f"{layer}.norm1"
-    return norm if has_class_token and norm in dict(model.named_modules()) else layer, tokens_to_grid
+    has_class_token = output.ndim == 3 and math.isqrt(output.shape[1]) ** 2 < output.shape[1]
+    norm = f"{layer}.norm1" if has_class_token else "norm"
+    normed = output_of(model, norm, shape)
+    layer = norm if isinstance(normed, torch.Tensor) and normed.shape == output.shape else layer
+    if output.ndim == 3:
+        return layer, tokens_to_grid
+    return layer, None if output.shape[1] == channels else channels_last_to_grid
 
 
 def output_of(model: nn.Module, layer: str, shape: tuple[int, ...]) -> Any:
-    """What `layer` gives for blank images of this shape; on the meta device, where nothing is computed."""
-    outputs = []
-    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: outputs.append(output))
-    with torch.no_grad():
-        model(torch.zeros(shape, device="meta"))
-    handle.remove()
+    """What `layer` gives for blank images on the meta device, where nothing is computed; None if it is not used."""
+    outputs = [None]
+    for name, module in model.named_modules():
+        if name == layer:
+            handle = module.register_forward_hook(lambda _, __, output: outputs.append(output))
+            with torch.no_grad():
+                model(torch.zeros(shape, device="meta"))
+            handle.remove()
     return outputs[-1]
 
 

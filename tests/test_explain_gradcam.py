@@ -10,11 +10,12 @@ import torch.nn.functional as F
 
 import config
 import explain_gradcam
-from explain_gradcam import CAMS, find_layer, read_gradients, watch
+from backbones import tokens_to_grid
+from explain_gradcam import CAMS, Cells, find_cells, read_activations, read_gradients
 from explanations import LogitModel, Subject
 from models import MODELS
 from utils import UserError
-from zoo import ONE_HOT, make_model, random_faces
+from zoo import KINDS, ONE_HOT, ZOO, make_model, random_faces, small_spec
 
 TARGET, SIDE, CELL = 2, 24, 6
 LIBRARY = {
@@ -28,11 +29,15 @@ LIBRARY = {
 NARROW = {  # layers of few channels
     "resnet50": "backbone.conv1",
     "efficientnet_b0": "backbone.features.0",
+    "fer_vgg": "backbone.features.0",
     "fer_resnet_wide": "backbone.stages.0",
+    "mini_resnet": "backbone.stages",
+    "cifar_resnet20": "backbone.stages",
+    "timm/swin_tiny_patch4_window7_224": "backbone.layers.0",
 }
 
 
-class Cells(torch.nn.Module):
+class TwoCells(torch.nn.Module):
     """Two channels of 4×4 cells: the brightness of the upper left one and of the lower right one, the others dark."""
 
     def forward(self, images):
@@ -46,7 +51,7 @@ class ReadsOneCorner(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.cells = Cells()
+        self.cells = TwoCells()
         self.activation = torch.nn.ReLU(inplace=True)
 
     def forward(self, images):
@@ -57,10 +62,15 @@ def settings_of(method, **changes):
     return config.ExplainGradcam(method=method, **{"batch_size": 50} | changes)
 
 
-def explain(model, images, targets, layer, method="gradcam", **changes):
+def explain(model, images, targets, cells, method="gradcam", **changes):
     return explain_gradcam.explain_faces(
-        model, images, targets, [0] * len(images), settings_of(method, **changes), layer
+        model, images, targets, [0] * len(images), settings_of(method, **changes), cells
     )
+
+
+def cells_of(name, layer=""):
+    spec = small_spec(name)
+    return Cells(make_model(name).classifier.get_submodule(layer or spec.cam_layer), spec.to_grid)
 
 
 def stretch(maps):
@@ -75,7 +85,7 @@ def stretch(maps):
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++", "hirescam", "layercam", "scorecam"])
 def test_a_model_that_reads_a_corner_is_explained_by_the_corner(method):
     model = LogitModel(ReadsOneCorner())
-    for result in explain(model, random_faces(2, SIDE), ONE_HOT[[TARGET] * 2], model.classifier.cells, method):
+    for result in explain(model, random_faces(2, SIDE), ONE_HOT[[TARGET] * 2], Cells(model.classifier.cells), method):
         assert result.map.shape == (SIDE, SIDE)
         assert result.map.dtype == np.float32
         assert result.map.max() == 1
@@ -97,7 +107,7 @@ def test_eigencam_finds_the_pattern_of_the_cells():
 
 def test_a_map_without_evidence_is_dark():
     model = LogitModel(ReadsOneCorner())
-    result = explain(model, random_faces(1, SIDE), -ONE_HOT[[TARGET]], model.classifier.cells)[0]
+    result = explain(model, random_faces(1, SIDE), -ONE_HOT[[TARGET]], Cells(model.classifier.cells))[0]
     assert not result.map.any()
     assert not result.arrays["grid"].any()
     assert result.facts["peak"] == 0
@@ -105,8 +115,8 @@ def test_a_map_without_evidence_is_dark():
 
 def test_what_follows_the_layer_may_work_in_place():
     model, images = LogitModel(ReadsOneCorner()), random_faces(1, SIDE) - 0.5
-    activations, gradients = read_gradients(model, model.classifier.cells, images, ONE_HOT[[TARGET]], 1)
-    torch.testing.assert_close(activations, Cells()(images))
+    activations, gradients = read_gradients(model, Cells(model.classifier.cells), images, ONE_HOT[[TARGET]], 1)
+    torch.testing.assert_close(activations, TwoCells()(images))
     expected = torch.zeros_like(activations)
     expected[:, 0] = 4000 / 16 * (activations[:, 0] > 0)
     torch.testing.assert_close(gradients, expected)
@@ -115,56 +125,59 @@ def test_what_follows_the_layer_may_work_in_place():
 # ── the zoo ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def library_maps(method, model, images, targets, layer):
+def library_maps(method, model, images, targets, cells):
     """grad-cam's maps of the same layer for the same weights of the outputs."""
     wanted = [lambda output, weights=weights: (output * weights).sum() for weights in targets]
-    with LIBRARY[method](model, [layer]) as cam:
+    keep = cells.to_grid or torch.clone  # before what follows works in place
+    with LIBRARY[method](model, [cells.layer], reshape_transform=keep) as cam:
         return cam(images.clone().requires_grad_(), wanted)
 
 
-@pytest.mark.parametrize("method", ["gradcam", "hirescam", "layercam"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*((name, "gradcam") for name in ZOO), *((name, method) for name in KINDS for method in ("hirescam", "layercam"))],
+)
 def test_same_maps_as_the_library(name, method):
-    model, spec = make_model(name), MODELS[name]
-    images, targets = random_faces(2, spec.image_size), torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1] - ONE_HOT[3]])
-    layer = model.classifier.get_submodule(spec.cam_layer)
-    ours = np.stack([item.map for item in explain(model, images, targets, layer, method)])
+    model, cells, side = make_model(name), cells_of(name), small_spec(name).image_size
+    images, targets = random_faces(2, side), torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1] - ONE_HOT[3]])
+    ours = np.stack([item.map for item in explain(model, images, targets, cells, method)])
     assert ours.any()
-    np.testing.assert_allclose(stretch(ours), library_maps(method, model, images, targets, layer), atol=2e-4)
+    assert ours.shape == (2, side, side)
+    np.testing.assert_allclose(stretch(ours), library_maps(method, model, images, targets, cells), atol=2e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_gradcam_plus_plus_gives_the_library_s_maps_where_gradients_are_large(name):
     """Its 1e-6 in the denominator is nothing beside them."""
-    model, spec = make_model(name), MODELS[name]
-    images, targets = random_faces(2, spec.image_size), 1e6 * torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]])
-    layer = model.classifier.get_submodule(spec.cam_layer)
-    ours = np.stack([item.map for item in explain(model, images, targets, layer, "gradcam++")])
+    model, cells = make_model(name), cells_of(name)
+    images, targets = (
+        random_faces(2, small_spec(name).image_size),
+        1e6 * torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]]),
+    )
+    ours = np.stack([item.map for item in explain(model, images, targets, cells, "gradcam++")])
     assert ours.any()
-    np.testing.assert_allclose(stretch(ours), library_maps("gradcam++", model, images, targets, layer), atol=2e-4)
+    np.testing.assert_allclose(stretch(ours), library_maps("gradcam++", model, images, targets, cells), atol=2e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_eigencam_gives_the_library_s_maps_up_to_the_sign(name):
-    model, spec = make_model(name), MODELS[name]
-    images, targets = random_faces(1, spec.image_size), ONE_HOT[[3]]
-    layer = model.classifier.get_submodule(spec.cam_layer)
-    raw = explain_gradcam.eigencam(*explain_gradcam.read_activations(model, layer, images, targets, 1))
-    theirs = library_maps("eigencam", model, images, targets, layer)
+    model, cells = make_model(name), cells_of(name)
+    images, targets = random_faces(1, small_spec(name).image_size), ONE_HOT[[3]]
+    raw = explain_gradcam.eigencam(*read_activations(model, cells, images, targets, 1))
+    theirs = library_maps("eigencam", model, images, targets, cells)
     either = [F.interpolate((sign * raw).relu()[None], images.shape[-2:], mode="bilinear")[0] for sign in (1, -1)]
     assert min(np.abs(stretch(ours.numpy()) - theirs).max() for ours in either) < 2e-4
-    ours = explain(model, images, targets, layer, "eigencam")[0].map
-    assert np.array_equal(ours, explain(model, images, ONE_HOT[[0]], layer, "eigencam")[0].map)
+    ours = explain(model, images, targets, cells, "eigencam")[0].map
+    assert np.array_equal(ours, explain(model, images, ONE_HOT[[0]], cells, "eigencam")[0].map)
     np.testing.assert_allclose(stretch(ours[None]), stretch(either[0].numpy()), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NARROW)
 def test_scorecam_gives_the_library_s_maps(name):
-    model, spec = make_model(name), MODELS[name]
-    images, targets = random_faces(1, spec.image_size), ONE_HOT[[3]] - ONE_HOT[[1]]
-    layer = model.classifier.get_submodule(NARROW.get(name, spec.cam_layer))
-    ours = explain(model, images, targets, layer, "scorecam")[0].map
-    theirs = library_maps("scorecam", model, images, targets, layer)
+    model, cells = make_model(name), cells_of(name, NARROW[name])
+    images, targets = random_faces(1, small_spec(name).image_size), ONE_HOT[[3]] - ONE_HOT[[1]]
+    ours = explain(model, images, targets, cells, "scorecam")[0].map
+    theirs = library_maps("scorecam", model, images, targets, cells)
     np.testing.assert_allclose(stretch(ours[None]), theirs, atol=2e-4)
 
 
@@ -172,9 +185,9 @@ def test_scorecam_gives_the_library_s_maps(name):
 def test_mixed_precision_gives_nearly_the_same_maps(channels):
     classifier = make_model("mini_resnet").classifier
     images, targets = random_faces(2, 48, channels), ONE_HOT[[1, 3]]
-    layer = classifier.get_submodule("backbone.stages")
+    cells = Cells(classifier.get_submodule("backbone.stages"))
     exact, mixed = (
-        np.stack([item.map for item in explain(LogitModel(classifier, dtype), images, targets, layer)])
+        np.stack([item.map for item in explain(LogitModel(classifier, dtype), images, targets, cells)])
         for dtype in (torch.float32, torch.bfloat16)
     )
     assert exact.any()
@@ -186,9 +199,9 @@ def test_mixed_precision_gives_nearly_the_same_maps(channels):
 
 def test_a_contrast_is_the_difference_of_two_classes():
     model = make_model("mini_resnet")
-    images, layer = random_faces(1, 48), model.classifier.get_submodule("backbone.stages")
+    images, cells = random_faces(1, 48), cells_of("mini_resnet")
     both, one, other = (
-        explain_gradcam.hirescam(*read_gradients(model, layer, images, targets, 1))
+        explain_gradcam.hirescam(*read_gradients(model, cells, images, targets, 1))
         for targets in (ONE_HOT[[2]] - ONE_HOT[[5]], ONE_HOT[[2]], ONE_HOT[[5]])
     )
     torch.testing.assert_close(both, one - other, rtol=1e-4, atol=1e-6)
@@ -197,22 +210,22 @@ def test_a_contrast_is_the_difference_of_two_classes():
 @pytest.mark.parametrize("method", CAMS)
 def test_faces_do_not_depend_on_their_batch(method):
     model = make_model("mini_resnet")
-    images, layer = random_faces(3, 48), model.classifier.get_submodule("backbone.stages")
+    images, cells = random_faces(3, 48), cells_of("mini_resnet")
     targets = ONE_HOT[[1, 2, 3]]
-    together = explain(model, images, targets, layer, method, batch_size=100)
-    for row, split in enumerate(explain(model, images, targets, layer, method, batch_size=2)):
-        alone = explain(model, images[row : row + 1], targets[row : row + 1], layer, method)[0]
+    together = explain(model, images, targets, cells, method, batch_size=100)
+    for row, split in enumerate(explain(model, images, targets, cells, method, batch_size=2)):
+        alone = explain(model, images[row : row + 1], targets[row : row + 1], cells, method)[0]
         np.testing.assert_allclose(together[row].map, alone.map, atol=1e-4)
         np.testing.assert_allclose(together[row].map, split.map, atol=1e-4)
 
 
 def test_attribute_gives_one_map_per_face():
     model = make_model("mini_resnet")
-    images, layer = random_faces(2, 48), model.classifier.get_submodule("backbone.stages")
-    maps = explain_gradcam.attribute(model, images, ONE_HOT[[0, 6]], settings_of("gradcam"), layer)
+    images, cells = random_faces(2, 48), cells_of("mini_resnet")
+    maps = explain_gradcam.attribute(model, images, ONE_HOT[[0, 6]], settings_of("gradcam"), cells)
     assert maps.shape == (2, 48, 48)
     assert maps.dtype == np.float32
-    assert not layer._forward_hooks
+    assert not cells.layer._forward_hooks
 
 
 def test_the_flag_offers_every_method():
@@ -224,9 +237,30 @@ def test_wrong_layers_are_refused():
     model = make_model("mini_resnet")
     subject = Subject(config.ExplainGradcam(), "", model, MODELS["mini_resnet"], None, torch.device("cpu"))
     with pytest.raises(UserError, match=r"did you mean backbone\.stages"):
-        find_layer(subject, "backbone.stage")
+        find_cells(subject, "backbone.stage")
     with pytest.raises(UserError, match="no rows and columns"):
-        watch(model, find_layer(subject, "head"), random_faces(1, 48))
+        read_activations(model, find_cells(subject, "head"), random_faces(1, 48), ONE_HOT[[0]], 1)
+
+
+def test_tokens_are_explained_where_they_lie():
+    """A transformer's map of a class that one cell alone speaks for."""
+
+    class ReadsOneToken(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens = torch.nn.Identity()
+
+        def forward(self, images):
+            cells = F.avg_pool2d(images.mean(1, keepdim=True), CELL).flatten(2).mT  # N,16,1
+            tokens = self.tokens(torch.cat([torch.zeros_like(cells[:, :1]), cells], 1))
+            return 50 * tokens[:, 1 + 4 * 2 + 3] * ONE_HOT[TARGET]
+
+    model = LogitModel(ReadsOneToken())
+    cells = Cells(model.classifier.tokens, tokens_to_grid)
+    for method in ("hirescam", "layercam"):
+        grid = explain(model, random_faces(1, SIDE), ONE_HOT[[TARGET]], cells, method)[0].arrays["grid"]
+        assert grid.shape == (4, 4)
+        assert np.argwhere(grid).tolist() == [[2, 3]]
 
 
 @pytest.mark.parametrize("method", CAMS)
