@@ -272,6 +272,16 @@ class Monitor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Zoo:
+    """Print every model with its facts: python models.py --timm convnext_tiny swin_tiny_patch4_window7_224"""
+
+    timm: tuple[str, ...] = ()  # backbones of timm to list too
+    speed: bool = True  # faces per second in evaluation, on this machine
+    batch_size: int = 8
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Read a data set, cache it and print its class counts: python datasets.py --dataset fer2013"""
 

@@ -1,8 +1,12 @@
-"""The zoo: MODELS maps a name to its facts; create a model, save it, load it back from its checkpoint alone."""
+"""The zoo: MODELS maps a name to its facts; create a model, save it, load it back from its checkpoint alone.
+
+python models.py    prints every model with its size, its cost and its speed on this machine
+"""
 
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from torch import nn
 from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
+import config
 from architectures.bam import BamResNet50
 from architectures.cbam import CbamResNet50
 from architectures.cifar_resnet import CifarResNet
@@ -23,7 +30,8 @@ from architectures.small_resnet import SmallResNet
 from architectures.spatial_attention import SpatialAttentionResNet34
 from backbones import HALVES, ModelSpec, from_resnet, from_scratch, from_timm, from_torchvision
 from config import EMOTIONS
-from utils import SCHEMA, UserError, atomic_path, lookup
+from devices import autocast, autocast_dtype, device_name, resolve_device
+from utils import SCHEMA, UserError, atomic_path, lookup, run_script
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's convert("L")
 TIMM = "timm/"  # before the name of any timm backbone
@@ -289,3 +297,66 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint or state dict")
     return content
+
+
+# ── the zoo, printed ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+LINE = "{:36} {:>10} {:>13} {:>9}  {:30} {:10} {:>8}"
+
+
+def print_zoo(flags: config.Zoo) -> None:
+    """One line a model: parameters with the head and in millions, multiply-adds of a face in billions, and so on."""
+    device = resolve_device(flags.device)
+    dtype = autocast_dtype(device)
+    print(LINE.format("model", "parameters", "multiply-adds", "input", "CAM layer", "ImageNet", "faces/s"))
+    for name in [*MODELS, *(TIMM + name for name in flags.timm)]:
+        speed = f"{measure_speed(name, device, dtype, flags.batch_size):.0f}" if flags.speed else ""
+        print(LINE.format(*describe(name), speed), flush=True)
+    print("parameters in millions, multiply-adds of one face in billions; ImageNet: weights to start from,")
+    print("partly: all but the new attention")
+    if flags.speed:
+        precision = str(dtype).removeprefix("torch.")
+        print(f"faces/s: in evaluation, {flags.batch_size} at a time, {device_name(device)}, {precision}")
+
+
+def describe(name: str) -> list[str]:
+    """The facts of a line."""
+    spec = model_spec(name)
+    with torch.device("meta"):
+        model = FaceClassifier(spec).eval()
+    weights = ("partly" if spec.new_parts else "yes") if spec.imagenet else "no"
+    cost = count_multiply_adds(model, spec) / 1e9
+    sees = f"{spec.image_size} {'grey' if spec.channels == 1 else 'RGB'}"
+    layer = spec.cam_layer.removeprefix("backbone.")
+    return [name, f"{count_parameters(model) / 1e6:.2f}", f"{cost:.2f}", sees, layer, weights]
+
+
+def count_multiply_adds(model: FaceClassifier, spec: ModelSpec) -> int:
+    """Of the convolutions and matrix products of one face; `model` is on the meta device, where nothing is computed."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+@torch.inference_mode()
+def measure_speed(name: str, device: torch.device, dtype: torch.dtype, batch_size: int, seconds: float = 1.0) -> float:
+    """Faces per second, from whole batches for at least so many seconds after two that choose kernels."""
+    spec, model = model_spec(name), create_model(name).eval().to(device)
+    faces = torch.zeros(batch_size, spec.channels, spec.image_size, spec.image_size, device=device)
+    faces = faces.contiguous(memory_format=torch.channels_last)
+    with autocast(device, dtype):
+        for _ in range(2):
+            model(faces)[0, 0].item()
+        started, done = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            model(faces)[0, 0].item()  # waits for the device
+            done += batch_size
+    return done / (time.perf_counter() - started)
+
+
+def main() -> None:
+    print_zoo(tyro.cli(config.Zoo))
+
+
+if __name__ == "__main__":
+    run_script(main)

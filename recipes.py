@@ -115,7 +115,7 @@ RECIPES = {
         erasing=0.5,
     ),
     # Residual Masking Network (Pham et al. 2020): 74.14 %, an ensemble of seven networks 76.82 %. Not run here.
-    # python train.py --model resnet50 --dataset fer2013 --recipe residual_masking
+    # python train.py --model rmn --dataset fer2013
     "residual_masking": Recipe(
         epochs=50,
         batch_size=48,

@@ -8,6 +8,7 @@ import torch
 import torchvision
 
 import backbones
+import config
 import models
 from config import EMOTIONS
 from models import MODELS, FaceClassifier, create_model, load_checkpoint, save_checkpoint
@@ -278,3 +279,24 @@ def test_weights_from_a_checkpoint_of_this_project(tmp_path):
     assert torch.equal(loaded.head[1].weight, source.head[1].weight)
     with pytest.raises(UserError, match="holds a mini_resnet, not a fer_vgg"):
         create_model("fer_vgg", str(tmp_path / "a.pth"))
+
+
+def test_the_zoo_is_printed(capsys):
+    models.print_zoo(config.Zoo(timm=("convnext_tiny",), speed=False, device="cpu"))
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert set(MODELS) | {"timm/convnext_tiny"} <= set(rows)
+    assert rows["resnet50"] == ["24.56", "4.09", "224", "RGB", "layer4", "yes"]
+    assert rows["cbam_resnet50"][-1] == "partly"
+    assert rows["fer_vgg"] == ["29.89", "0.35", "40", "grey", "features", "no"]
+
+
+def test_speed_is_measured():
+    assert models.measure_speed("mini_resnet", CPU, torch.float32, batch_size=2, seconds=0.01) > 0
+
+
+@pytest.mark.parametrize("name", [name for name, spec in MODELS.items() if spec.imagenet and not spec.new_parts])
+def test_multiply_adds_are_those_that_torchvision_publishes(name):
+    with torch.device("meta"):
+        model = FaceClassifier(MODELS[name]).eval()
+    published = torchvision.models.get_model_weights(name).DEFAULT.meta["_ops"]  # in billions, with 1000 classes
+    assert models.count_multiply_adds(model, MODELS[name]) / 1e9 == pytest.approx(published, rel=0.02)
