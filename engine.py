@@ -117,7 +117,7 @@ def start_training(
 ) -> Training:
     recipe = flags.settings
     seed_everything(flags.seed)
-    model = create_model(flags.model, recipe.weights, recipe.dropout, classes)
+    model = create_model(flags.model, recipe.weights, recipe.dropout, classes, recipe.image_size)
     set_stochastic_depth(model, recipe.stochastic_depth)
     if recipe.init_from:
         path = Run(recipe.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,16 @@ def model_spec(name: str) -> ModelSpec:
     return lookup(MODELS, name, "model")
 
 
+def resized(spec: ModelSpec, image_size: int | None) -> ModelSpec:
+    """The facts of the same model for faces of another side; UserError for a model that takes its own only."""
+    if image_size in (None, spec.image_size):
+        return spec
+    if spec.fixed_size or image_size < 1:
+        raise UserError(f"--image-size {image_size}: this model takes faces of {spec.image_size} px")
+    resize = spec.resize and round(spec.resize * image_size / spec.image_size)
+    return replace(spec, image_size=image_size, resize=resize)
+
+
 class FaceClassifier(nn.Module):
     """Faces in 0..1, grey or RGB → logits: colour conversion and normalisation belong to the model.
 
@@ -144,8 +154,11 @@ def count_features(backbone: nn.Module, spec: ModelSpec) -> int:
     state = {name: value.to("meta") for name, value in backbone.state_dict(keep_vars=True).items()}
     state |= {name: value.to("meta") for name, value in backbone.named_buffers()}
     face = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device="meta")
-    with torch.no_grad():
-        return functional_call(backbone.eval(), state, face).shape[1]
+    try:
+        with torch.no_grad():
+            return functional_call(backbone.eval(), state, face).shape[1]
+    except RuntimeError as error:  # a side below what the strides of the network leave something of
+        raise UserError(f"this model cannot see faces of {spec.image_size} px ({error}); use a larger one") from error
 
 
 def make_head(features: int, hidden: int | None, num_classes: int) -> nn.Sequential:
@@ -162,14 +175,19 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 
 def create_model(
-    name: str, weights: str = "none", dropout: float = 0.4, classes: Sequence[str] = EMOTIONS
+    name: str,
+    weights: str = "none",
+    dropout: float = 0.4,
+    classes: Sequence[str] = EMOTIONS,
+    image_size: int | None = None,
 ) -> FaceClassifier:
     """The model `name` with random, ImageNet or saved weights, in channels_last memory format.
 
     weights: "none", "imagenet" (torchvision's or timm's, needs a network or a filled cache) or a file: a checkpoint of
-    this project or a state dict of the same backbone. UserError for unknown names and weights that do not fit.
+    this project or a state dict of the same backbone. image_size: side of its faces, by default the model's own.
+    UserError for unknown names, and for weights or sides that do not fit.
     """
-    spec = model_spec(name)
+    spec = resized(model_spec(name), image_size)
     model = FaceClassifier(spec, len(classes))
     set_dropout(model, dropout)
     if weights == "imagenet":
@@ -249,10 +267,17 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, name: str, model: FaceClassifier, *, classes: Sequence[str] = EMOTIONS, **info: Any
+    path: Path,
+    name: str,
+    model: FaceClassifier,
+    *,
+    classes: Sequence[str] = EMOTIONS,
+    image_size: int | None = None,
+    **info: Any,
 ) -> None:
-    """Writes the weights, the classes and `info` (tensors and plain Python only) whole or not at all."""
-    content = {"schema": SCHEMA, "model": name, "classes": list(classes), "state": model.state_dict(), **info}
+    """Writes the weights, what rebuilds the model, and `info` (tensors and plain Python only), whole or not at all."""
+    facts = {"model": name, "classes": list(classes), "image_size": image_size}
+    content = {"schema": SCHEMA, **facts, "state": model.state_dict(), **info}
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
@@ -268,7 +293,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     if content["classes"] != list(EMOTIONS):
         count = len(content["classes"])
         raise UserError(f"{path} was pre-trained on {count} classes; fine-tune it with train.py --init-from RUN")
-    spec = model_spec(content["model"])
+    spec = resized(model_spec(content["model"]), content.get("image_size"))
     model = FaceClassifier(spec)
     state = deployed_state(content)
     del content["state"]

@@ -52,6 +52,7 @@ class Recipe:
     monitor: Literal["loss", "accuracy", "macro_f1"] = "loss"  # on val: chooses the best epoch and stops early
     patience: int = 8  # epochs without a better value before the run stops; 0: never
     # faces
+    image_size: int | None = None  # side in pixels of the faces that the model sees; None: the model's own
     flip: float = 0.5  # probability
     rotation: float = 10.0  # degrees, ±
     shift: float = 0.0  # fraction of the side, ±

@@ -28,7 +28,16 @@ from distributed import barrier, is_main, processes, world_size
 from engine import Training, place_faces, start_training, train_one_epoch
 from losses import LOSSES, effective_loss
 from metrics import average_f1
-from models import MODELS, FaceClassifier, ModelSpec, count_parameters, model_spec, read_tensors, save_checkpoint
+from models import (
+    MODELS,
+    FaceClassifier,
+    ModelSpec,
+    count_parameters,
+    model_spec,
+    read_tensors,
+    resized,
+    save_checkpoint,
+)
 from optimizers import BETTER, finished_cycle
 from plots import plot_training_curves
 from prediction import predict_split
@@ -49,7 +58,7 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     device = resolve_device(flags.device)
     dtype = autocast_dtype(device, flags.amp)
     data = load_shared(flags)
-    spec = model_spec(flags.model)
+    spec = resized(model_spec(flags.model), recipe.image_size)
     training = start_training(flags, device, dtype, data.classes)
     identity = {"recipe": to_plain(recipe), "seed": flags.seed, "fingerprint": data.fingerprint}
     if flags.resume:
@@ -162,6 +171,7 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
         "identity": identity,
         "dataset": flags.dataset,
         "classes": history["classes"],
+        "image_size": flags.settings.image_size,
         "versions": library_versions(),
     }
     if best == epoch["epoch"]:

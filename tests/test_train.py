@@ -16,7 +16,7 @@ import recipes
 import train
 from folder_readers import AFFECTNET_EMOTIONS
 from losses import LOSSES
-from models import MODELS, load_checkpoint, read_tensors
+from models import MODELS, create_model, load_checkpoint, read_tensors, resized
 from recipes import RECIPES, Recipe
 from transforms import center_view
 from utils import UserError
@@ -202,6 +202,20 @@ def test_backbone_of_another_run(train_flags, shared_outputs):
     assert not torch.allclose(source["head.1.weight"], target["head.1.weight"], atol=1e-3)
     with pytest.raises(UserError, match=r"nothing_best\.pth does not exist"):
         train.fit(train_flags("target", init_from="nothing"))
+
+
+def test_faces_of_another_size(train_flags):
+    flags = train_flags("large", epochs=1, image_size=64)
+    train.fit(flags)
+    checkpoint = load_checkpoint(flags.run.best_checkpoint, CPU)
+    assert (checkpoint.spec.image_size, checkpoint.spec.scaled_size) == (64, 64)
+    results = evaluate.evaluate(config.Evaluate(tag="large", outputs_dir=flags.outputs_dir, device="cpu", amp=False))
+    assert results["accuracy"] >= 0
+    assert resized(MODELS["fer_resnet"], 66).resize == 72
+    with pytest.raises(UserError, match="takes faces of 299 px"):
+        resized(MODELS["inception_v3"], 64)
+    with pytest.raises(UserError, match="cannot see faces of 16 px"):
+        create_model("alexnet", image_size=16)
 
 
 def test_eight_classes_first_then_seven(train_flags, tmp_path):
