@@ -4,7 +4,8 @@ python benchmarks/bench_train.py --models resnet50 fer_vgg
 
 plain: a DataLoader that decodes and transforms with PIL in one process per core, then a float32 step, as most
 projects train. ours: the step of engine.py, from faces in memory. limit: the same model step in the same precision,
-fed one constant batch. The three take turns, so that a change of the machine's speed meets all of them.
+fed one constant batch. The three take turns, so that a change of the machine's speed meets all of them. The first line
+says how fast large matrix products are in both precisions: no network can gain more from the reduced one.
 """
 
 from __future__ import annotations
@@ -145,11 +146,28 @@ def flops_per_image(name: str) -> float:
     return 3 * counter.get_total_flops()
 
 
+def matmul_tflops(device: torch.device, dtype: torch.dtype, side: int = 2048, rounds: int = 5) -> float:
+    """The best of some products of two square matrices."""
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        (left @ right)[0, 0].item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return 2 * side**3 / min(seconds) / 1e12
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def main() -> None:
     flags = tyro.cli(Flags)
     device = resolve_device(flags.device)
     faces = np.random.default_rng(0).integers(0, 256, (2048, 48, 48, 1), dtype=np.uint8)
-    print(f"{device_name(device)}, {str(autocast_dtype(device)).removeprefix('torch.')}, batch {flags.batch_size}")
+    dtype = autocast_dtype(device)
+    peaks = ", ".join(f"{name_of(each)} {matmul_tflops(device, each):.2f}" for each in (torch.float32, dtype))
+    print(f"{device_name(device)}, {name_of(dtype)}, batch {flags.batch_size}; matrix products, TFLOP/s: {peaks}")
     print(f"{'model':<18}{'plain':>9}{'ours':>9}{'limit':>9}  images/s   ours/plain  ours/limit  TFLOP/s")
     for name in flags.models:
         contestants = {

@@ -30,6 +30,7 @@ def make_model(name: str, dtype: torch.dtype = torch.float32) -> LogitModel:
 
 
 @functools.cache
+@torch.inference_mode(False)  # it is kept, and whoever asks first may be in that mode
 def make_classifier(name: str) -> FaceClassifier:
     """Random weights, batch norms with the statistics of a few random faces: without them, signals fade on the way."""
     torch.manual_seed(0)
