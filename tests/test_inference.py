@@ -6,10 +6,19 @@ import shutil
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import SqueezeExcitation
 
 import inference
 from devices import autocast
-from inference import CompiledIfWorth, StridedDepthwise, compile_or_keep, find_pairs, prepare
+from inference import (
+    CompiledIfWorth,
+    GlobalAverage,
+    StridedDepthwise,
+    compile_or_keep,
+    find_pairs,
+    prepare,
+    speed_up_gradients,
+)
 from models import create_model
 from zoo import KINDS, make_classifier, random_faces, small_spec
 
@@ -68,6 +77,19 @@ def test_gradients_through_strided_depthwise_layers(kernel, stride, padding, siz
     weights = torch.randn(plain(images).shape, dtype=torch.double, generator=generator)
     expected, found = (torch.autograd.grad((model(images) * weights).sum(), images)[0] for model in (plain, fast))
     assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_gradients_through_squeeze_and_excitation(generator):
+    torch.manual_seed(0)
+    block = SqueezeExcitation(8, 4).double()
+    images = torch.rand(2, 8, 5, 6, dtype=torch.double, generator=generator).requires_grad_()
+    fast = copy.deepcopy(block)
+    speed_up_gradients(fast)
+    assert type(fast.avgpool) is GlobalAverage
+    weights = torch.randn(2, 8, 5, 6, dtype=torch.double, generator=generator)
+    expected, found = (torch.autograd.grad((model(images) * weights).sum(), images)[0] for model in (block, fast))
+    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.equal(fast(images), block(images))
 
 
 def test_other_convolutions_stay():
