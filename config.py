@@ -36,6 +36,14 @@ class DatasetFacts:
     classes: tuple[str, ...] = EMOTIONS
 
 
+AFFECTNET = DatasetFacts(
+    "AffectNet (7 classes)",
+    size=112,
+    channels=3,
+    places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
+    validation_fraction=0.1,
+    test_fraction=0.1,
+)
 DATASETS = {
     "fer2013": DatasetFacts(
         "FER2013",
@@ -65,23 +73,8 @@ DATASETS = {
         channels=1,
         places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
     ),
-    "affectnet": DatasetFacts(
-        "AffectNet (7 classes)",
-        size=112,
-        channels=3,
-        places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
-        validation_fraction=0.1,
-        test_fraction=0.1,
-    ),
-    "affectnet8": DatasetFacts(
-        "AffectNet (8 classes, for pre-training)",
-        size=112,
-        channels=3,
-        places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
-        validation_fraction=0.1,
-        test_fraction=0.1,
-        classes=(*EMOTIONS, "Contempt"),
-    ),
+    "affectnet": AFFECTNET,
+    "affectnet8": replace(AFFECTNET, title="AffectNet (8 classes, for pre-training)", classes=(*EMOTIONS, "Contempt")),
     "jaffe": DatasetFacts(
         "JAFFE", size=128, channels=1, places=("jaffe", "JAFFE", "jaffedbase", "jaffe.zip", "archive"), folds=10
     ),

@@ -10,7 +10,7 @@ from config import EMOTIONS, Evaluate
 from datasets import FaceData, find_copies, load_faces, load_stage
 from devices import device_name
 from distributed import is_main
-from metrics import accuracy_interval, compute_metrics
+from metrics import clean_metrics, compute_metrics
 from prediction import Predictor, open_predictor
 from utils import UserError, command_line, library_versions, write_json
 
@@ -55,7 +55,7 @@ def score_elsewhere(flags: Evaluate, predict: Predictor, own: FaceData | None, o
         "fingerprint": other.fingerprint,
         "left_out": [name for code, name in enumerate(EMOTIONS) if code not in known],
         **compute_metrics(faces.labels, probabilities, faces.subjects),
-        "without_training_copies": None if copies is None else clean_figures(faces.labels, probabilities, ~copies),
+        "without_training_copies": clean_metrics(faces.labels, probabilities, copies, faces.subjects),
         "device": device_name(predict.device),
         "precision": str(predict.dtype).removeprefix("torch."),
         "command": command_line(),
@@ -68,14 +68,6 @@ def keep_classes(probabilities: np.ndarray, known: np.ndarray) -> np.ndarray:
     kept = np.zeros_like(probabilities)
     kept[:, known] = probabilities[:, known]
     return kept / kept.sum(1, keepdims=True)
-
-
-def clean_figures(labels: np.ndarray, probabilities: np.ndarray, clean: np.ndarray) -> dict[str, Any]:
-    """Accuracy on the faces that have no copy in the run's own train split."""
-    correct = (probabilities.argmax(1) == labels)[clean]
-    if not len(correct):
-        return {"samples": 0, "accuracy": None, "interval": None}
-    return {"samples": len(correct), "accuracy": float(correct.mean()), "interval": accuracy_interval(correct)}
 
 
 def summarize(results: dict[str, Any]) -> str:

@@ -20,14 +20,14 @@ from analysis_plots import draw_plots
 from config import SPLITS, Run
 from datasets import FaceData, load_stage, training_copies
 from devices import device_name
-from distributed import is_main, processes
+from distributed import barrier, is_main, processes
 from error_analysis import analyse_errors
-from metrics import HEADLINES, accuracy_interval, average_f1, compute_metrics
+from metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from models import count_parameters
 from prediction import open_predictor
 from results_text import summarize
 from transforms import VIEWS
-from utils import atomic_path, command_line, library_versions, run_script, write_json
+from utils import UserError, atomic_path, command_line, library_versions, run_script, write_json
 
 
 def evaluate(flags: config.Evaluate) -> dict[str, Any]:
@@ -72,10 +72,11 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
 def score_predictions(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
     """Every figure of one set of predictions, probabilities N×7 in the order of data.split(split); needs no model."""
     faces = data.split(split)
+    copies = training_copies(data) if split == "test" else None
     return {
         **compute_metrics(faces.labels, probabilities, faces.subjects),
         **analyse_errors(faces.labels, probabilities, faces.names),
-        "without_training_copies": clean_metrics(data, probabilities) if split == "test" else None,
+        "without_training_copies": clean_metrics(faces.labels, probabilities, copies, faces.subjects),
     }
 
 
@@ -103,16 +104,6 @@ def headline(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str,
     }
 
 
-def clean_metrics(data: FaceData, probabilities: np.ndarray) -> dict[str, Any]:
-    """The headline figures and their intervals on the test faces that have no pixel-identical copy in train."""
-    clean, faces = ~training_copies(data), data.split("test")
-    if not clean.any():
-        return {"samples": 0, **dict.fromkeys(HEADLINES), "intervals": {}}
-    subjects = None if faces.subjects is None else faces.subjects[clean]
-    metrics = compute_metrics(faces.labels[clean], probabilities[clean], subjects)
-    return {name: metrics[name] for name in ("samples", *HEADLINES, "intervals")}
-
-
 def save_predictions(path: Path, faces: FaceData, logits: np.ndarray, probabilities: np.ndarray) -> None:
     columns = {"labels": faces.labels, "probabilities": probabilities, "logits": logits, "names": faces.names}
     with atomic_path(path) as temporary:
@@ -124,7 +115,12 @@ def evaluate_folds(flags: config.Evaluate) -> dict[str, Any]:
 
     Writes and returns the results of all together, with mean and standard deviation over the folds.
     """
+    if flags.checkpoint or flags.split != "test":
+        raise UserError(
+            "--all-folds scores the test part of every fold by that fold's own run; leave out --checkpoint and --split"
+        )
     each = [(fold, evaluate(fold)) for fold in config.in_folds(flags)]
+    barrier()  # until the first process has written the last fold's predictions
     logits, probabilities, data = gather_folds([fold for fold, _ in each])
     run = replace(flags.run, tag="_".join(filter(None, (flags.tag, "all-folds"))))
     names = ("accuracy", "macro_f1", "weighted_f1")

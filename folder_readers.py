@@ -61,8 +61,11 @@ def affectnet_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None
 
 def read_code(tree: Tree, path: str) -> int:
     """Index into CLASSES; codes above 7, where no expression was seen, give an index that no set has."""
-    with tree.open(path) as file:
-        code = int(np.load(file))
+    try:
+        with tree.open(path) as file:
+            code = int(np.load(file))
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{tree.root}/{path} does not hold the code of an expression ({error})") from error
     return CLASSES.index(AFFECTNET_EMOTIONS[code]) if code < len(AFFECTNET_EMOTIONS) else len(CLASSES)
 
 

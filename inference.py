@@ -44,21 +44,29 @@ class CompiledIfWorth(nn.Module):
     """A frozen model that compiles itself for batches of one shape when so many passes of single images take long.
 
     Only forward passes gain by it (convolutions joined with what follows them, weights laid out for the kernels): those
-    with gradients, and batches of other shapes, take the model as it is. The first whole batch decides.
+    with gradients, and batches of other shapes, take the model as it is. The first whole batch chooses kernels, the
+    time of the second one decides.
     """
 
     def __init__(self, model: nn.Module, shape: torch.Size, passes: int):
         super().__init__()
         self.model, self.shape, self.batches = model, shape, passes // shape[0]
         self.chosen: nn.Module | None = None
+        self.warm = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.shape != self.shape or torch.is_grad_enabled():
             return self.model(images)
-        if self.chosen is None:
-            worth = measure_seconds(self.model, images) * self.batches >= COMPILE_WORTH
+        if self.chosen is not None:
+            return self.chosen(images)
+        start = time.perf_counter()
+        outputs = self.model(images)
+        outputs[0, 0].item()  # waits for the device
+        if self.warm:
+            worth = (time.perf_counter() - start) * self.batches >= COMPILE_WORTH
             self.chosen = compile_or_keep(self.model, images) if worth else self.model
-        return self.chosen(images)
+        self.warm = True
+        return outputs
 
 
 def compile_or_keep(model: nn.Module, images: torch.Tensor) -> nn.Module:
@@ -69,14 +77,6 @@ def compile_or_keep(model: nn.Module, images: torch.Tensor) -> nn.Module:
         print(f"not compiled, which takes a little longer: {str(error).splitlines()[0]}", file=sys.stderr)
         return model
     return compiled
-
-
-def measure_seconds(model: nn.Module, images: torch.Tensor) -> float:
-    """Of one forward pass, after one that chooses kernels."""
-    model(images)[0, 0].item()
-    start = time.perf_counter()
-    model(images)[0, 0].item()  # waits for the device
-    return time.perf_counter() - start
 
 
 # ── folded ───────────────────────────────────────────────────────────────────────────────────────────────────────────

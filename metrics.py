@@ -56,6 +56,22 @@ def compute_metrics(
     }
 
 
+def clean_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, copies: np.ndarray | None, subjects: np.ndarray | None = None
+) -> dict[str, Any] | None:
+    """The headline figures and their intervals on the faces that are no `copies` (bool N) of training faces.
+
+    None where nobody knows which are.
+    """
+    if copies is None:
+        return None
+    clean = ~copies
+    if not clean.any():
+        return {"samples": 0, **dict.fromkeys(HEADLINES), "intervals": {}}
+    metrics = compute_metrics(labels[clean], probabilities[clean], None if subjects is None else subjects[clean])
+    return {name: metrics[name] for name in ("samples", *HEADLINES, "intervals")}
+
+
 def average_f1(labels: np.ndarray, predictions: np.ndarray, average: str) -> float:
     """F1 averaged over the classes that occur among the labels or the predictions."""
     return float(f1_score(labels, predictions, average=average, zero_division=0))

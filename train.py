@@ -238,11 +238,15 @@ def main() -> None:
 
 
 def fit_all(runs: list[config.Train]) -> None:
-    """Trains one run after the other; one that fails does not keep the others from being trained."""
+    """Trains one run after the other; one that fails does not keep the others from being trained.
+
+    With --resume, those of several runs that were not begun yet are begun.
+    """
     failures = {}
     for flags in runs:
         try:
-            fit(flags)
+            begun = len(runs) == 1 or flags.run.last_checkpoint.exists()
+            fit(replace(flags, resume=flags.resume and begun))
         except KeyboardInterrupt:
             if flags.run.last_checkpoint.exists():
                 print(f"\nevery finished epoch is kept in {flags.run.last_checkpoint}; go on with --resume")
@@ -250,9 +254,9 @@ def fit_all(runs: list[config.Train]) -> None:
         except UserError as error:
             if len(runs) == 1:
                 raise
-            failures[flags.model] = error
+            failures[flags.run.name] = error
     if failures:
-        raise UserError("\n".join(f"{model}: {error}" for model, error in failures.items()))
+        raise UserError("\n".join(f"{run}: {error}" for run, error in failures.items()))
 
 
 if __name__ == "__main__":

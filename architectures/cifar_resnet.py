@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import StochasticDepth
 
+from architectures.small_resnet import residual_branch
+
 
 class PaddedBlock(nn.Module):
     """y = ReLU(F(x) + x) with two 3×3 convolutions in F (equation 1).
@@ -15,13 +17,7 @@ class PaddedBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
+        self.residual = residual_branch(in_channels, out_channels, stride)
         self.stride, self.new_channels = stride, out_channels - in_channels
         self.skip = StochasticDepth(0.0, "row")  # nothing is skipped unless a recipe asks for it
         self.activation = nn.ReLU(inplace=True)

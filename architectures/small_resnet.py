@@ -8,18 +8,23 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 
+def residual_branch(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """F of a basic block: two 3×3 convolutions, each with batch norm, a ReLU between them."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
 class BasicBlock(nn.Module):
     """y = ReLU(F(x) + shortcut(x)) with two 3×3 convolutions in F (He et al. 2016, equation 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
+        self.residual = residual_branch(in_channels, out_channels, stride)
         nn.init.zeros_(self.residual[-1].weight)  # a block starts as its shortcut
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != out_channels:

@@ -13,6 +13,7 @@ import datasets
 import evaluate
 import train
 from config import EMOTIONS
+from metrics import clean_metrics
 from utils import UserError
 
 PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
@@ -60,10 +61,16 @@ def test_probabilities_of_the_classes_that_there_are():
 
 
 def test_copies_of_training_faces_are_told():
-    labels, clean = np.array([0, 1, 1]), np.array([True, False, True])
-    figures = cross_data.clean_figures(labels, np.eye(2)[[0, 0, 0]], clean)
+    labels, copies = np.array([0, 1, 1]), np.array([False, True, False])
+    figures = clean_metrics(labels, np.eye(7)[[0, 0, 0]], copies)
     assert (figures["samples"], figures["accuracy"]) == (2, 0.5)
-    assert cross_data.clean_figures(labels, np.eye(2)[[0, 0, 0]], ~np.ones(3, bool))["accuracy"] is None
+    assert clean_metrics(labels, np.eye(7)[[0, 0, 0]], np.ones(3, bool))["accuracy"] is None
+
+
+def test_sets_that_there_are_not(flags, tmp_path):
+    for name, message in (("rafbd", "unknown data set 'rafbd'; did you mean rafdb"), ("rafdb", "no RAF-DB")):
+        with pytest.raises(UserError, match=message):
+            cross_data.evaluate_elsewhere(replace(flags, on=(name,), data_dir=tmp_path))
 
 
 def test_sets_for_pre_training_are_refused(flags, tmp_path):
@@ -104,3 +111,9 @@ def test_every_subject_is_tested_by_a_model_that_never_saw_it(train_flags, synth
 def test_sets_without_subjects_have_no_folds(flags):
     with pytest.raises(UserError, match="Synthetic faces is not split by subject; leave --all-folds out"):
         evaluate.evaluate_folds(replace(flags, all_folds=True))
+
+
+def test_folds_are_scored_by_their_own_runs(flags, tmp_path):
+    for wrong in ({"checkpoint": tmp_path / "a.pth"}, {"split": "val"}):
+        with pytest.raises(UserError, match="every fold by that fold's own run"):
+            evaluate.evaluate_folds(replace(flags, dataset="jaffe", all_folds=True, **wrong))

@@ -83,6 +83,16 @@ def test_affectnet_as_its_authors_send_it(tmp_path):
     assert data.counts()["test"] == [2] * 7
 
 
+def test_a_broken_label_of_affectnet(tmp_path):
+    root = tmp_path / "data/AffectNet/train_set"
+    save(root / "images/1.jpg", 1, mode="RGB")
+    (root / "annotations").mkdir()
+    for content in (b"", b"no array"):
+        (root / "annotations/1_exp.npy").write_bytes(content)
+        with pytest.raises(UserError, match=r"1_exp\.npy does not hold the code of an expression"):
+            load("affectnet", tmp_path)
+
+
 def test_the_folders_of_fer2013_are_not_affectnet(tmp_path):
     save(tmp_path / "data/train/angry/Training_1.jpg", 1)
     with pytest.raises(UserError, match="no AffectNet"):

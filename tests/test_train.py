@@ -291,7 +291,7 @@ def test_all_models(monkeypatch):
 
     monkeypatch.setattr(train, "fit", fit)
     monkeypatch.setattr("sys.argv", ["train.py", "--all"])
-    with pytest.raises(UserError, match="resnet50: no weights"):
+    with pytest.raises(UserError, match="resnet50_synthetic: no weights"):
         train.main()
     assert tried == list(MODELS), "one model's failure must not keep the others from being trained"
 
@@ -317,3 +317,14 @@ def test_every_recipe_field_is_a_flag():
     assert {"epochs", "max-steps", "weights", "ema-decay"} <= fields
     [flags] = train.parse_flags(["--ema-decay", "0.5", "--max-steps", "3", "--no-class-weights"])
     assert (flags.settings.ema_decay, flags.settings.max_steps, flags.settings.class_weights) == (0.5, 3, False)
+
+
+def test_resuming_many_runs_begins_those_that_were_not(train_flags, monkeypatch):
+    first, second = train_flags("begun", epochs=1), train_flags("not-begun", epochs=1)
+    train.fit(first)
+    seen = []
+    monkeypatch.setattr(train, "fit", lambda flags: seen.append((flags.tag, flags.resume)))
+    train.fit_all([replace(flags, resume=True) for flags in (first, second)])
+    assert seen == [("begun", True), ("not-begun", False)]
+    train.fit_all([replace(second, resume=True)])
+    assert seen[-1] == ("not-begun", True), "alone, a run that cannot be resumed is an error"

@@ -18,11 +18,12 @@ import config
 import recipes
 import train
 import tune
+import tuning_results
 from utils import UserError
 
 QUICK = replace(recipes.RECIPES["quick"], epochs=3, batch_size=16, max_steps=2)
 GRID = ("optimizer=sgd,adam,adamw", "flip=0.0,0.5")
-PLOT_STUDY = tune.plot_study
+PLOT_STUDY = tuning_results.plot_study
 ACCURACIES = {"sgd": 0.6, "adam": 0.5, "adamw": 0.4, "radam": 0.3}
 
 
@@ -49,7 +50,7 @@ def calls(monkeypatch):
         return {"epochs": epochs, "best_epoch": len(epochs)}
 
     monkeypatch.setattr(train, "fit", fit)
-    monkeypatch.setattr(tune, "plot_study", lambda *results: None)
+    monkeypatch.setattr(tuning_results, "plot_study", lambda *results: None)
     return made
 
 
@@ -142,7 +143,7 @@ def test_grid_covers_every_combination_once_and_resumes(calls, make_flags):
 
 
 def test_files_of_a_study(calls, make_flags, monkeypatch, capsys):
-    monkeypatch.setattr(tune, "plot_study", PLOT_STUDY)
+    monkeypatch.setattr(tuning_results, "plot_study", PLOT_STUDY)
     flags = make_flags("files", *GRID, sampler="grid")
     content = tune.search(flags)
     assert json.loads((flags.folder / "study.json").read_text())["best"] == content["best"]
