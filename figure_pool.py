@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from distributed import is_main
-from utils import atomic_path
+from utils import atomic_path, interrupts_held
 
 KEY = "explanation"  # text chunk of a PNG that says what it shows
 WAITING = 64  # figures that may wait for a process; they hold their arrays in memory
@@ -45,7 +45,8 @@ class FigurePool:
             self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=give_way)
         while len(self._pending) >= WAITING:
             self._pending.popleft().result()
-        self._pending.append(self._pool.submit(save_figure, self._draw, path, key, values))
+        with interrupts_held():  # a task may start a process
+            self._pending.append(self._pool.submit(save_figure, self._draw, path, key, values))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is None:

@@ -5,7 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from config import EMOTIONS
 from face_drawing import REGIONS as REGIONS
 from face_drawing import develop, region_map, render, set_scene
+from utils import interrupts_held
 
 EVIDENCE_THRESHOLD = 8  # of 255, in the channel that differs most; below it a difference is hard to see
 SIZES = (32, 512)  # smallest and largest image side
@@ -292,7 +293,12 @@ def choose_map(workers: int, stack: contextlib.ExitStack) -> Callable:
     # Ctrl-C stops this process alone, which then lets the others finish the chunk at hand and no more.
     pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
     stack.callback(pool.shutdown, cancel_futures=True)
-    return pool.map
+
+    def map_over_processes(*arguments: object, **settings: object) -> Iterator:
+        with interrupts_held():  # the processes start here
+            return pool.map(*arguments, **settings)
+
+    return map_over_processes
 
 
 # ── the contact sheet ─────────────────────────────────────────────────────────────────────────────────────────────────

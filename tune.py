@@ -43,6 +43,7 @@ from utils import (
     UserError,
     combine_seeds,
     command_line,
+    interrupts_held,
     lookup,
     require,
     run_script,
@@ -327,8 +328,9 @@ def work_together(flags: config.Tune) -> None:
     """This process and `workers` - 1 others run trials; where this one is stopped, the others are."""
     spawn = multiprocessing.get_context("spawn")
     helpers = [spawn.Process(target=help_out, args=(flags, number)) for number in range(1, flags.workers)]
-    for helper in helpers:
-        helper.start()
+    with interrupts_held():
+        for helper in helpers:
+            helper.start()
     try:
         share_machine(flags.workers, 0)
         work(flags)

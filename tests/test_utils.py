@@ -1,7 +1,9 @@
 """utils.py and devices.py: errors that help, files that are whole or absent."""
 
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,7 +12,17 @@ import pytest
 import torch
 
 from devices import autocast, autocast_dtype, resolve_device, seed_everything
-from utils import UserError, atomic_path, combine_seeds, lookup, read_json, require, run_script, write_json
+from utils import (
+    UserError,
+    atomic_path,
+    combine_seeds,
+    interrupts_held,
+    lookup,
+    read_json,
+    require,
+    run_script,
+    write_json,
+)
 
 
 def test_lookup_lists_and_suggests():
@@ -115,3 +127,29 @@ def test_missing_device_is_an_error():
 def test_reading_data_needs_no_torch():
     code = "import datasets, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def blocked_signals(queue):
+    queue.put(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signal masks")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_started_while_interrupts_are_held_never_see_one(method):
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=blocked_signals, args=(queue,))
+    with interrupts_held():
+        process.start()
+    assert queue.get(timeout=60)
+    process.join()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signal masks")
+def test_a_held_interrupt_arrives_at_the_end():
+    reached = False
+    with pytest.raises(KeyboardInterrupt), interrupts_held():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = True
+    assert reached
