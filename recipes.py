@@ -190,6 +190,25 @@ RECIPES = {
         cutmix=0.5,
         conflicts="share",
     ),
+    # The same short training for every model of the zoo, to compare them: python benchmarks/bench_zoo.py
+    "zoo": Recipe(
+        weights="none",
+        epochs=3,
+        batch_size=128,
+        lr=1e-3,
+        weight_decay=0.05,
+        schedule="one_cycle",
+        warmup_epochs=0.5,
+        t_max=None,
+        ema_decay=0.99,
+        class_weights=False,
+        dropout=0.2,
+        monitor="accuracy",
+        patience=0,
+        shift=0.08,
+        scale=0.1,
+        start_size=0.64,
+    ),
     # A few minutes of a laptop; for the embedded faces: python train.py
     "quick": Recipe(
         weights="none",

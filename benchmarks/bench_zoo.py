@@ -1,0 +1,172 @@
+"""Every model of the zoo trained from random weights with one short recipe: accuracy and images per second of each.
+
+python benchmarks/bench_zoo.py --dataset fer2013 --ensemble
+
+The runs are named MODEL_DATASET_zoo; what is done is not done again, and a training that was stopped goes on. Networks
+made for pictures of 224 px see the faces at --side. With --ensemble the predictions are joined by ensemble.py. Speeds
+are medians of steps on random faces, trained and evaluated in turns; measure them (--speed) on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import config
+import engine
+import ensemble
+import train
+from devices import autocast, autocast_dtype, device_name, resolve_device
+from evaluate import evaluate
+from losses import cross_entropy
+from models import MODELS, model_spec, resized
+from recipes import RECIPES
+from utils import read_json, run_script, write_json
+
+LARGE = 100  # px; models that see larger faces than this by default take them at --side
+SPEED_BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(config.Stage):
+    dataset: str = "fer2013"
+    tag: str = "zoo"
+    models: tuple[str, ...] = tuple(name for name in MODELS if not model_spec(name).fixed_size)
+    side: int = 64  # px, of the faces that large models see
+    ensemble: bool = False  # join all of them
+    speed: bool = False  # measure the speeds now; otherwise those measured before are printed
+    rounds: int = 3  # of each speed
+
+    @property
+    def speeds(self) -> Path:
+        return Path(self.outputs_dir) / "benchmarks" / "zoo_speeds.json"
+
+
+def settings(name: str, flags: Flags) -> config.Train:
+    """How a model is trained: by the recipe, but AlexNet's pools leave nothing of faces that are smaller at first."""
+    recipe = replace(RECIPES["zoo"], image_size=flags.side if model_spec(name).image_size > LARGE else None)
+    if name == "alexnet":
+        recipe = replace(recipe, start_size=1.0)
+    return config.Train(model=name, recipe="zoo", settings=recipe, **shared(flags))
+
+
+def shared(flags: Flags) -> dict[str, Any]:
+    """The flags that go on to every stage."""
+    return {key.name: getattr(flags, key.name) for key in fields(config.Stage) if key.name != "model"}
+
+
+def make_run(name: str, flags: Flags) -> None:
+    """Trains and evaluates a model as far as that is not done yet."""
+    wanted = settings(name, flags)
+    run = wanted.run
+    finished = run.history.exists() and read_json(run.history, run.command("train.py"))["finished"]
+    if not finished:
+        train.fit(replace(wanted, resume=run.last_checkpoint.exists()))
+    if not finished or not run.results.exists():
+        evaluate(config.Evaluate(model=name, **shared(flags)))
+
+
+# ── speed ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def measure_speed(name: str, flags: Flags) -> dict[str, float]:
+    """Images per second of a training step and of evaluation, at the full size of the faces."""
+    wanted, device = settings(name, flags), resolve_device(flags.device)
+    dtype, recipe = autocast_dtype(device, flags.amp), wanted.settings
+    spec = resized(model_spec(name), recipe.image_size)
+    training = engine.start_training(wanted, device, dtype)
+    faces = torch.rand(SPEED_BATCH, spec.channels, spec.image_size, spec.image_size, device=device)
+    labels = torch.arange(SPEED_BATCH, device=device) % len(config.EMOTIONS)
+    part = faces, torch.eye(len(config.EMOTIONS), device=device)[labels], torch.ones(SPEED_BATCH, device=device)
+
+    def learn() -> None:
+        training.model.train()
+        engine.update_weights(training, part, cross_entropy, recipe, dtype).sum().item()
+
+    @torch.inference_mode()
+    def predict() -> None:
+        training.model.eval()
+        with autocast(device, dtype):
+            training.model(faces).sum().item()  # waits for the device
+
+    seconds = take_turns({"training": learn, "evaluation": predict}, flags.rounds)
+    return {kind: SPEED_BATCH / duration for kind, duration in seconds.items()}
+
+
+def take_turns(actions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, after one turn that chooses kernels."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(rounds + 1):
+        for name, action in actions.items():
+            started = time.perf_counter()
+            action()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+COLUMNS = "model|parameters|px|val|test (95 % interval)|without copies|macro F1|trains|evaluates".split("|")
+
+
+def measure_speeds(flags: Flags) -> dict[str, Any]:
+    """By model; those measured before are kept, and replaced only where --speed asks for it."""
+    known = flags.speeds.exists()
+    speeds = read_json(flags.speeds, "python benchmarks/bench_zoo.py --speed")["speeds"] if known else {}
+    for name in flags.models:
+        if flags.speed or name not in speeds:
+            speeds[name] = measure_speed(name, flags)
+            write_json(flags.speeds, {"device": device_name(resolve_device(flags.device)), "speeds": speeds})
+    return speeds
+
+
+def print_table(flags: Flags, speeds: dict[str, Any]) -> None:
+    """In Markdown, the most accurate on val first; speeds in images per second."""
+    rows = sorted(describe(name, flags, speeds[name]) for name in flags.models)
+    for cells in (COLUMNS, ["---"] * len(COLUMNS), *(cells for _, cells in rows)):
+        print(f"| {' | '.join(cells)} |")
+
+
+def describe(name: str, flags: Flags, speed: dict[str, float]) -> tuple[float, list[str]]:
+    """Minus the accuracy on val, and the cells of a model's row."""
+    run = settings(name, flags).run
+    history, results = (read_json(path, run.command("train.py")) for path in (run.history, run.results))
+    on_val = history["epochs"][history["best_epoch"] - 1]["val_accuracy"]
+    low, high = results["intervals"]["accuracy"]
+    clean = results["without_training_copies"]  # None: they are not looked for
+    return -on_val, [
+        f"`{name}`",
+        f"{history['parameters'] / 1e6:.1f} M",
+        str(history["recipe"]["image_size"] or model_spec(name).image_size),
+        f"{on_val:.2%}",
+        f"{results['accuracy']:.2%} ({low:.1%} to {high:.1%})",
+        f"{clean['accuracy']:.2%}" if clean else "",
+        f"{results['macro_f1']:.2%}",
+        f"{speed['training']:.0f}",
+        f"{speed['evaluation']:.0f}",
+    ]
+
+
+def main() -> None:
+    flags = tyro.cli(Flags)
+    for name in flags.models:
+        make_run(name, flags)
+    print_table(flags, measure_speeds(flags))
+    if flags.ensemble:
+        members = tuple(ensemble.member_name(settings(name, flags).run) for name in flags.models)
+        print(ensemble.summarize(ensemble.join(config.Ensemble(members=members, **shared(flags)))["ensemble"]))
+
+
+if __name__ == "__main__":
+    run_script(main)
