@@ -117,7 +117,8 @@ def take_turns(actions: dict[str, Callable[[], None]], rounds: int) -> dict[str,
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-COLUMNS = "model|parameters|px|val|test (95 % interval)|without copies|macro F1|trains|evaluates".split("|")
+COLUMNS = ["model", "parameters", "px", "val", "test (95 % interval)", "without copies", "macro F1"]
+COLUMNS += ["trains", "evaluates"]
 
 
 def measure_speeds(flags: Flags) -> dict[str, Any]:
