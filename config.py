@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shlex
 from dataclasses import dataclass, field, replace
@@ -142,6 +143,7 @@ class Train(Stage):
     resume: bool = False  # go on from the last checkpoint
     compile: bool = False  # torch.compile; pays off on runs of more than a few minutes
     snapshots: bool = False  # with --schedule warm_restarts: also keep the weights at the end of every cycle
+    max_gpu_temp: float | None = None  # °C of the GPU above which training waits until it is 3 cooler
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
 
@@ -248,15 +250,17 @@ class Ensemble(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One HTML page per data set: python report_generator.py --dataset fer2013"""
+    """One HTML page on all runs of a data set: python report_generator.py --dataset fer2013"""
 
     dataset: str = "synthetic"
+    all: bool = False  # one page over all data sets that have runs
+    format: tuple[Literal["html", "md", "csv", "latex"], ...] = ("html",)  # one or several
     outputs_dir: Path = Path("outputs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Monitor:
-    """Watch the NVIDIA GPUs: python monitor.py --interval 2 --max-temp 83"""
+    """Show the NVIDIA GPUs, live: python monitor.py --interval 2 --max-temp 83"""
 
     interval: float = 2.0  # seconds between readings
     max_temp: float = 83.0  # degrees Celsius above which a warning is printed
@@ -307,12 +311,23 @@ class Tune(Stage):
 # ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def user_cache() -> Path:
+    """The folder of files that every folder of outputs shares: the weights of face detectors."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "explainable-expressions"
+
+
 def cache_dir(outputs_dir: Path) -> Path:
     return Path(outputs_dir) / "cache"
 
 
-def report_path(outputs_dir: Path, dataset: str) -> Path:
-    return Path(outputs_dir) / "reports" / f"{slug(dataset)}.html"
+def monitor_log(outputs_dir: Path) -> Path:
+    """What monitor.py logs of the GPUs, unless it is told otherwise."""
+    return Path(outputs_dir) / "logs" / "gpu.csv"
+
+
+def report_path(outputs_dir: Path, name: str, ending: str = "html") -> Path:
+    """The report on a data set, or a table of it; `name` is the data set's, or "all"."""
+    return Path(outputs_dir) / "reports" / f"{slug(name)}.{ending}"
 
 
 def slug(name: str) -> str:
@@ -374,6 +389,10 @@ class Run:
     @property
     def logs(self) -> Path:
         return Path(self.outputs_dir) / "logs" / self.name
+
+    def gpu_log(self, process: int = 0) -> Path:
+        """The readings of the GPU on which a process of the training ran."""
+        return self.logs / (f"gpu_{process}.csv" if process else "gpu.csv")
 
     def plot(self, kind: str) -> Path:
         return Path(self.outputs_dir) / "plots" / f"{self.name}_{kind}.png"

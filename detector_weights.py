@@ -1,0 +1,67 @@
+"""Where the weights of a face detector come from: the file given, the user's cache, or a download with a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import user_cache
+from utils import UserError, atomic_path
+
+TIMEOUT = 20  # seconds without an answer
+MAX_BYTES = 2**25  # a server that sends more than a detector sends something else
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published file of weights."""
+
+    file: str
+    sha256: str
+    urls: tuple[str, ...] = ()  # tried one after the other; none: nobody serves the file alone
+    source: str = ""  # where a person finds it
+
+    @property
+    def cached(self) -> Path:
+        return user_cache() / self.file
+
+
+def find_weights(given: Path | None, weights: Weights) -> Path:
+    """`given`, or the cached file, or the downloaded one; UserError where there is none of them."""
+    if given is not None:
+        if not Path(given).is_file():
+            raise UserError(f"--detector-weights {given} does not exist or is not a file")
+        return Path(given)
+    if not weights.cached.exists():
+        download(weights)
+    return weights.cached
+
+
+def download(weights: Weights) -> None:
+    """Puts the file into the cache, whole and with the right checksum or not at all; UserError otherwise."""
+    reasons = []
+    for url in weights.urls:
+        try:
+            content = fetch(url)
+        except (urllib.error.URLError, OSError) as error:
+            reasons.append(f"{url}: {getattr(error, 'reason', error)}")
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        if found == weights.sha256:
+            with atomic_path(weights.cached) as temporary:
+                temporary.write_bytes(content)
+            return
+        reasons.append(f"{url}: {len(content)} bytes with the SHA-256 {found[:16]}… instead of {weights.sha256[:16]}…")
+    raise UserError(
+        f"{weights.file} is not in {weights.cached.parent} and could not be downloaded"
+        f"{' (' + '; '.join(reasons) + ')' if reasons else ''}; get it from {weights.source} and name it with "
+        "--detector-weights FILE, or use --detector haar"
+    )
+
+
+def fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # follows redirections
+        return answer.read(MAX_BYTES)
