@@ -269,6 +269,23 @@ class Monitor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class App:
+    """A page for photos and the webcam: python app.py --port 7860"""
+
+    host: str = "127.0.0.1"  # this computer alone; 0.0.0.0: whoever can reach it over the network
+    port: int = 7860  # if it is in use, the next free one is taken
+    open: bool = False  # in the browser at once
+    checkpoint: Path | None = None  # a model to choose at first; default: the shipped one
+    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"
+    detector_weights: Path | None = None  # instead of the cached or downloaded ones
+    max_upload_mb: float = 20.0  # of a file
+    max_pixels: int = 50_000_000  # of a picture
+    keep_seconds: int = 600  # after which an upload is deleted and its result forgotten
+    outputs_dir: Path = Path("outputs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Zoo:
     """Print every model with its facts: python models.py --timm convnext_tiny swin_tiny_patch4_window7_224"""
 

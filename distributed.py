@@ -45,6 +45,21 @@ def barrier() -> None:
         dist.barrier()
 
 
+class HostGroup:
+    """The processes as they talk over the host, so that their GPUs have nothing to wait for; made by all at once."""
+
+    def __init__(self) -> None:
+        self._group = dist.new_group(backend="gloo") if world_size() > 1 else None
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true in any process; all must ask."""
+        if self._group is None:
+            return flag
+        found = torch.tensor(int(flag))
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self._group)
+        return bool(found)
+
+
 def own_part(rows: torch.Tensor) -> torch.Tensor:
     """This process's share of the first axis, in order; the shares differ by one row at most."""
     return rows.tensor_split(world_size())[rank()]

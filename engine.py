@@ -151,11 +151,13 @@ def train_one_epoch(
     epoch: int,
     seed: int,
     dtype: torch.dtype,
+    rest: Callable[[int, tqdm], float] = lambda _step, _bar: 0.0,
 ) -> dict[str, float]:
     """One pass over the faces in an order and with variations that (seed, epoch) alone decide.
 
     Every process prepares the whole batch, which is cheap, and computes on its part of it: so the variations, mixing
-    included, do not depend on the number of processes.
+    included, do not depend on the number of processes. Before each step `rest` gets its number and the progress bar; it
+    may wait, and returns the seconds, which count nowhere but in `paused_seconds`.
     """
     device, view = faces.device, grown(spec, recipe, epoch)
     seed_everything(seed, epoch)  # dropout
@@ -163,12 +165,13 @@ def train_one_epoch(
     batches = draw_batches(faces, recipe, generator)
     training.model.train()
     totals = torch.zeros(2, device=device)  # loss and correct faces, summed over this process's parts
-    started, seen = time.perf_counter(), 0
+    started, seen, paused = time.perf_counter(), 0, 0.0
     bar = tqdm(
         total=sum(map(len, batches)), desc=f"epoch {epoch}/{recipe.epochs}", unit=" faces", disable=not is_main()
     )
     with bar:
         for step, (rows, images) in enumerate(zip(batches, faces.batches(batches), strict=True)):
+            paused += rest(step, bar)
             rate = learning_rate(recipe, epoch - 1 + step / len(batches), training.epochs)
             set_learning_rate(training.optimizer, rate)
             inputs = augment(images, view, recipe, generator)
@@ -179,13 +182,15 @@ def train_one_epoch(
             seen += len(rows)
             bar.update(len(rows))
             if step % CHECK_EVERY == CHECK_EVERY - 1:
-                bar.set_postfix(loss=f"{check_finite(totals[0].item() * world_size() / seen, epoch):.3f}")
+                waited = {"paused": f"{paused:.0f} s"} if paused else {}
+                bar.set_postfix(loss=f"{check_finite(totals[0].item() * world_size() / seen, epoch):.3f}", **waited)
     losses, correct = sum_over_processes(totals).tolist()
     return {
         "train_loss": check_finite(losses / seen, epoch),
         "train_accuracy": correct / seen,
         "lr": learning_rate(recipe, epoch - 1, training.epochs),
-        "images_per_second": seen / (time.perf_counter() - started),
+        "images_per_second": seen / (time.perf_counter() - started - paused),
+        "paused_seconds": paused,
     }
 
 

@@ -1,130 +1,109 @@
-"""Watches temperature, load and memory of the NVIDIA GPUs: python monitor.py --interval 2 --max-temp 83"""
+"""Shows temperature, load, memory, power and clocks of the NVIDIA GPUs, live: python monitor.py --max-temp 83
+
+In a terminal one table is drawn over and over in its place; elsewhere each reading is a line. Every reading is also
+appended to a CSV file. A training logs its own GPU: see gpu_watch.py.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
 import math
+import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
-import pynvml
 import tyro
 
 from config import Monitor
+from gpus import Reading, append_rows, log_row, nvml, of_limit, open_log, read_gpus, told, warning
 from utils import UserError, run_script
 
-HEADER = ("time", "gpu", "name", "temperature_c", "load_percent", "memory_used_mib", "memory_total_mib")
-MIB = 2**20
+COLUMNS: dict[str, Callable[[Reading], str]] = {
+    "GPU": lambda reading: f"{reading.index} {reading.name}",
+    "°C": lambda reading: told(reading.temperature),
+    "load": lambda reading: told(reading.load, " %"),
+    "memory in MiB": lambda reading: of_limit(reading.memory_used, reading.memory_total),
+    "power in W": lambda reading: of_limit(reading.power, reading.power_limit),
+    "SM MHz": lambda reading: told(reading.sm_clock),
+    "memory MHz": lambda reading: told(reading.memory_clock),
+    "slowed by": lambda reading: reading.throttles or "?",
+}
+LEFT = ("GPU", "slowed by")  # columns of words
+RED, PLAIN = "\x1b[1;31m", "\x1b[0m"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One look at one GPU; None where the GPU does not report a value (the load of a MIG instance, for one)."""
-
-    index: int
-    name: str
-    temperature: int | None  # degrees Celsius
-    load: int | None  # percent of the last sampling period with a kernel running
-    memory_used: int | None  # MiB
-    memory_total: int | None  # MiB
+# ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@contextlib.contextmanager
-def nvml() -> Iterator[None]:
-    """NVML open for the block; UserError where the library or the driver is missing or a GPU stops answering."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        raise UserError(f"no NVIDIA GPU to watch: NVML does not start ({error}); try nvidia-smi") from error
-    try:
-        yield
-    except pynvml.NVMLError as error:
-        raise UserError(f"a GPU stopped answering through NVML ({error}); see nvidia-smi") from error
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def read_gpus() -> list[Reading]:
-    """One reading per GPU, in NVML's order (by PCI bus, which CUDA_VISIBLE_DEVICES does not change)."""
-    return [read_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())]
-
-
-def read_gpu(index: int) -> Reading:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    temperature = if_supported(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
-    utilization = if_supported(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    memory = if_supported(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    return Reading(
-        index=index,
-        name=pynvml.nvmlDeviceGetName(handle),
-        temperature=temperature,
-        load=utilization and utilization.gpu,
-        memory_used=memory and memory.used // MIB,
-        memory_total=memory and memory.total // MIB,
-    )
-
-
-def if_supported(query: Callable[..., Any], *arguments: Any) -> Any:
-    """The answer of an NVML query, None where this GPU or driver does not support it."""
-    try:
-        return query(*arguments)
-    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
-        return None
-
-
-# ── log and terminal ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def open_log(path: Path) -> None:
-    """Makes the CSV file with its header; one that is there already is kept and must have the same header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.stat().st_size == 0:
-        append_rows(path, [HEADER])
-        return
-    with path.open(newline="") as file:
-        if tuple(next(csv.reader(file), ())) != HEADER:
-            raise UserError(f"{path} exists and is no log of monitor.py; name another file with --log")
-
-
-def append_rows(path: Path, rows: list[tuple]) -> None:
-    with path.open("a", newline="") as file:
-        csv.writer(file).writerows(rows)
+def table(readings: list[Reading]) -> list[str]:
+    """The headings and a line per GPU, in aligned columns."""
+    rows = [list(COLUMNS), *([tell(reading) for tell in COLUMNS.values()] for reading in readings)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    cells = [
+        [
+            f"{cell:{'<' if name in LEFT else '>'}{width}}"
+            for name, cell, width in zip(COLUMNS, row, widths, strict=True)
+        ]
+        for row in rows
+    ]
+    return ["  ".join(row).rstrip() for row in cells]
 
 
 def describe(reading: Reading) -> str:
-    """The live line of one GPU."""
-    temperature = "?" if reading.temperature is None else reading.temperature
-    load = "?" if reading.load is None else reading.load
-    used, total = ("?" if mib is None else f"{mib:,}" for mib in (reading.memory_used, reading.memory_total))
-    return f"GPU {reading.index} {reading.name}  {temperature:>3} °C  load {load:>3} %  memory {used} of {total} MiB"
+    """The line of one GPU where there is no terminal."""
+    return (
+        f"GPU {reading.index} {reading.name}  {told(reading.temperature):>3} °C  load {told(reading.load):>3} %  "
+        f"memory {of_limit(reading.memory_used, reading.memory_total)} MiB  "
+        f"power {of_limit(reading.power, reading.power_limit)} W  "
+        f"clocks {told(reading.sm_clock)} and {told(reading.memory_clock)} MHz  slowed by: {reading.throttles or '?'}"
+    )
 
 
-def warning(reading: Reading, max_temp: float) -> str | None:
-    """What to say of a GPU hotter than `max_temp` degrees Celsius, None for a cooler one."""
-    if reading.temperature is None or reading.temperature <= max_temp:
-        return None
-    return f"warning: GPU {reading.index} {reading.name} is at {reading.temperature} °C, above {max_temp:g} °C"
+class Screen:
+    """A block of lines that is drawn again in its place; cut to the terminal, as a wrapped line would shift it."""
+
+    def __init__(self) -> None:
+        self._height = 0
+        self._colour = "NO_COLOR" not in os.environ
+        if os.name == "nt":
+            os.system("")  # the console of older Windows takes escape codes after this
+
+    def draw(self, lines: list[tuple[str, bool]]) -> None:
+        """Lines and whether each one is a warning."""
+        columns, rows = shutil.get_terminal_size()
+        text = f"\x1b[{self._height}F" if self._height else ""
+        shown = lines[: max(rows - 1, 1)]
+        for line, alarming in shown:
+            cut = line[: columns - 1]
+            text += "\x1b[2K" + (f"{RED}{cut}{PLAIN}" if alarming and self._colour else cut) + "\n"
+        sys.stdout.write(text + "\x1b[J")
+        sys.stdout.flush()
+        self._height = len(shown)
 
 
-def record(readings: list[Reading], log: Path, max_temp: float) -> None:
-    """Logs and prints one round of readings; warnings go to stderr."""
-    now = datetime.now().astimezone()
-    append_rows(log, [(now.isoformat(timespec="seconds"), *astuple(reading)) for reading in readings])
+def show_table(screen: Screen, now: datetime, readings: list[Reading], config: Monitor) -> None:
+    heading, *rows = table(readings)
+    warnings = [warning(reading, config.max_temp) for reading in readings]
+    lines = [(heading, False), *zip(rows, map(bool, warnings), strict=True)]
+    lines += [(message, True) for message in warnings if message]
+    lines.append((f"{now:%H:%M:%S}, every {config.interval:g} s, logged to {config.log}; ctrl-C ends", False))
+    screen.draw(lines)
+
+
+def print_lines(now: datetime, readings: list[Reading], max_temp: float) -> None:
+    """A line per GPU; warnings go to stderr."""
     for reading in readings:
         print(f"{now:%H:%M:%S}  {describe(reading)}", flush=True)
-        if message := warning(reading, max_temp):
-            print(message, file=sys.stderr, flush=True)
+    print_warnings(readings, max_temp)
+
+
+def print_warnings(readings: list[Reading], max_temp: float) -> None:
+    for message in filter(None, (warning(reading, max_temp) for reading in readings)):
+        print(message, file=sys.stderr, flush=True)
 
 
 # ── loop ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,18 +116,31 @@ def check(config: Monitor) -> None:
         raise UserError(f"--readings {config.readings} is not a number of readings from 1 up")
 
 
+def is_terminal() -> bool:
+    """Whether lines on stdout can be drawn again in their place."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def watch(config: Monitor) -> None:
-    """Reads, logs and prints every `interval` seconds until `readings` rounds are done or ctrl-C.
+    """Reads, logs and shows every `interval` seconds until `readings` rounds are done or ctrl-C.
 
     Raises UserError for a bad setting, without an NVIDIA GPU, and when NVML fails on the way.
     """
     check(config)
+    screen = Screen() if is_terminal() else None
     with nvml(), contextlib.suppress(KeyboardInterrupt):
         if not read_gpus():
             raise UserError("no NVIDIA GPU to watch: the driver is there, but it lists no GPU")
         open_log(config.log)
         for done in itertools.count(1):
-            record(read_gpus(), config.log, config.max_temp)
+            now, readings = datetime.now().astimezone(), read_gpus()
+            append_rows(config.log, [log_row(now, reading) for reading in readings])
+            if screen:
+                show_table(screen, now, readings, config)
+                if not sys.stderr.isatty():  # it goes to a file, say, which should hold the warnings too
+                    print_warnings(readings, config.max_temp)
+            else:
+                print_lines(now, readings, config.max_temp)
             if done == config.readings:
                 return
             time.sleep(config.interval)

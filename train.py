@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ import config
 from config import Run, dataset_facts, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
 from devices import autocast_dtype, device_name, resolve_device
-from distributed import barrier, is_main, processes, world_size
+from distributed import barrier, is_main, processes, rank, world_size
 from engine import Training, place_faces, start_training, train_one_epoch
+from gpu_watch import check_limit, watch_gpu
 from losses import LOSSES, effective_loss
 from metrics import average_f1
 from models import (
@@ -56,6 +58,7 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     recipe, run = flags.settings, flags.run
     check_recipe(recipe, flags.snapshots)
     device = resolve_device(flags.device)
+    check_limit(device, flags.max_gpu_temp)  # before the faces are decoded
     dtype = autocast_dtype(device, flags.amp)
     data = load_shared(flags)
     spec = resized(model_spec(flags.model), recipe.image_size)
@@ -64,18 +67,9 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity)
     history = {
-        "run": run.identity(),
-        "recipe_name": flags.recipe,
+        **describe_run(flags, data, device, dtype),
         **identity,
-        "loss": effective_loss(data, recipe),
-        "device": device_name(device),
-        "processes": world_size(),
-        "precision": str(dtype).removeprefix("torch."),
-        "command": command_line(),
         "parameters": count_parameters(training.model),
-        "classes": list(data.classes),
-        "data": {"fingerprint": data.fingerprint, "counts": data.counts()},
-        "versions": library_versions(),
     }
     if is_main():
         print(f"{run.name}: {history['parameters']:,} parameters, {history['device']}, {history['precision']}")
@@ -83,17 +77,51 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     faces, val = place_faces(data.split("train"), recipe, device), data.split("val")
     loss = LOSSES[history["loss"]]
 
-    for epoch in range(len(training.epochs) + 1, recipe.epochs + 1):
-        if should_stop(training.epochs, recipe):
-            break
-        started = time.perf_counter()
-        learnt = train_one_epoch(training, faces, loss, spec, recipe, epoch=epoch, seed=flags.seed, dtype=dtype)
-        scores = validate(training.deployed, spec, val, device, dtype)
-        training.epochs.append({"epoch": epoch, **learnt, **scores, "seconds": time.perf_counter() - started})
-        save_epoch(training, flags, identity, history)
-        if after_epoch:
-            after_epoch(training.epochs[-1])
+    with watch_gpu(device, own_gpu_log(flags), flags.max_gpu_temp) as watch:
+        for epoch in range(len(training.epochs) + 1, recipe.epochs + 1):
+            if should_stop(training.epochs, recipe):
+                break
+            began, started = time_now(), time.perf_counter()
+            options = {"epoch": epoch, "seed": flags.seed, "dtype": dtype, "rest": watch.rest}
+            learnt = train_one_epoch(training, faces, loss, spec, recipe, **options)
+            scores = validate(training.deployed, spec, val, device, dtype)
+            seconds = time.perf_counter() - started - learnt["paused_seconds"]
+            times = {"seconds": seconds, "began": began, "ended": time_now()}
+            training.epochs.append({"epoch": epoch, **learnt, **scores, **times})
+            save_epoch(training, flags, identity, history)
+            if after_epoch:
+                after_epoch(training.epochs[-1])
     return finish(training, flags, history)
+
+
+def describe_run(flags: config.Train, data: FaceData, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What the history says before the first epoch."""
+    return {
+        "run": flags.run.identity(),
+        "recipe_name": flags.recipe,
+        "loss": effective_loss(data, flags.settings),
+        "device": device_name(device),
+        "processes": world_size(),
+        "precision": str(dtype).removeprefix("torch."),
+        "max_gpu_temp": flags.max_gpu_temp,
+        "command": command_line(),
+        "classes": list(data.classes),
+        "data": {"fingerprint": data.fingerprint, "counts": data.counts()},
+        "versions": library_versions(),
+    }
+
+
+def own_gpu_log(flags: config.Train) -> Path:
+    """Where this process logs its GPU; a run that is begun anew begins its log anew."""
+    log = flags.run.gpu_log(rank())
+    if not flags.resume:
+        log.unlink(missing_ok=True)
+    return log
+
+
+def time_now() -> str:
+    """The time of day with the offset from UTC, for JSON."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def load_shared(flags: config.Train) -> FaceData:
@@ -189,12 +217,20 @@ def log_epoch(run: Run, epoch: dict[str, Any]) -> None:
     with SummaryWriter(run.logs, purge_step=epoch["epoch"]) as writer:
         for name, value in epoch.items():
             split, _, kind = name.rpartition("_")
-            if name != "epoch":
+            if name != "epoch" and not isinstance(value, str):
                 writer.add_scalar(f"{kind}/{split}" if split in ("train", "val") else name, value, epoch["epoch"])
 
 
 def progress(epochs: list[dict[str, Any]], best: int) -> dict[str, Any]:
-    return {"epochs": epochs, "best_epoch": best, "minutes": sum(epoch["seconds"] for epoch in epochs) / 60}
+    """What the history says of the epochs so far; the minutes are those of training, without the paused ones."""
+    return {
+        "epochs": epochs,
+        "best_epoch": best,
+        "began": epochs[0].get("began"),
+        "ended": epochs[-1].get("ended"),
+        "minutes": sum(epoch["seconds"] for epoch in epochs) / 60,
+        "paused_minutes": sum(epoch.get("paused_seconds", 0) for epoch in epochs) / 60,
+    }
 
 
 def finish(training: Training, flags: config.Train, history: dict[str, Any]) -> dict[str, Any]:
@@ -205,8 +241,9 @@ def finish(training: Training, flags: config.Train, history: dict[str, Any]) -> 
         title = f"Training of {run.model} on {dataset_facts(run.dataset).title}"
         plot_training_curves(run.plot("training_curves"), training.epochs, best, title)
         accuracy = training.epochs[best - 1]["val_accuracy"]
-        minutes = history["minutes"]
-        print(f"best epoch {best} with {accuracy:.2%} on val after {minutes:.1f} minutes: {run.best_checkpoint}")
+        spent, paused = f"{history['minutes']:.1f} minutes", history["paused_minutes"]
+        spent += f" and {paused:.1f} of waiting for the GPU to cool" if paused else ""
+        print(f"best epoch {best} with {accuracy:.2%} on val after {spent}: {run.best_checkpoint}")
     return history
 
 
