@@ -1,0 +1,176 @@
+"""Video files and GIFs that can be read again, timed right; a window that is not there and one that is."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import recording as module
+from recording import Recorder, fit, open_window, recording
+from utils import UserError
+
+
+def plain(value: int, height: int = 48, width: int = 64) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def read_video(path) -> tuple[float, list[np.ndarray]]:
+    capture, pictures = cv2.VideoCapture(str(path)), []
+    while (result := capture.read())[0]:
+        pictures.append(result[1])
+    return capture.get(cv2.CAP_PROP_FPS), pictures
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi"])
+def test_a_video_can_be_read_again(tmp_path, name):
+    with recording(tmp_path / "new" / name, 20) as recorder:
+        for number in range(10):
+            recorder.add(plain(20 * number), number / 20)
+    fps, pictures = read_video(tmp_path / "new" / name)
+    assert fps == pytest.approx(20)
+    assert [picture.mean() for picture in pictures] == pytest.approx([20 * number for number in range(10)], abs=5)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
+
+
+def test_colours_survive(tmp_path):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[..., 0] = 220  # red
+    for name in ("out.mp4", "out.gif"):
+        with recording(tmp_path / name, 10) as recorder:
+            for number in range(3):
+                recorder.add(picture, number / 10)
+    (_, pictures), gif = read_video(tmp_path / "out.mp4"), Image.open(tmp_path / "out.gif").convert("RGB")
+    assert pictures[1].mean((0, 1)) == pytest.approx([0, 0, 220], abs=12)  # OpenCV's order
+    assert np.asarray(gif).mean((0, 1)) == pytest.approx([220, 0, 0], abs=12)
+
+
+def test_a_gif_is_small_slow_and_endless(tmp_path):
+    with recording(tmp_path / "out.gif", 25) as recorder:
+        for number in range(25):
+            recorder.add(plain(10 * number, 720, 960), number / 25)
+    with Image.open(tmp_path / "out.gif") as gif:
+        assert gif.size == (480, 360)
+        assert gif.n_frames == 13  # one second
+        assert gif.info["duration"] == 80
+        assert gif.info["loop"] == 0
+
+
+def test_a_gif_ends_when_it_has_grown_too_long(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "GIF_FRAMES", 5)
+    with recording(tmp_path / "out.gif", 10) as recorder:
+        for number in range(20):
+            recorder.add(plain(10 * number), number / 10)
+    with Image.open(tmp_path / "out.gif") as gif:
+        assert gif.n_frames == 5
+    assert capsys.readouterr().err.count("a GIF holds") == 1
+
+
+def test_late_frames_are_repeated_and_early_ones_left_out(tmp_path):
+    recorder = Recorder(tmp_path / "out.avi", 10)
+    for value, seconds in ((0, 0.0), (50, 0.5), (100, 0.52), (150, 0.6)):
+        recorder.add(plain(value), seconds)
+    recorder.close()
+    _, pictures = read_video(tmp_path / "out.avi")
+    expected = [0, 50, 50, 50, 50, 50, 150]
+    assert [picture.mean() for picture in pictures] == pytest.approx(expected, abs=5)
+
+
+def test_frames_of_other_sizes_are_fitted():
+    fitted = fit(plain(200, 100, 50), (64, 48))
+    assert fitted.shape == (48, 64, 3)
+    assert fitted[:, 20:44].min() == 200  # 24 wide, in the middle
+    assert fitted[:, :20].max() == fitted[:, 44:].max() == 0
+    assert fit(plain(7), (64, 48)).min() == 7
+
+
+def test_an_odd_size_can_be_written(tmp_path):
+    with recording(tmp_path / "out.mp4", 10) as recorder:
+        for number in range(3):
+            recorder.add(plain(100, 47, 63), number / 10)
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 3
+
+
+def test_nothing_is_left_of_a_recording_that_fails(tmp_path):
+    with pytest.raises(ValueError, match="broken"), recording(tmp_path / "out.mp4", 10) as recorder:
+        recorder.add(plain(1), 0)
+        raise ValueError("broken")
+    with pytest.raises(UserError, match="there was no frame"), recording(tmp_path / "out.mp4", 10):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_kinds_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"unknown kind of --output '.txt'.*\.mp4, \.avi, \.gif"):
+        recording(tmp_path / "out.txt", 10).__enter__()
+
+
+# ── window ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class FakeWindow:
+    """The functions of OpenCV that a window needs; `keys` are pressed one after the other."""
+
+    def __init__(self, monkeypatch, keys=(), error=None):
+        self.keys, self.shown, self.waited, self.visible = list(keys), [], [], 1
+        self.error = error
+        for name in ("namedWindow", "imshow", "waitKey", "getWindowProperty", "destroyAllWindows"):
+            monkeypatch.setattr(module.cv2, name, getattr(self, name))
+        monkeypatch.setenv("DISPLAY", ":0")
+
+    def namedWindow(self, _title, _flags):
+        if self.error:
+            raise self.error
+
+    def imshow(self, _title, picture):
+        self.shown.append(picture)
+
+    def waitKey(self, milliseconds):
+        self.waited.append(milliseconds)
+        return ord(self.keys.pop(0)) if self.keys else -1
+
+    def getWindowProperty(self, _title, _property):
+        return self.visible
+
+    def destroyAllWindows(self):
+        self.shown.append("closed")
+
+
+def test_without_a_window_in_opencv_there_is_none(monkeypatch):
+    FakeWindow(monkeypatch, error=cv2.error("The function is not implemented."))
+    assert open_window("live", paced=False) is None
+
+
+def test_without_a_screen_there_is_none(monkeypatch):
+    fake = FakeWindow(monkeypatch)
+    monkeypatch.delenv("DISPLAY")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    assert open_window("live", paced=False) is None
+    assert fake.shown == []
+
+
+def test_a_window_shows_until_q(monkeypatch):
+    fake = FakeWindow(monkeypatch, keys="xq")
+    window = open_window("live", paced=False)
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    assert window.show(red, 0) is True
+    assert window.show(red, 1) is False
+    assert fake.shown[0][0, 0].tolist() == [0, 0, 255]  # OpenCV's order
+    assert fake.waited == [1, 1]
+
+
+def test_a_closed_window_ends_the_show(monkeypatch):
+    fake = FakeWindow(monkeypatch)
+    window = open_window("live", paced=False)
+    fake.visible = 0
+    assert window.show(plain(0), 0) is False
+
+
+def test_a_file_is_shown_at_its_own_pace(monkeypatch):
+    fake = FakeWindow(monkeypatch)
+    window = open_window("live", paced=True)
+    window.show(plain(0), 0)
+    window.show(plain(0), 0.5)
+    assert fake.waited[0] == 1
+    assert 400 < fake.waited[1] <= 500
