@@ -259,6 +259,30 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Live:
+    """Read the faces of a camera or a video, live: python live.py --source 0, or --source film.mp4 --output out.mp4"""
+
+    source: str = "0"  # number of a camera, a video file, a folder of pictures, or the address of a stream
+    output: Path | None = None  # the annotated video: .mp4, .avi or .gif; the timeline is saved beside it
+    csv: Path | None = None  # a line for every face of every frame
+    jsonl: Path | None = None  # the same as JSON lines
+    window: bool = True  # show it, where OpenCV has windows and there is a screen; q ends it
+    cam: bool = True  # Grad-CAM over every face; --no-cam is faster
+    smoothing: float = 0.3  # time constant in seconds over which probabilities are averaged; 0: each frame alone
+    seconds: float | None = None  # end after so many seconds of the source
+    profile: bool = False  # print how long each step takes
+    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"
+    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
+    detection_side: int = 640  # pixels of the longer side to which larger frames are scaled to find faces
+    model: str = ""  # of a run, with --dataset; default: the shipped model
+    dataset: str = ""
+    tag: str = ""
+    checkpoint: Path | None = None  # instead of a run's best
+    outputs_dir: Path = Path("outputs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Monitor:
     """Show the NVIDIA GPUs, live: python monitor.py --interval 2 --max-temp 83"""
 
@@ -345,6 +369,12 @@ def monitor_log(outputs_dir: Path) -> Path:
 def report_path(outputs_dir: Path, name: str, ending: str = "html") -> Path:
     """The report on a data set, or a table of it; `name` is the data set's, or "all"."""
     return Path(outputs_dir) / "reports" / f"{slug(name)}.{ending}"
+
+
+def timeline_path(flags: Live) -> Path:
+    """The picture of the emotions over time, beside what live.py writes."""
+    beside = flags.output or flags.csv or flags.jsonl
+    return beside.with_name(f"{beside.stem}_timeline.png") if beside else flags.outputs_dir / "live" / "timeline.png"
 
 
 def slug(name: str) -> str:

@@ -1,0 +1,94 @@
+"""The picture of emotions over time, one panel for each face that live.py followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.axes
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from config import EMOTIONS
+from plots import COLORS, saved_figure
+
+MAX_FACES = 4  # those seen longest
+MAX_POINTS = 300  # over the whole time
+GAP = 0.5  # seconds without a point that are left white
+
+History = Sequence[tuple[float, np.ndarray]]  # seconds, probabilities (7)
+
+
+def plot_timeline(path: Path, history: dict[int, History], source: str, smoothing: float) -> None:
+    """The seven probabilities of each face, by its track's number, stacked over time."""
+    longest = sorted(history, key=lambda track: (-len(history[track]), track))[:MAX_FACES]
+    shown = sorted(longest)
+    end = max(points[-1][0] for points in history.values())
+    with saved_figure(path, figsize=(7.2, 1.3 + 1.55 * len(shown))) as figure:
+        axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, track in zip(axes, shown, strict=True):
+            points = thinned(history[track], max(end, 1) / MAX_POINTS)
+            draw_face(axis, points, f"Face {track}: {in_words(history[track])}")
+        axes[-1].set_xlim(0, end + spacing(history[shown[0]]))
+        axes[-1].set_xlabel("Time (s)")
+        if end > 120:
+            axes[-1].xaxis.set_major_locator(MaxNLocator(8, steps=[1, 1.5, 3, 6, 10]))
+            axes[-1].xaxis.set_major_formatter(FuncFormatter(clock))
+            axes[-1].set_xlabel("Time (min:s)")
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles[::-1], names[::-1], loc="outside right center", fontsize=8)
+        figure.suptitle(headline(source, smoothing, len(shown), len(history)), fontsize=10)
+
+
+def draw_face(axis: matplotlib.axes.Axes, points: History, title: str) -> None:
+    """Seven stacked areas, white where the face was not seen."""
+    times, shares = with_gaps(points)
+    axis.stackplot(times, shares.T, labels=EMOTIONS, colors=COLORS, linewidth=0.4, edgecolor="white")
+    axis.set_title(title, loc="left", fontsize=9)
+    axis.set_ylim(0, 1)
+    axis.set_yticks([0, 0.5, 1])
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.grid(False)
+
+
+def thinned(points: History, stretch: float) -> History:
+    """The means of the points over stretches of so many seconds: more could not be told apart."""
+    times = np.array([time for time, _ in points])
+    shares = np.array([probabilities for _, probabilities in points])
+    numbers = (times // stretch).astype(int)
+    return [(times[numbers == one].mean(), shares[numbers == one].mean(0)) for one in np.unique(numbers)]
+
+
+def with_gaps(points: History) -> tuple[np.ndarray, np.ndarray]:
+    """Times T and shares T×7 with a row of NaN in every gap; each stretch lasts until one spacing after its end."""
+    times, shares, step = [], [], spacing(points)
+    for (time, probabilities), after in zip(points, [*(time for time, _ in points[1:]), np.inf], strict=True):
+        times.append(time)
+        shares.append(probabilities)
+        if after - time > max(GAP, 2 * step):
+            times += [time + step, time + step]
+            shares += [probabilities, np.full(len(probabilities), np.nan)]
+    return np.array(times), np.array(shares)
+
+
+def spacing(points: History) -> float:
+    """Seconds from point to point, as a rule."""
+    times = [time for time, _ in points]
+    return float(np.median(np.diff(times))) if len(times) > 1 else 0.1
+
+
+def in_words(points: History) -> str:
+    """What was seen most, and in how much of the time."""
+    labels = np.array([probabilities.argmax() for _, probabilities in points])
+    code = np.bincount(labels, minlength=len(EMOTIONS)).argmax()
+    return f"most often {EMOTIONS[code]} ({(labels == code).mean():.0%} of its time)"
+
+
+def headline(source: str, smoothing: float, shown: int, faces: int) -> str:
+    some = f", the {shown} seen longest of {faces} faces" if shown < faces else ""
+    smoothed = f"\nsmoothed with a time constant of {smoothing:g} s" if smoothing > 0 else ""
+    return f"Predicted emotions over time: {source}{some}{smoothed}"
+
+
+def clock(seconds: float, _place: int = 0) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
