@@ -3,13 +3,15 @@
 python benchmarks/bench_train.py --models resnet50 fer_vgg
 
 plain: a DataLoader that decodes and transforms with PIL in one process per core, then a float32 step, as most
-projects train. ours: the step of engine.py, from faces in memory. limit: the same model step in the same precision,
-fed one constant batch. The three take turns, so that a change of the machine's speed meets all of them. The first line
-says how fast large matrix products are in both precisions: no network can gain more from the reduced one.
+projects train, with the allocator as they leave it. ours: the step of engine.py, from faces in memory. limit: the same
+model step in the same precision, fed one constant batch. The three take turns, so that a change of the machine's speed
+meets all of them. The first line says how fast large matrix products are in both precisions: no network can gain more
+from the reduced one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import sys
@@ -28,6 +30,8 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from stock_memory import stock_memory
+
 import config
 import engine
 from devices import autocast_dtype, device_name, resolve_device
@@ -43,6 +47,7 @@ class Flags:
     rounds: int = 5  # turns of each of the three; the median counts
     steps: int = 4  # of a turn
     batch_size: int = 32
+    compile: bool = False  # ours and the limit with torch.compile
     device: str = "auto"
     peak_tflops: float | None = None  # of the device in the precision used; then the utilisation is printed
 
@@ -91,7 +96,7 @@ def plain_loop(name: str, faces: np.ndarray, flags: Flags, device: torch.device)
 def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, constant: bool) -> Iterator[None]:
     """Our step; with `constant`, on one batch that is made once: what the model's own work costs."""
     recipe = replace(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
-    settings = config.Train(model=name, settings=recipe, device=flags.device)
+    settings = config.Train(model=name, settings=recipe, device=flags.device, compile=flags.compile)
     dtype, spec = autocast_dtype(device), model_spec(name)
     training = engine.start_training(settings, device, dtype)
     training.model.train()
@@ -118,12 +123,12 @@ def prepare(faces: engine.Faces, rows: torch.Tensor, spec: ModelSpec, recipe: Re
 
 def time_turns(contestants: dict[str, Iterator[None]], flags: Flags, device: torch.device) -> dict[str, float]:
     """Median images per second of each, the turns interleaved."""
-    for steps in contestants.values():  # warm up
-        next(steps)
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(flags.rounds):
         for name, steps in contestants.items():
-            seconds = time_steps(steps, flags.steps, device)
+            with stock_memory() if name == "plain" else contextlib.nullcontext():
+                next(steps)  # warm up: kernels, and what the allocator keeps
+                seconds = time_steps(steps, flags.steps, device)
             speeds[name].append(flags.steps * flags.batch_size / seconds)
     return {name: statistics.median(values) for name, values in speeds.items()}
 
