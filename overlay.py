@@ -20,8 +20,8 @@ Rectangle = tuple[int, int, int, int]  # left, top, right, bottom; the last two 
 RGB = [tuple(int(color[start : start + 2], 16) for start in (1, 3, 5)) for color in COLORS]
 RGB[EMOTIONS.index("Neutral")] = (190, 190, 190)  # the plots' dark grey would not show on a dark ground
 WHITE, PALE, GROUND = (255, 255, 255), (205, 205, 205), (18, 18, 22)
-GLOW = (np.array(matplotlib.colormaps["cividis"](np.arange(256)))[:, :3] * 255).astype(np.float32)
-OPACITY = 0.65  # of the map where it is 1; where it is 0 the face shows as it is
+GLOW = (np.array(matplotlib.colormaps["viridis"](np.arange(256)))[:, :3] * 255).astype(np.float32)  # unlike any skin
+OPACITY = 0.75  # of the map where it is 1; where it is 0 the face shows as it is
 
 
 def draw(picture: np.ndarray, sightings: Sequence[Sighting], rate: float) -> np.ndarray:
@@ -60,7 +60,7 @@ def draw_map(picture: np.ndarray, sighting: Sighting, box: Rectangle) -> None:
     to_box = sighting.to_frame - np.array([[0, 0, left], [0, 0, top]])
     values = cv2.warpAffine(sighting.map, to_box, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     colors = GLOW[(255 * np.clip(values, 0, 1)).astype(np.uint8)]
-    part[:] = part + (OPACITY * np.sqrt(values.clip(0, 1)))[..., None] * (colors - part)
+    part[:] = part + (OPACITY * values.clip(0, 1))[..., None] * (colors - part)
 
 
 def draw_box(picture: np.ndarray, box: Rectangle, color: tuple, unit: float) -> None:

@@ -1,0 +1,254 @@
+"""live.py from a video to its files, with the shipped model and the detector that is always there."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+from skimage.data import astronaut
+
+import live
+import sources
+from config import Live
+from faces import DetectedFace
+from pipeline import Stopwatch
+from recording import Recorder
+from sources import Frame
+from test_recording import FakeWindow, read_video
+from test_sources import FakeCapture
+from tracking import Tracker
+from utils import UserError
+
+FRAMES = 12
+
+
+def photo(shift: float = 0.0) -> np.ndarray:
+    """The astronaut's head and shoulders, moved to the right: uint8 240×320×3."""
+    moved = np.array([[0.8, 0, -10 + shift], [0, 0.8, -10]])
+    return cv2.warpAffine(astronaut(), moved, (320, 240), borderMode=cv2.BORDER_REPLICATE)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "astronaut.mp4"
+    recorder = Recorder(path, 20)
+    for number in range(FRAMES):
+        recorder.add(photo(3 * number), number / 20)
+    recorder.close()
+    return path
+
+
+@pytest.fixture
+def flags(video, tmp_path):
+    return Live(source=str(video), detector="haar", device="cpu", outputs_dir=tmp_path, window=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_model():
+    """The shipped model, loaded once."""
+    model = live.open_face_model(device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live, "open_face_model", lambda *_: model)
+        yield model
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ── whole runs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_video_from_end_to_end(flags, tmp_path, capsys):
+    out = tmp_path / "results"
+    files = {"output": out / "out.mp4", "csv": out / "out.csv", "jsonl": out / "out.jsonl"}
+    live.run(replace(flags, **files, profile=True))
+    assert names(out) == ["out.csv", "out.jsonl", "out.mp4", "out_timeline.png"]
+
+    fps, pictures = read_video(out / "out.mp4")
+    assert (fps, len(pictures)) == (pytest.approx(20), FRAMES)
+    with open(out / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in rows] == list(range(FRAMES))
+    assert {(row["track"], row["label"]) for row in rows} == {("1", "Happy")}  # she smiles
+    assert np.diff([float(row["x"]) + float(row["width"]) / 2 for row in rows]).mean() == pytest.approx(3, abs=0.7)
+    records = [json.loads(line) for line in (out / "out.jsonl").read_text().splitlines()]
+    assert [record["confidence"] for record in records] == [float(row["confidence"]) for row in rows]
+    Image.open(out / "out_timeline.png").verify()
+
+    printed = capsys.readouterr()
+    assert f"astronaut.mp4: {FRAMES} frames in" in printed.out
+    assert "#1 Happy" in printed.err
+    for step in ("read", "detect", "model", "draw", "write", "a frame"):
+        assert f"\n{step} " in printed.out
+
+
+def test_the_map_is_drawn_in_the_box_and_nowhere_else(flags, tmp_path):
+    for cam in (True, False):
+        live.run(replace(flags, output=tmp_path / f"{cam}.avi", seconds=0.04, cam=cam, csv=tmp_path / "out.csv"))
+    with open(tmp_path / "out.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    left, top, width, height = (round(float(row[side])) for side in ("x", "y", "width", "height"))
+    (with_map,), (without,) = (read_video(tmp_path / f"{cam}.avi")[1] for cam in (True, False))
+    changed = np.abs(with_map.astype(int) - without).max(-1) > 40
+    changed[:40, :160] = False  # the corner says Grad-CAM, or does not
+    inside = changed[top : top + height, left : left + width]
+    assert inside.sum() > 0.02 * width * height
+    assert changed.sum() - inside.sum() < 0.1 * inside.sum()
+
+
+def test_a_gif_and_a_folder(flags, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(photo(10 * number)).save(folder / f"{number}.png")
+    live.run(replace(flags, source=str(folder), output=tmp_path / "out.gif"))
+    with Image.open(tmp_path / "out.gif") as gif:
+        assert gif.n_frames == 2  # of three frames at 25 a second, at 12.5
+        assert gif.size == (320, 240)
+
+
+def test_pictures_without_a_face_are_no_error(flags, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(np.full((240, 320, 3), 90, np.uint8)).save(folder / "wall.png")
+    session = live.run(replace(flags, source=str(folder), output=tmp_path / "out.mp4"))
+    assert session.frames == 1
+    assert "no face was found" in capsys.readouterr().out
+    assert names(tmp_path) == ["out.mp4", "pictures"]
+
+
+def test_the_first_seconds_alone(flags, tmp_path):
+    assert live.run(replace(flags, csv=tmp_path / "out.csv", seconds=0.2)).frames == 4
+
+
+# ── how it ends ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ctrl_c_keeps_what_there_is(flags, tmp_path, monkeypatch, capsys):
+    drawn = []
+
+    def interrupted(*arguments):
+        drawn.append(1)
+        if len(drawn) == 4:
+            raise KeyboardInterrupt
+        return arguments[0]
+
+    monkeypatch.setattr(live, "draw", interrupted)
+    live.run(replace(flags, output=tmp_path / "out.mp4", jsonl=tmp_path / "out.jsonl"))
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 3
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+    assert "stopped" in capsys.readouterr().err
+    assert names(tmp_path) == ["out.jsonl", "out.mp4", "out_timeline.png"]
+
+
+def test_q_in_the_window_ends_it(flags, tmp_path, monkeypatch):
+    fake = FakeWindow(monkeypatch, keys="xxq")
+    live.run(replace(flags, window=True, output=tmp_path / "out.mp4"))
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 3
+    assert fake.shown[-1] == "closed"
+    assert fake.shown[0].shape == (240, 320, 3)
+
+
+def test_a_camera_that_is_lost_is_said_and_what_came_is_kept(flags, tmp_path, monkeypatch):
+    FakeCapture.scripts, FakeCapture.opened, FakeCapture.delay = [[photo()[..., ::-1]] * 8], [], 0.1
+    monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
+    monkeypatch.setattr(sources, "PAUSES", (0.01,))
+    monkeypatch.setattr(live, "open_source", lambda text: sources.Camera(int(text), pauses=(0.01,)))
+    with pytest.raises(UserError, match="camera 0 is lost"):
+        live.run(replace(flags, source="0", csv=tmp_path / "out.csv"))
+    assert 1 < len((tmp_path / "out.csv").read_text().splitlines()) <= 9
+    assert names(tmp_path) == ["out.csv", "out_timeline.png"]
+
+
+# ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"smoothing": -1.0, "csv": "out.csv"}, "--smoothing -1 is not a number of seconds from 0 up"),
+        ({"smoothing": math.nan, "csv": "out.csv"}, "--smoothing nan"),
+        ({"seconds": 0.0, "csv": "out.csv"}, "--seconds 0"),
+        ({"detection_side": 5, "csv": "out.csv"}, "--detection-side 5 is too small"),
+        ({}, "--no-window needs something to write"),
+        ({"output": "out.wmv"}, "unknown kind of --output '.wmv'"),
+        ({"source": "missing.mp4", "csv": "out.csv"}, "missing.mp4 does not exist"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(flags, tmp_path, changes, message):
+    paths = {name: tmp_path / value for name, value in changes.items() if name in ("csv", "output")}
+    with pytest.raises(UserError, match=message):
+        live.run(replace(flags, **changes | paths))
+    assert names(tmp_path) == []
+
+
+def test_neither_a_window_nor_a_file_is_refused(flags, monkeypatch):
+    monkeypatch.setattr(live, "open_window", lambda *_, **__: None)
+    with pytest.raises(UserError, match=r"no window can be shown here.*--output"):
+        live.run(replace(flags, window=True))
+
+
+def test_without_a_window_it_goes_on_with_a_word(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(live, "open_window", lambda *_, **__: None)
+    live.run(replace(flags, window=True, csv=tmp_path / "out.csv", seconds=0.1))
+    assert capsys.readouterr().err.count("going on without") == 1
+
+
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class TwoMinds:
+    """A model that changes its mind at every call, and notes which class each map is to explain."""
+
+    crop_size = 48
+
+    def __init__(self):
+        self.calls, self.explained = 0, []
+
+    def cam(self, crops, targets):
+        self.calls += 1
+        rows = np.full((len(crops), 7), 0.05)
+        rows[:, 3 if self.calls % 4 else 5] = 0.7  # Happy, and every fourth time Sad
+        self.explained.append(list(targets(rows)))
+        return rows, np.zeros((len(crops), 48, 48), np.float32)
+
+
+def test_a_map_explains_the_label_that_is_shown():
+    model, tracker = TwoMinds(), Tracker()
+    face = DetectedFace((50, 50, 60, 80), 0.9)
+    shown = []
+    for number in range(8):
+        frame = Frame(number, number / 25, np.zeros((240, 320, 3), np.uint8))
+        (sighting,) = live.look(frame, [face], model, tracker, cam=True, smoothing=0.3)
+        shown.append([sighting.label])
+    assert shown == model.explained == [[3]] * 8  # smoothed, Happy stays
+    assert sighting.track == 1
+    assert sighting.probabilities.sum() == pytest.approx(1)
+
+
+def test_the_profile_adds_up():
+    watch = Stopwatch()
+    for step, seconds in (("detect", 3.0), ("model", 1.0)):
+        watch.add(step, seconds)
+    session = live.Session(None, None, None, watch, frames=200, seconds=2.0)
+    table = live.profile(session).splitlines()
+    assert [line.split() for line in table[1:3]] == [["detect", "15.00", "ms", "75%"], ["model", "5.00", "ms", "25%"]]
+    assert table[3].split()[:4] == ["a", "frame", "10.00", "ms"]
+
+
+def test_the_flags_are_those_of_the_manual():
+    line = ["--source", "film.mp4", "--output", "out.gif", "--smoothing", "0.5", "--no-cam", "--profile", "--no-window"]
+    flags = tyro.cli(Live, args=line)
+    assert (flags.source, flags.smoothing, flags.cam, flags.profile, flags.window) == (
+        "film.mp4",
+        0.5,
+        False,
+        True,
+        False,
+    )
