@@ -135,6 +135,17 @@ def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -
     return read_cache(folder, dataset).in_fold(fold)
 
 
+def find_cached(dataset: str, outputs_dir: Path, fingerprint: str, fold: int = 0) -> FaceData | None:
+    """The data set as a stage cached it, whatever its source: the cache with this fingerprint, None if it is gone."""
+    for folder in sorted(config.cache_dir(outputs_dir).glob(f"{slug(dataset)}-{16 * '?'}")):
+        data = read_cache(folder, dataset)
+        if fold or data.fingerprint != fingerprint:
+            data = data.in_fold(fold)
+        if data.fingerprint == fingerprint:
+            return data
+    return None
+
+
 def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, Iterable[Face]]:
     """What identifies the source, and its faces, which are read only when they are asked for."""
     if dataset == "synthetic":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config import dataset_facts
-from report_data import ModelReport, majority, percent
+from report_data import ModelReport, is_useful, majority, percent
 
 
 def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
@@ -46,7 +46,7 @@ def averaged_views(model: ModelReport) -> str | None:
 
 def chance_level(best: ModelReport) -> str | None:
     constant = majority(best.results)
-    if best.results["intervals"]["accuracy"][0] > constant["share"]:
+    if is_useful(best.results):
         return None
     return f"{best.label} is no better than always answering {constant['emotion']}, as far as these faces can tell."
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import Run
+from config import DATASETS, Run
+from report_methods import METHODS, Method
 from utils import UserError, read_json
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
@@ -21,17 +22,6 @@ class Plot:
     script: str
     description: str  # what it shows, for the caption and for readers who cannot see it
     expected: bool = True  # of every run; one that is not is shown where it is there
-
-
-@dataclass(frozen=True)
-class Method:
-    """An explanation method: a row here is all that its gallery needs."""
-
-    title: str
-    script: str  # with the flags that choose the method, if there are any
-    how_to_read: str
-    facts: dict[str, str] = field(default_factory=dict)  # of each face in the summary: key → name on the card
-    expected: bool = False  # of every run; a method that is not is left out where no run has it
 
 
 PLOTS = {
@@ -79,109 +69,6 @@ PLOTS = {
     ),
 }
 
-METHODS = {
-    "lime": Method(
-        "LIME",
-        "explain_lime.py",
-        "Hides random sets of regions and fits a linear model to what that does to the probability of the class: "
-        "vermilion regions speak for the class, blue ones against it. "
-        "R² says how well the linear model follows the network; where it is low, trust the regions little.",
-        facts={"r2": "R²"},
-        expected=True,
-    ),
-    "shap": Method(
-        "SHAP",
-        "explain_shap.py",
-        "Shares out, among the pixels, by how much the logit of the class exceeds its mean over background faces: "
-        "vermilion pixels raise it, blue ones lower it. "
-        "The completeness gap is what their sum misses; where it is large, draw more samples.",
-        facts={"logit_above_background": "logit above background", "completeness_gap": "completeness gap"},
-        expected=True,
-    ),
-    "gradcam": Method(
-        "Grad-CAM",
-        "explain_gradcam.py --method gradcam",
-        "Yellow cells of the last layer speak for the class, dark ones do not; nothing is said of evidence against it. "
-        "It is coarse, a cell may draw on a larger part of the face than it covers, and the averaging of gradients can "
-        "light up cells that the network did not use.",
-    ),
-    "gradcam_plus_plus": Method(
-        "Grad-CAM++",
-        "explain_gradcam.py --method gradcam++",
-        "As Grad-CAM, but cells that raise the class count more than those that lower it, so that several small places "
-        "stand out beside one large one.",
-    ),
-    "hirescam": Method(
-        "HiResCAM",
-        "explain_gradcam.py --method hirescam",
-        "As Grad-CAM without the averaging: a yellow cell is one whose own activation raises the class. "
-        "Exact where the layer feeds a linear one.",
-    ),
-    "layercam": Method(
-        "LayerCAM",
-        "explain_gradcam.py --method layercam",
-        "As HiResCAM, but what lowers the class is left out before the channels are added up; "
-        "it is of use in earlier, finer layers too.",
-    ),
-    "eigencam": Method(
-        "Eigen-CAM",
-        "explain_gradcam.py --method eigencam",
-        "Where the cells of the last layer differ most from one another. It is the same for every class: it shows what "
-        "the network notices, not why it decides.",
-    ),
-    "scorecam": Method(
-        "Score-CAM",
-        "explain_gradcam.py --method scorecam",
-        "Hides the face behind each channel of the last layer and weighs the channels by the logit of the class, "
-        "without any gradient. What is hidden turns black, which no training face looks like.",
-    ),
-    "saliency": Method(
-        "Saliency",
-        "explain_saliency.py --method saliency",
-        "Yellow pixels are those where a slight change moves the logit most, whichever way. "
-        "That is sensitivity, not evidence, and it is noisy.",
-    ),
-    "loss_gradient": Method(
-        "Loss gradient",
-        "explain_saliency.py --method loss_gradient",
-        "As saliency, for the training loss, which all classes share in; each face is scaled to its own peak.",
-    ),
-    "smoothgrad": Method(
-        "SmoothGrad",
-        "explain_saliency.py --method smoothgrad",
-        "Saliency averaged over copies of the face with noise: what remains matters nearby too. "
-        "Where few copies keep the class, the noise asks the network about other faces; take less of it.",
-        facts={"class_kept": "copies that keep the class"},
-    ),
-    "input_x_gradient": Method(
-        "Input × gradient",
-        "explain_saliency.py --method input_x_gradient",
-        "Vermilion pixels raise the logit beside black ones, blue ones lower it, were the network linear. "
-        "Dark pixels get little by construction.",
-    ),
-    "integrated_gradients": Method(
-        "Integrated gradients",
-        "explain_saliency.py --method integrated_gradients",
-        "Shares out, among the pixels, by how much the logit exceeds that of a plain face: vermilion pixels raise it, "
-        "blue ones lower it. Pixels as grey as that face get nothing. "
-        "The completeness gap is what the sum misses; where it is large, take more steps.",
-        facts={"logit_above_baseline": "logit above baseline", "completeness_gap": "completeness gap"},
-    ),
-    "guided_backprop": Method(
-        "Guided backpropagation",
-        "explain_saliency.py --method guided_backprop",
-        "Saliency in which only what is positive passes back through each ReLU: sharp, but close to an edge detector "
-        "that would look much the same for another class.",
-    ),
-    "occlusion": Method(
-        "Occlusion",
-        "explain_occlusion.py",
-        "How far the probability of the class falls where a grey square hides the face: hiding vermilion parts lowers "
-        "it, hiding blue ones raises it. Evidence that stands in two places at once hides itself.",
-        facts={"largest_fall": "largest fall"},
-    ),
-}
-
 
 @dataclass(frozen=True)
 class ModelReport:
@@ -201,6 +88,12 @@ class ModelReport:
     def is_ensemble(self) -> bool:
         """Whether ensemble.py wrote it: then it has no checkpoint, no history and no explanations of its own."""
         return bool(self.results and "ensemble" in self.results)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the faces that it was scored on; older results leave it to the history."""
+        data = self.history["data"]["fingerprint"] if self.history else None
+        return (self.results or {}).get("fingerprint", data)
 
     @property
     def accuracy(self) -> float:
@@ -246,6 +139,14 @@ def find_runs(outputs_dir: Path, dataset: str) -> list[Run]:
         if run["dataset"] == dataset:
             runs.add(Run(**run, outputs_dir=Path(outputs_dir)))
     return sorted(runs, key=lambda run: run.name)
+
+
+def find_datasets(outputs_dir: Path) -> list[str]:
+    """The data sets of all runs below `outputs_dir`, those that config.DATASETS lists first."""
+    paths = (Path(outputs_dir) / "checkpoints").glob("*.json")
+    names = {read_json(path, "the stage that writes it")["run"]["dataset"] for path in paths}
+    order = list(DATASETS)
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def read_model(run: Run) -> ModelReport:
@@ -294,6 +195,11 @@ def majority(results: dict[str, Any]) -> dict[str, Any]:
     return {"emotion": row["emotion"], "share": row["support"] / results["samples"]}
 
 
+def is_useful(results: dict[str, Any]) -> bool:
+    """Whether the accuracy is above that of always naming the most frequent class, for all its interval says."""
+    return results["intervals"]["accuracy"][0] > majority(results)["share"]
+
+
 def find_highest(evaluated: Iterable[ModelReport]) -> dict[str, float | None]:
     """The highest of each headline figure; None for one on which all models agree."""
     columns = {name: [model.results[name] for model in evaluated] for name in HEADLINES}
@@ -303,8 +209,13 @@ def find_highest(evaluated: Iterable[ModelReport]) -> dict[str, float | None]:
 
 
 def interval_axis(models: Iterable[ModelReport]) -> tuple[float, float]:
-    """Ends of the axis on which the accuracies are drawn: multiples of 5 % around all intervals."""
-    ends = [end for model in models if model.results for end in model.results["intervals"]["accuracy"]]
+    """Ends of the axis on which the accuracies are drawn: multiples of 5 % around the intervals.
+
+    Models that do no better than always naming the most frequent class are left out, where there are better ones.
+    """
+    evaluated = [model for model in models if model.results]
+    useful = [model for model in evaluated if is_useful(model.results)]
+    ends = [end for model in useful or evaluated for end in model.results["intervals"]["accuracy"]]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     return max(0.0, int(low * 20) / 20), min(1.0, -int(-high * 20 // 1) / 20)
 
@@ -317,4 +228,12 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    return "\u2013" if value is None else f"{value:,.{digits}f}"
+    if value is None:
+        return "\u2013"
+    shown = f"{value:,.{digits}f}"
+    return shown.replace("-", "\u2212") if float(shown.replace(",", "")) else shown.lstrip("-")
+
+
+def duration(seconds: float) -> str:
+    """3 ms, 0.34 s"""
+    return f"{1000 * seconds:.0f}\u202fms" if seconds < 0.1 else f"{seconds:,.2f}\u202fs"
