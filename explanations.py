@@ -300,6 +300,7 @@ def summarize(
         "explained": describe_question(config),
         "output": method.output,
         "image_size": subject.spec.image_size,
+        "scaled_size": subject.spec.scaled_size,  # the model sees the centre of a face of this side
         "device": device_name(subject.device),
         "precision": str(subject.model.dtype).removeprefix("torch."),
         "seconds_per_face": float(np.mean([entry.seconds for entry in entries])),
