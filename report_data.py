@@ -61,6 +61,9 @@ PLOTS = {
         "the misclassified faces whose predicted class is the most probable, with the probability of every class; "
         "some of them are errors of the label",
     ),
+    "gpu_temperature": Plot(
+        "GPU temperature", "train.py", "temperature of the GPU while the model was trained", expected=False
+    ),
     "members": Plot(
         "members and methods",
         "ensemble.py",

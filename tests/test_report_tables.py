@@ -1,0 +1,238 @@
+"""The report's tables and curves: known answers, and names from outside that LaTeX and Markdown must not obey."""
+
+import csv
+import json
+import re
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import report_charts
+import report_faces
+import report_gallery
+import report_pictures
+import report_tables
+from config import Run, monitor_log
+from report_data import read_model
+from report_faces import FaceStore, Predictions
+from report_generator import escape_markdown, write_reports
+from report_outputs import (
+    DATASET,
+    face,
+    make_matrix,
+    write_cache,
+    write_complete,
+    write_explanations,
+    write_history,
+    write_predictions,
+    write_results,
+)
+from utils import UserError
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    run = Run("resnet50", DATASET, outputs_dir=tmp_path)
+    write_complete(run, methods=("lime", "gradcam"))
+    return run
+
+
+# ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_csv_holds_the_figures_of_the_results(run):
+    paths = {path.stem: path for path in write_reports(run.outputs_dir, [DATASET], DATASET, ("csv",))}
+    assert set(paths) == {f"{DATASET}_{name}" for name in ("models", "classes", "confusion", "explanations")}
+    models = pd.read_csv(paths["fer2013_models"])
+    assert models.loc[0, ["accuracy", "accuracy_low", "clean_accuracy"]].tolist() == pytest.approx(
+        [0.7012, 0.6812, 0.6712]
+    )
+    confusion = pd.read_csv(paths["fer2013_confusion"])
+    assert (
+        confusion.pivot(index="true", columns="predicted", values="faces").to_numpy().tolist()
+        == make_matrix(300).tolist()
+    )
+    assert pd.read_csv(paths["fer2013_explanations"]).set_index("method").loc["lime", "mean_r2"] == pytest.approx(0.777)
+
+
+def test_percentages_for_people():
+    row = pd.Series({"accuracy": 0.7144, "accuracy_low": 0.6994, "accuracy_high": 0.7289, "auc": None})
+    assert report_tables.percent_with_interval(row, "accuracy") == "71.4 (69.9 to 72.9)"
+    assert report_tables.percent_with_interval(row, "auc") == "–"
+
+
+def test_latex_escapes_names(tmp_path):
+    write_results(Run("a_b", DATASET, r"50%\input{x}&$", tmp_path))
+    path = write_reports(tmp_path, [DATASET], DATASET, ("latex",))[0]
+    text = path.read_text()
+    assert r"a\_b (50\%\textbackslash" in text
+    assert r"\input{x}" not in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert r"\label{tab:fer2013-models}" in text
+
+
+def test_markdown_escapes_names(tmp_path):
+    write_results(Run("a|b", DATASET, "<script>*x*", tmp_path))
+    text = write_reports(tmp_path, [DATASET], DATASET, ("md",))[0].read_text()
+    assert r"a\|b (\<script\>\*x\*)" in text
+    assert "<script>" not in re.sub(r"`[^`]*`", "", text)  # in code it is text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in rows if "Accuracy" in line or r"a\|b" in line} == {8}
+    assert escape_markdown("a\nb") == "a b"
+
+
+# ── faces and gallery ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_cells_hold_the_surest_faces(run):
+    model = read_model(run)
+    predictions = report_faces.read_predictions(model)
+    cell = report_faces.confusion_cells(model, predictions)[2][5]
+    assert (cell.true, cell.predicted, cell.count, len(cell.faces)) == ("Fear", "Sad", 20, 8)
+    found = [face.index for face in cell.faces]
+    assert (predictions.labels[found] == 2).all()
+    assert (predictions.probabilities[found].argmax(1) == 5).all()
+    shown = [face.probability for face in cell.faces]
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] == pytest.approx(0.9)
+
+
+def test_predictions_of_other_results_are_not_taken(run):
+    write_predictions(run, support=200)
+    assert report_faces.read_predictions(read_model(run)) is None
+    run.predictions.write_bytes(b"no npz")
+    with pytest.raises(UserError, match=r"evaluate\.py"):
+        report_faces.read_predictions(read_model(run))
+
+
+def test_thumbnails_lie_where_the_sheet_says():
+    greys = {("a",): 10, ("b",): 120, ("c",): 250}
+    faces = {key: np.full((48, 48, 1), grey, np.uint8) for key, grey in greys.items()}
+    sheet = report_pictures.thumbnail_sheet(faces)
+    assert (sheet.columns, sheet.rows) == (3, 1)
+    assert [sheet.places[key] for key in greys] == [(0, 0), (1, 0), (2, 0)]
+    assert report_pictures.thumbnail_sheet({}) is None
+
+
+def test_one_card_per_face_with_every_run(run):
+    other = Run("fer_vgg", DATASET, outputs_dir=run.outputs_dir)
+    write_results(other)
+    write_explanations(other, "shap", [face(1, None), face(5, None)], side=112)
+    write_cache(run.outputs_dir)
+    models = [read_model(run), read_model(other)]
+    cards = report_gallery.build_gallery(models, FaceStore(run.outputs_dir, DATASET), run.outputs_dir / "reports")
+    assert [card.index for card in cards] == [0, 1, 5]
+    assert [[tile.method for tile in answer.tiles] for answer in cards[1].answers] == [["lime", "gradcam"], ["shap"]]
+    assert [answer.zoom for answer in cards[1].answers] == [round(48 / 44, 4), 1]
+    assert cards[1].answers[0].tiles[0].figure == "../explanations/lime/resnet50_fer2013/1.png"
+    assert cards[1].answers[1].tiles[0].figure is None
+    assert all(card.face for card in cards)
+
+
+def test_maps_that_are_gone_and_broken(run):
+    store, page_dir = FaceStore(run.outputs_dir, DATASET), run.outputs_dir
+    run.explanation_maps("lime").unlink()
+    card = report_gallery.build_gallery([read_model(run)], store, page_dir)[0]
+    assert [bool(tile.map_uri) for tile in card.answers[0].tiles] == [False, True]
+    run.explanation_maps("lime").write_bytes(b"no npz")
+    with pytest.raises(UserError, match=r"explain_lime\.py"):
+        report_gallery.build_gallery([read_model(run)], store, page_dir)
+
+
+def test_colours_of_a_map():
+    values = np.zeros((8, 8), np.float32)
+    values[0, 0], values[7, 7] = 1, -1
+    colours = report_pictures.color_map(values, signed=True)
+    assert colours[0, 0].tolist() == [213, 94, 0, 229]  # vermilion
+    assert colours[7, 7].tolist() == [0, 114, 178, 229]  # blue
+    assert colours[3, 3, 3] == 0  # the face shows through
+    strength = report_pictures.color_map(np.abs(values), signed=False)[..., 3]
+    assert strength[0, 0] == strength.max() > strength[3, 3]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "words"), [(0, 0, "in the upper left"), (4, 4, "in the centre"), (8, 4, "in the lower centre")]
+)
+def test_where_a_map_is_strongest(row, column, words):
+    values = np.zeros((9, 9))
+    values[row, column] = 1
+    assert report_pictures.locate(values) == words
+    assert report_pictures.locate(-values) == "nowhere"
+
+
+# ── curves ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_curves_of_a_perfect_classifier():
+    labels = np.arange(70) % 7
+    predictions = Predictions(labels, np.eye(7)[labels] * 0.9 + 0.1 / 7, labels.astype(str))
+    roc = report_charts.roc_chart(predictions)
+    assert {line.note for line in roc.lines} == {"AUC 1.000"}
+    assert all((0, 1) in line.points for line in roc.lines)
+    recalls = report_charts.precision_recall_chart(predictions)
+    assert {line.note for line in recalls.lines} == {"AP 1.000"}
+
+
+def test_long_curves_keep_their_ends():
+    x = np.linspace(0, 1, 5000)
+    points = report_charts.thin(x, x**2)
+    assert len(points) <= report_charts.POINTS
+    assert (points[0], points[-1]) == ((0, 0), (1, 1))
+    assert max(abs(y - x**2) for x, y in points) < 1e-3
+
+
+def test_reliability_has_wilsons_intervals():
+    row = {"low": 0.5, "high": 0.6, "faces": 8, "confidence": 0.55, "accuracy": 0.5, "gap": 0.05}
+    chart = report_charts.reliability_chart({"bins": [row, row | {"faces": 0}]})
+    (dot,) = chart.dots
+    assert (dot.low, dot.high) == pytest.approx((0.2152, 0.7848), abs=1e-4)  # 4 of 8, by hand
+    assert dot.faint
+    assert chart.bars == ((0.5, 0.6, 1),)
+
+
+def write_log(path, rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("time", "gpu", "name", "temperature_c", "power_w"), *rows])
+
+
+def test_temperature_of_the_runs_own_log(run):
+    rows = [(f"2026-01-01T10:0{minute}:00+00:00", 0, "H200", 50 + minute, "") for minute in range(5)]
+    write_log(run.logs / "gpu.csv", [*rows, ("2026-01-01T10:05:00+00:00", 0, "H200", "", ""), ("2026-01-0",)])
+    (chart,) = report_charts.model_charts(read_model(run), None)["gpu_temperature"]
+    (line,) = chart.lines
+    assert line.points == tuple((minute, 50 + minute) for minute in range(5))
+    assert line.note == "at most 54 °C, mean 52 °C"
+
+
+def test_temperature_of_the_monitors_log_while_the_run_was_trained(run):
+    ended = datetime.fromtimestamp(run.history.stat().st_mtime).astimezone()
+    times = [ended - timedelta(seconds=seconds) for seconds in (600, 80, 40, -60)]  # the training took 90 s
+    write_log(monitor_log(run.outputs_dir), [(time.isoformat(), 1, "GPU", 60, "") for time in times])
+    readings = report_charts.training_readings(read_model(run))
+    assert [time for time, _ in readings["GPU 1"]] == times[1:3]
+
+
+def test_no_log_no_chart_and_a_strange_log_is_an_error(run):
+    assert "gpu_temperature" not in report_charts.model_charts(read_model(run), None)
+    run.logs.mkdir(parents=True)
+    (run.logs / "gpu.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"monitor\.py"):
+        report_charts.model_charts(read_model(run), None)
+
+
+def test_training_curves_of_a_history(tmp_path):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    epochs = [
+        {"epoch": number, "train_loss": 2 / number, "train_accuracy": 0.1 * number, "val_loss": 2, "val_accuracy": 0.5}
+        for number in (1, 2, 3)
+    ]
+    write_history(run, epochs=epochs, best_epoch=2)
+    accuracy, loss = report_charts.training_charts(json.loads(run.history.read_text()))
+    assert accuracy.x.place(2) == 0.5
+    assert accuracy.mark == (2, "kept")
+    assert loss.lines[0].points == ((1, 2), (2, 1), (3, pytest.approx(2 / 3)))
+    assert loss.y.low <= 2 / 3
+    assert loss.y.high >= 2
