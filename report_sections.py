@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import DatasetFacts, dataset_facts, slug
+from config import DatasetFacts, dataset_facts
 from report_caveats import find_caveats
 from report_charts import Chart, model_charts
 from report_data import PLOTS, ModelReport, find_highest, interval_axis, read_models, shown_methods
@@ -72,7 +73,8 @@ class DatasetReport:
 
     @property
     def id(self) -> str:
-        return slug(self.dataset)
+        """Of the elements on this data set; it is fit for a selector, too."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.dataset)
 
     @property
     def evaluated(self) -> list[ModelReport]:
