@@ -1,0 +1,3 @@
+strength => {
+  document.documentElement.style.setProperty('--strength', strength / 100);
+}

@@ -1,0 +1,384 @@
+"""The page in a real browser: photos, faces, every method, what is refused, and that nothing leaves this computer."""
+
+import base64
+import io
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+import app
+import app_methods
+import app_models
+import app_pictures
+import app_views
+import config
+from browsing import accessibility_findings, browser, open_page, overflow  # noqa: F401 — browser is a fixture
+from config import EMOTIONS
+from faces import DetectedFace, crop_face, open_detector
+from predictor import EXPLAINERS, SHIPPED, open_face_model
+from utils import UserError
+
+MAX_PIXELS = 2_000_000
+PATIENCE = 30_000  # milliseconds
+
+
+# ── pictures and settings ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_method_has_its_words_and_its_settings_are_the_scripts_own():
+    for name, explainer in EXPLAINERS.items():
+        facts = app_methods.method_facts(name)
+        assert (facts.title, facts.signed) == (explainer.title, explainer.signed)
+        assert app_methods.how_to_read(name)
+        assert (name in app_methods.UNITS) == explainer.signed
+    for name, settings in app_methods.SETTINGS.items():
+        assert {setting.flag: setting.value for setting in settings}.items() <= EXPLAINERS[name].defaults.items()
+        EXPLAINERS[name].flags({setting.flag: setting.value for setting in settings})
+        assert app_methods.PASSES.get(name, settings[0].flag) in EXPLAINERS[name].settings
+        for setting in settings:
+            assert setting.choices or setting.low <= setting.value <= setting.high
+
+
+def test_a_method_gets_its_own_settings_only():
+    values = tuple(range(sum(map(len, app_methods.SETTINGS.values()))))
+    assert app.own_settings("shap", values) == {"shap_samples": 3, "bg_samples": 4}
+    assert app.own_settings("gradcam", values) == {}
+
+
+def save(tmp_path, picture, name="photo.png", **options):
+    path = tmp_path / name
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(path, **options)
+    return path
+
+
+def test_pictures_are_turned_upright_and_laid_on_white(tmp_path):
+    wide = np.zeros((4, 8, 3), np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6  # the camera was turned by a quarter
+    assert app_pictures.open_photo(save(tmp_path, wide, exif=exif), 100).shape == (8, 4, 3)
+    clear = Image.new("RGBA", (5, 5), (0, 0, 0, 0))
+    assert (app_pictures.open_photo(save(tmp_path, clear), 100) == 255).all()
+    assert app_pictures.open_photo(save(tmp_path, Image.new("L", (5, 5), 7)), 100).tolist() == [[[7] * 3] * 5] * 5
+    assert app_pictures.open_photo(save(tmp_path, Image.new("L", (8000, 10))), 10**6).shape == (4, 3000, 3)
+
+
+def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
+    with pytest.raises(UserError, match=r"100 × 50 pixels.*at most 0.004 million"):
+        app_pictures.open_photo(save(tmp_path, np.zeros((50, 100, 3), np.uint8)), 4000)
+    bomb = save(tmp_path, Image.new("1", (20_000, 20_000)), "bomb.png")
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(UserError, match="too many pixels"):
+        app_pictures.open_photo(bomb, MAX_PIXELS)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+def test_files_that_are_no_pictures_are_refused_in_words(tmp_path, content):
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as a picture"):
+        app_pictures.open_photo(path, MAX_PIXELS)
+
+
+def test_half_a_picture_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(data.astronaut()).save(buffer, "PNG")
+    path = tmp_path / "half.png"
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    with pytest.raises(UserError, match="cannot be read"):
+        app_pictures.open_photo(path, MAX_PIXELS)
+
+
+# ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_reading(label="a model", probabilities=None):
+    face = DetectedFace((10.0, 5.0, 40.0, 50.0), 0.9, None)
+    photo = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    shares = np.full((1, 7), 1 / 7, np.float32) if probabilities is None else np.array([probabilities], np.float32)
+    return app_views.Reading(photo, (face,), crop_face(photo, face, 48)[None], 2, shares, label)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "words"),
+    [
+        (0, 0, "at the top, left"),
+        (24, 24, "in the middle"),
+        (47, 24, "at the bottom"),
+        (24, 47, "in the middle, right"),
+    ],
+)
+def test_the_place_of_the_peak_is_named(row, column, words):
+    values = np.zeros((48, 48), np.float32)
+    values[row, column] = 1
+    values[5, 40] = -9  # what speaks against the class is no peak
+    assert app_views.where(values) == words
+    assert app_views.where(-np.abs(values)) == "nowhere"
+
+
+def test_a_map_lies_where_the_network_looked():
+    values = np.zeros((44, 44), np.float32)
+    values[:22, :22] = 1
+    pictures, limit = app_views.draw_map(make_reading(), 0, values, app_methods.method_facts("occlusion"))
+    alone = decode(pictures["alone"])
+    assert limit == 1
+    assert alone.shape == decode(pictures["face"]).shape == decode(pictures["over"]).shape
+    middle = len(alone) // 2
+    orange, pale = alone[: middle - 8, : middle - 8].mean((0, 1)), alone[middle + 8 :].mean((0, 1))
+    assert np.abs(orange - (213, 94, 0)).max() < 12
+    assert np.ptp(pale) < 6
+
+
+def decode(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(float)
+
+
+def test_names_from_outside_are_escaped():
+    page = app_views.show_probabilities(make_reading("<script>alert(1)</script>"), 0)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>" not in app_views.show_message("<b>")
+
+
+def test_an_unsure_network_and_a_doubtful_face_are_named():
+    assert "unsure" in app_views.show_probabilities(make_reading(), 0)
+    sure = make_reading(probabilities=(0.94, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01))
+    assert "unsure" not in app_views.show_probabilities(sure, 0)
+    small = DetectedFace((0.0, 0.0, 20.0, 25.0), 0.55, None)
+    assert app_views.note_on(small) == " · only 20 pixels wide, so little can be seen · this may not be a face"
+    assert app_views.note_on(sure.faces[0]) == ""
+
+
+# ── models and ports ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_shipped_model_and_all_runs_that_load_are_offered(tmp_path, tiny_run, capsys):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "mini_resnet_synthetic_best.pth").write_bytes(tiny_run.best_checkpoint.read_bytes())
+    (folder / "broken_best.pth").write_bytes(b"nothing")
+    found = app_models.find_models(config.App(outputs_dir=tmp_path))
+    assert list(found.values()) == [SHIPPED, folder / "mini_resnet_synthetic_best.pth"]
+    assert "broken_best.pth" in capsys.readouterr().err
+    chosen = app_models.find_models(config.App(outputs_dir=tmp_path, checkpoint=tiny_run.best_checkpoint))
+    assert next(iter(chosen.values())) == tiny_run.best_checkpoint
+    with pytest.raises(UserError, match="cannot be read"):
+        app_models.find_models(config.App(outputs_dir=tmp_path, checkpoint=folder / "broken_best.pth"))
+
+
+def test_a_port_in_use_is_passed_over_and_said(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = app.find_port("127.0.0.1", port)
+        assert found > port
+        assert f"port {port} is in use; taking {found}" in capsys.readouterr().out
+
+
+def test_a_host_that_is_not_ours_is_refused():
+    with pytest.raises(UserError, match="--host"):
+        app.find_port("203.0.113.7", 7860)  # an address of nobody (RFC 5737)
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def site(shared_outputs, tiny_run):
+    """The page, served with a small trained run beside the shipped model; its methods draw few samples."""
+    few = {"lime_samples": 100, "shap_samples": 20, "bg_samples": 10, "smooth_samples": 5, "steps": 5}
+    settings = {
+        name: tuple(replace(row, value=few.get(row.flag, row.value)) for row in rows)
+        for name, rows in app_methods.SETTINGS.items()
+    }
+    flags = config.App(
+        port=8700, detector="haar", outputs_dir=shared_outputs, max_upload_mb=1, max_pixels=MAX_PIXELS, device="cpu"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "SETTINGS", settings)
+        with app.running(flags) as address:
+            uploads = Path(os.environ["GRADIO_TEMP_DIR"])
+            yield address
+    assert not uploads.exists()
+
+
+@pytest.fixture(scope="module")
+def window(site, browser):  # noqa: F811
+    """One window for all tests, which then load the page from its cache."""
+    with open_page(browser, site) as visit:
+        visit.page.set_default_timeout(PATIENCE)
+        yield visit
+
+
+@pytest.fixture
+def visit(site, window):
+    """The page as it is at first; at the end it must have said nothing wrong and asked nobody else."""
+    window.page.goto(site)
+    window.page.locator(".examples").wait_for()
+    window.errors.clear()
+    yield window
+    assert window.errors == []
+    assert window.requests
+    assert [address for address in window.requests if not address.startswith(site)] == []
+
+
+def upload(page, path):
+    page.locator("input[type=file]").first.set_input_files(path)
+
+
+def explained(page, title="Grad-CAM", question=""):
+    """Waits for an explanation by a method, and gives what it says."""
+    page.locator(f".explanation[aria-label^='{title}: {question}']").wait_for()
+    return page.locator("#explanation").inner_text()
+
+
+def at_rest(page):
+    """Waits until nothing lies over the explanation or fades."""
+    page.locator("#explanation :is([data-testid=status-tracker]:not(.hide), .pending)").wait_for(state="detached")
+    page.wait_for_function("document.getAnimations().every(each => !(each instanceof CSSTransition))")
+
+
+def choose(page, label, option):
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_a_photo_gets_the_probabilities_that_the_model_gives_its_face(visit, tmp_path):
+    upload(visit.page, save(tmp_path, data.astronaut()))
+    explained(visit.page)
+    network, photo = open_face_model(device="cpu"), data.astronaut()
+    (face,) = open_detector("haar")(photo)
+    shares = network.probabilities(crop_face(photo, face, network.crop_size)[None])[0]
+    assert EMOTIONS[shares.argmax()] == "Happy"
+    assert visit.page.locator(".probabilities .percent").all_inner_texts() == [
+        f"{app_views.percent(share)} %" for share in shares
+    ]
+    box, picture = (visit.page.locator(place).bounding_box() for place in (".photo .box", ".photo > img"))
+    found = [(box["x"] - picture["x"]) / picture["width"], (box["y"] - picture["y"]) / picture["height"]]
+    assert found == pytest.approx([face.box[0] / 512, face.box[1] / 512], abs=0.01)
+    assert visit.page.get_by_alt_text("The map of Grad-CAM over the face; it is strongest").count() == 1
+
+
+def test_every_method_explains_and_every_class_can_be_asked_for(visit):
+    page = visit.page
+    page.get_by_role("button", name="Example: Surprise, drawn").click()
+    explained(page)
+    for name, explainer in EXPLAINERS.items():
+        choose(page, "Explained by", explainer.title)
+        assert app_methods.how_to_read(name)[:40] in explained(page, explainer.title)
+        sliders = [page.get_by_label(f"number input for {row.label}") for row in app_methods.SETTINGS.get(name, ())]
+        assert all(slider.is_visible() for slider in sliders if slider.count())
+    choose(page, "Class to explain", "Disgust")
+    assert "against Disgust" in explained(page, "Occlusion", "Why Disgust")
+    at_rest(page)
+    assert accessibility_findings(page) == []
+
+
+def test_settings_are_taken_when_asked_again(visit):
+    page = visit.page
+    page.get_by_role("button", name="Example: Sad, drawn").click()
+    explained(page)
+    choose(page, "Explained by", "Occlusion")
+    explained(page, "Occlusion")
+    before = page.locator(".blend .over").get_attribute("src")
+    page.get_by_label("number input for Side of the square").fill("0.5")
+    page.get_by_role("button", name="Explain again").click()
+    page.wait_for_function("before => document.querySelector('.blend .over')?.src !== before", arg=before)
+    page.get_by_label("number input for Step of the square").fill("0.45")
+    page.get_by_label("number input for Side of the square").fill("0.2")
+    page.get_by_role("button", name="Explain again").click()
+    page.locator("#explanation .notice", has_text="the stride not the larger").wait_for()
+
+
+def test_the_slider_blends_map_and_face(visit):
+    page = visit.page
+    page.get_by_role("button", name="Example: Happy, drawn").click()
+    explained(page)
+    assert page.locator(".blend .over").evaluate("part => getComputedStyle(part).opacity") == "0.8"
+    page.get_by_label("number input for Strength of the map over the face").fill("25")
+    page.wait_for_function("getComputedStyle(document.querySelector('.blend .over')).opacity === '0.25'")
+
+
+def test_of_several_faces_one_is_chosen_with_the_keyboard(visit):
+    page = visit.page
+    page.get_by_role("button", name="Example: four drawn faces").focus()
+    page.keyboard.press("Enter")
+    explained(page)
+    faces = page.locator(".thumb")
+    assert faces.count() == 4
+    names = faces.all_inner_texts()
+    assert len(set(names)) == 4
+    faces.nth(2).focus()
+    page.keyboard.press("Space")
+    page.locator(".thumb[aria-pressed=true]", has_text="3 ·").wait_for()
+    label = names[2].split(" · ")[1].split()[0]
+    explained(page, question=f"Why {label}")
+    assert page.locator(".probabilities .verdict strong").inner_text() == label
+    assert page.locator(".photo .box.chosen").get_attribute("data-number") == "2"
+
+
+def test_another_model_answers_when_it_is_chosen(visit, tiny_run):
+    page = visit.page
+    page.get_by_role("button", name="Example: Angry, drawn").click()
+    explained(page)
+    assert SHIPPED.stem in page.locator(".probabilities .small").inner_text()
+    page.get_by_role("button", name="Model and detector").click()
+    page.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name=tiny_run.name).click()
+    page.locator(".probabilities .small", has_text=tiny_run.name).wait_for()
+    explained(page)
+
+
+def test_a_picture_without_a_face_is_said_to_have_none(visit, tmp_path):
+    page = visit.page
+    grey = np.tile(np.linspace(0, 255, 300, dtype=np.uint8)[:, None, None], (1, 300, 3))
+    upload(page, save(tmp_path, grey))
+    page.locator("#faces .notice", has_text="No face was found").wait_for()
+    assert not page.locator("#explanation").is_visible()
+    assert page.locator(".probabilities").count() == 0
+
+
+def test_a_picture_of_too_many_pixels_is_refused_in_words(visit, tmp_path):
+    upload(visit.page, save(tmp_path, Image.new("L", (2000, 1500))))
+    visit.page.locator("#faces .notice", has_text="2000 × 1500 pixels").wait_for()
+
+
+def test_too_large_a_file_is_refused_in_words(visit, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
+    upload(visit.page, save(tmp_path, noise))  # 1.9 MB
+    visit.page.get_by_text("exceed").first.wait_for()
+    visit.errors[:] = [text for text in visit.errors if "413" not in text]  # the answer that refuses it
+
+
+def test_a_file_that_is_no_picture_is_refused_in_words(visit, tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(b"no picture")
+    upload(visit.page, path)
+    visit.page.locator("#faces .notice", has_text="cannot be read as a picture").wait_for()
+
+
+def test_the_maps_are_explained_on_a_page_of_their_own(visit):
+    visit.page.get_by_role("tab", name="What the maps mean").click()
+    text = visit.page.get_by_role("tabpanel").filter(has_text="Their limits").inner_text()
+    for facts in map(app_methods.method_facts, EXPLAINERS):
+        assert facts.title.lower() in text.lower()
+    assert accessibility_findings(visit.page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_in_light_and_dark(site, browser, scheme):  # noqa: F811
+    with open_page(browser, site, width=390, height=844, color_scheme=scheme) as visit:
+        visit.page.get_by_role("button", name="Example: four drawn faces").click()
+        explained(visit.page)
+        at_rest(visit.page)
+        assert overflow(visit.page) <= 0
+        paper = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert paper == {"light": "rgb(251, 250, 248)", "dark": "rgb(20, 23, 28)"}[scheme]
+        assert accessibility_findings(visit.page) == []
+        assert visit.errors == []
