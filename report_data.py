@@ -93,6 +93,11 @@ class ModelReport:
         return bool(self.results and "ensemble" in self.results)
 
     @property
+    def scoring_command(self) -> str:
+        """The command that makes results and predictions anew; an ensemble's names its members."""
+        return self.results["command"] if self.is_ensemble else self.run.command("evaluate.py")
+
+    @property
     def fingerprint(self) -> str | None:
         """Of the faces that it was scored on; older results leave it to the history."""
         data = self.history["data"]["fingerprint"] if self.history else None

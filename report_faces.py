@@ -96,7 +96,7 @@ def read_predictions(model: ModelReport) -> Predictions | None:
         with np.load(path) as saved:
             found = Predictions(saved["labels"], saved["probabilities"], saved["names"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}); run: {model.run.command('evaluate.py')}") from error
+        raise UserError(f"{path} cannot be read ({error}); run: {model.scoring_command}") from error
     return found if count_cells(found).tolist() == model.results["confusion_matrix"] else None
 
 
