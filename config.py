@@ -134,7 +134,14 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Stage):
+class DrawingStage(Stage):
+    """Flags of the stages that draw pictures."""
+
+    format: tuple[Literal["png", "pdf", "svg"], ...] = ("png",)  # of pictures; a PNG is always written, the rest beside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(DrawingStage):
     """Train a model: python train.py --model resnet50 --dataset fer2013"""
 
     all: bool = False  # every model of the zoo, one after the other
@@ -148,7 +155,7 @@ class Train(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Stage):
+class Evaluate(DrawingStage):
     """Score the best checkpoint on the test split: python evaluate.py --model resnet50 --dataset fer2013"""
 
     checkpoint: Path | None = None  # instead of the run's best
@@ -169,7 +176,7 @@ class Export(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain(Stage):
+class Explain(DrawingStage):
     """Flags that the explain_* stages share."""
 
     checkpoint: Path | None = None  # instead of the run's best
@@ -197,6 +204,7 @@ class ExplainLime(Explain):
     segmentation_side: int = 224  # quickshift's pixels are those of a face scaled to this side, whatever the model sees
     ratio: float = 0.2  # of quickshift: colour proximity (1) against image space (0)
     hide_value: float | None = 0.5  # grey in 0..1 that fills a hidden superpixel; None: the superpixel's own mean
+    int8: bool = False  # convolutions in 8 bits: faster on processors with VNNI, ranks nearly the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,10 +243,11 @@ class ExplainOcclusion(Explain):
     window: float = 0.2  # side of the square, as a share of the face's
     stride: float = 0.1  # between two squares, likewise
     hide_value: float = 0.5  # grey in 0..1 of the square
+    int8: bool = False  # convolutions in 8 bits: faster on processors with VNNI, ranks nearly the same
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ensemble(Stage):
+class Ensemble(DrawingStage):
     """Join runs: python ensemble.py --dataset fer2013 --members resnet50 fer_vgg fer_resnet:seed1 --tag three"""
 
     model: str = "ensemble"  # the name under which the result is kept
@@ -263,7 +272,7 @@ class Live:
     """Read the faces of a camera or a video, live: python live.py --source 0, or --source film.mp4 --output out.mp4"""
 
     source: str = "0"  # number of a camera, a video file, a folder of pictures, or the address of a stream
-    output: Path | None = None  # the annotated video: .mp4, .avi or .gif; the timeline is saved beside it
+    output: Path | None = None  # the annotated video: .mp4, .avi, .gif or .webp; the timeline is saved beside it
     csv: Path | None = None  # a line for every face of every frame
     jsonl: Path | None = None  # the same as JSON lines
     window: bool = True  # show it, where OpenCV has windows and there is a screen; q ends it
@@ -320,6 +329,28 @@ class Zoo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Find the faces in photos and name their expressions: python predict.py photo.jpg --explain gradcam"""
+
+    images: tyro.conf.Positional[tuple[Path, ...]]  # photos, and folders of photos
+    model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
+    dataset: str = ""
+    tag: str = ""
+    checkpoint: Path | None = None  # instead of a run's best
+    outputs_dir: Path = Path("outputs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet if its weights can be had, or Haar
+    detector_weights: Path | None = None  # instead of the cached or downloaded ones
+    min_score: float | None = None  # 0..1 below which a find is no face; default: the detector's own
+    whole: bool = False  # each picture is one face, cropped as the training faces are; nothing is sought
+    explain: str = ""  # lay the map of a method over each face: gradcam, lime, shap, occlusion, saliency, …
+    target: str = ""  # the expression that is explained; default: each face's predicted one
+    json: Path | None = None  # write all that was found to this file
+    csv: Path | None = None  # likewise, one line a face
+    figures: bool = True  # annotated pictures, below outputs/predictions
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Read a data set, cache it and print its class counts: python datasets.py --dataset fer2013"""
 
@@ -330,7 +361,7 @@ class Doctor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(Stage):
+class Tune(DrawingStage):
     """Search settings: python tune.py --preset vgg_paper, or --search lr=1e-3..1e-1:log batch_size=64,128"""
 
     preset: str = ""  # a row of tune.PRESETS, which single flags then change
@@ -375,6 +406,10 @@ def timeline_path(flags: Live) -> Path:
     """The picture of the emotions over time, beside what live.py writes."""
     beside = flags.output or flags.csv or flags.jsonl
     return beside.with_name(f"{beside.stem}_timeline.png") if beside else flags.outputs_dir / "live" / "timeline.png"
+
+
+def annotated_photo(outputs_dir: Path, name: str) -> Path:
+    return Path(outputs_dir) / "predictions" / f"{name}.jpg"
 
 
 def slug(name: str) -> str:

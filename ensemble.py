@@ -151,10 +151,11 @@ def join(flags: config.Ensemble) -> dict[str, Any]:
         "command": command_line(),
         "versions": library_versions(),
     }
-    write_evaluation(flags.run, data, np.log(probabilities.clip(min=1e-300)), probabilities, results, flags.figures)
+    logits = np.log(probabilities.clip(min=1e-300))
+    write_evaluation(flags.run, data, logits, probabilities, results, flags.figures, flags.format)
     if flags.figures:
-        title = f"{len(members)} members on {data.facts.title}, test ({results['samples']:,} faces)"
-        plot_members(flags.run.plot("members"), comparison, title)
+        subject = f"{len(members)} members on {data.facts.title} test, {results['samples']:,} faces"
+        plot_members(flags.run.plot("members"), comparison, subject, flags.format)
     return results
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from datasets import FaceData, load_stage, training_copies
 from devices import device_name
 from distributed import barrier, is_main, processes
 from error_analysis import analyse_errors
+from figure_style import PNG
 from metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from models import count_parameters
 from prediction import open_predictor
@@ -65,7 +67,7 @@ def evaluate(flags: config.Evaluate) -> dict[str, Any]:
         if is_main():
             save_predictions(run.val_predictions, data.split("val"), on_val.numpy(), on_val.softmax(1).numpy())
     if flags.split == "test" and is_main():
-        write_evaluation(run, data, logits.numpy(), probabilities, results, flags.figures)
+        write_evaluation(run, data, logits.numpy(), probabilities, results, flags.figures, flags.format)
     return results
 
 
@@ -81,14 +83,20 @@ def score_predictions(data: FaceData, split: str, probabilities: np.ndarray) -> 
 
 
 def write_evaluation(
-    run: Run, data: FaceData, logits: np.ndarray, probabilities: np.ndarray, results: dict[str, Any], figures: bool
+    run: Run,
+    data: FaceData,
+    logits: np.ndarray,
+    probabilities: np.ndarray,
+    results: dict[str, Any],
+    figures: bool,
+    formats: Sequence[str] = PNG,
 ) -> None:
     """What a run leaves of the test split: predictions from logits and probabilities N×7, results, and plots."""
     faces = data.split("test")
     save_predictions(run.predictions, faces, logits, probabilities)
     write_json(run.results, results)
     if figures:
-        draw_plots(run, faces, probabilities, results)
+        draw_plots(run, faces, probabilities, results, formats)
 
 
 def headline(data: FaceData, split: str, probabilities: np.ndarray) -> dict[str, Any]:
@@ -141,7 +149,7 @@ def evaluate_folds(flags: config.Evaluate) -> dict[str, Any]:
         "versions": library_versions(),
     }
     if is_main():
-        write_evaluation(run, data, logits, probabilities, results, flags.figures)
+        write_evaluation(run, data, logits, probabilities, results, flags.figures, flags.format)
     return results
 
 

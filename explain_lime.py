@@ -19,8 +19,8 @@ from torch import nn
 import config
 import kernel_shap
 from attributions import Attribution
-from explanation_figures import draw_lime
 from explanations import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from lime_figures import draw_lime
 from superpixels import segment
 from utils import UserError, combine_seeds, run_script
 
@@ -291,7 +291,7 @@ def explain(settings: config.ExplainLime) -> dict[str, Any]:
         name="lime",
         output="probability",
         settings={**own_flags(settings), "kernel_width": KERNEL_WIDTH, "ridge": RIDGE},
-        explain=partial(explain_faces, subject.prepared(passes), settings=settings),
+        explain=partial(explain_faces, subject.prepared(passes, settings.int8), settings=settings),
         draw=partial(draw_lime, top_regions=settings.top_regions, run=subject.run.name, footer=describe(settings)),
         faces_per_call=FACES_PER_CALL[subject.device.type],
     )

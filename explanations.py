@@ -20,6 +20,7 @@ from tqdm import tqdm
 import datasets
 import face_choice
 import models
+import quantization
 import transforms
 from attributions import Archive, Attribution, Entry, Face, check_map
 from config import EMOTIONS, Explain, Run, dataset_facts, to_plain
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 # flags that change neither the faces' maps nor their numbers
 NEUTRAL_FLAGS = {
     "data_dir", "outputs_dir", "tag", "checkpoint", "samples", "only", "indices", "image", "target", "against",
-    "batch_size", "figures",
+    "batch_size", "figures", "format",
 }  # fmt: skip
-FIGURE_NAME = re.compile(rf"\d{{3,}}_({'|'.join(EMOTIONS)}|unknown)_pred({'|'.join(EMOTIONS)})\.png")
+FIGURE_NAME = re.compile(rf"\d{{3,}}_({'|'.join(EMOTIONS)}|unknown)_pred({'|'.join(EMOTIONS)})\.(png|pdf|svg)")
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,28 @@ class Subject:
     def run(self) -> Run:
         return self.config.run
 
-    def prepared(self, passes: int = 0) -> nn.Module:
-        """The same model, made ready for many passes; `passes`: so many forward passes of single images per face."""
+    def prepared(self, passes: int = 0, int8: bool = False) -> nn.Module:
+        """The same model, made ready for many passes; `passes`: so many forward passes of single images per face.
+
+        int8: convolutions in whole numbers of 8 bits, for forward passes only; UserError where they do not pay.
+        """
         face = self.views(self.data.split("test").images[:1])
+        if int8:
+            return self.quantized(face)
         model = LogitModel(prepare(self.model.classifier, face, self.model.dtype), self.model.dtype)
         if not passes:
             return model
         shape = torch.Size([self.config.batch_size, *face.shape[1:]])
         return CompiledIfWorth(model, shape, passes * self.face_count // world_size())
+
+    def quantized(self, face: torch.Tensor) -> nn.Module:
+        if not quantization.is_available(self.device) or self.model.dtype != torch.bfloat16:
+            raise UserError("--int8 needs an x86 processor with VNNI, and not --no-amp")
+        test, size = self.data.split("test").images, self.config.batch_size
+        examples = quantization.half_hidden(self.views(test[:: max(len(test) // 16, 1)][:16]))
+        model = LogitModel(quantization.quantize(self.model.classifier, examples, size), self.model.dtype)
+        batch = face.repeat(size, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        return quantization.WholeBatches(model, batch)
 
     @property
     def face_count(self) -> int:
@@ -200,7 +215,7 @@ def explain_run(subject: Subject, method: Method) -> dict[str, Any]:
     candidates = find_candidates(subject)
     faces = choose_faces(candidates, config)
     archive = Archive(paths.maps, fingerprint(subject, method))
-    with FigurePool(method.draw, config.figures) as figures:
+    with FigurePool(method.draw, config.figures, config.format) as figures:
         entries = explain_faces(subject, method, faces, candidates.images, archive, paths, figures)
     if not is_main():
         return {}
@@ -230,7 +245,7 @@ def explain_faces(
         figures.draw(paths.figure(face), archive.key(face), face, pixels, entry.attribution)
 
     for face, entry in list(zip(faces, found, strict=True))[rank() :: world_size()]:
-        if entry and figures.wanted and not is_drawn(paths.figure(face), archive.key(face)):
+        if entry and figures.wanted and not is_drawn(paths.figure(face), archive.key(face), subject.config.format):
             draw(face, to_pixels(subject.views(images[[face.index]]))[0], entry)
     own, done = missing[rank() :: world_size()], len(faces) - len(missing)
     with tqdm(total=done + len(own), initial=done, desc=method.name, unit=" faces", disable=not is_main()) as progress:
@@ -275,9 +290,9 @@ def fingerprint(subject: Subject, method: Method) -> str:
 
 
 def remove_stale_figures(paths: Paths, keep: Sequence[str | None]) -> None:
-    """Removes the figures that an earlier run left and the summary no longer names."""
-    for path in paths.summary.parent.glob("*.png"):
-        if FIGURE_NAME.fullmatch(path.name) and path.name not in keep:
+    """Removes the figures that an earlier run left and the summary no longer names, in every format."""
+    for path in paths.summary.parent.iterdir():
+        if FIGURE_NAME.fullmatch(path.name) and path.with_suffix(".png").name not in keep:
             path.unlink()
 
 

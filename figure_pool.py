@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from distributed import is_main
-from utils import atomic_path, interrupts_held
+from figure_style import PNG, all_drawn, save_figure
+from utils import interrupts_held
 
-KEY = "explanation"  # text chunk of a PNG that says what it shows
+KEY = "explanation"  # text chunk of a PNG that says what it shows, and in which look
+LOOK = 2  # number of the look; a figure of an older one is drawn again
 WAITING = 64  # figures that may wait for a process; they hold their arrays in memory
 
 
@@ -25,11 +27,11 @@ class FigurePool:
     """A context: `draw` hands a figure to a process; at the end all are on disk, or the first error is raised.
 
     draw: function of a module (or a partial of one) that makes a matplotlib figure of what it is handed. With
-    `wanted` false nothing is drawn and no process is started.
+    `wanted` false nothing is drawn and no process is started; `formats` as in figure_style.save_figure.
     """
 
-    def __init__(self, draw: Callable[..., Any], wanted: bool = True):
-        self._draw, self.wanted = draw, wanted
+    def __init__(self, draw: Callable[..., Any], wanted: bool = True, formats: Sequence[str] = PNG):
+        self._draw, self.wanted, self._formats = draw, wanted, tuple(formats)
         self._pending: deque[Future] = deque()
         self._pool: ProcessPoolExecutor | None = None
 
@@ -46,7 +48,7 @@ class FigurePool:
         while len(self._pending) >= WAITING:
             self._pending.popleft().result()
         with interrupts_held():  # a task may start a process
-            self._pending.append(self._pool.submit(save_figure, self._draw, path, key, values))
+            self._pending.append(self._pool.submit(draw_figure, self._draw, path, key, values, self._formats))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is None:
@@ -66,15 +68,18 @@ def give_way() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def save_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple) -> None:
-    with atomic_path(path) as temporary:
-        draw(*values).savefig(temporary, metadata={KEY: key})
+def draw_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple, formats: Sequence[str]) -> None:
+    save_figure(draw(*values), path, formats, **{KEY: signature(key)})
 
 
-def is_drawn(path: Path, key: str) -> bool:
-    """Whether the PNG is there and was drawn under this key."""
+def signature(key: str) -> str:
+    return f"{key} look {LOOK}"
+
+
+def is_drawn(path: Path, key: str, formats: Sequence[str] = PNG) -> bool:
+    """Whether the figure is there in all formats, and was drawn under this key in today's look."""
     try:
         with Image.open(path) as picture:
-            return picture.info.get(KEY) == key
+            return picture.info.get(KEY) == signature(key) and all_drawn(path, formats)
     except OSError:
         return False

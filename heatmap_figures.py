@@ -28,6 +28,7 @@ from explanation_figures import (
     to_grey,
     to_rgb,
 )
+from figure_style import in_style
 
 if TYPE_CHECKING:
     from attributions import Attribution, Face
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 QUESTION = "explained: why {target}?"
 
 
+@in_style()
 def draw_heatmap(
     face: Face,
     image: np.ndarray,
@@ -61,7 +63,7 @@ def draw_heatmap(
     cells = attribution.arrays.get("grid")
     limit = color_limit(values) if cells is None else float(values.max()) or 1.0
     label = EMOTIONS[face.target.label]
-    figure = new_figure(9.3, 4.3)
+    figure = new_figure(3.7)
     panels, bars = panel_row(figure, 3)
     show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
     key(bars[0], (question.format(target=face.target.name, label=label), "black"))
@@ -69,14 +71,13 @@ def draw_heatmap(
         draw_signed(panels[1], stretch(image), values, limit, "the map over the face")
         key(bars[1], ("■ speaks for the class", FOR), ("■ speaks against the class", AGAINST))
         show(panels[2], values, "the map alone", cmap=SIGNED, vmin=-limit, vmax=limit)
-        signed_bar(figure, bars[2], limit, label, unit)
+        signed_bar(figure, bars[2], limit, f"{label}: {unit}")
     else:
         show(panels[1], tint(stretch(image), values, limit), "the map over the face")
         key(bars[1], (meaning, "0.35"))
         alone, title = (values, "the map alone") if cells is None else (cells, "its {} × {} cells".format(*cells.shape))
         show(panels[2], alone.astype(np.float32), title, cmap=IMPORTANCE, vmin=0, vmax=limit)
         importance_bar(figure, bars[2], limit, unit)
-        bars[2].set_xticks([0, limit], labels=["0", f"{limit:.2g}\n{unit}"])
     headline(figure, method_title, face)
     blocks = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     clipped = f" · colours saturate at {'±' if signed else ''}{limit:.2g}" if np.abs(values).max() > limit else ""

@@ -22,11 +22,13 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from config import Run, dataset_facts, in_folds, to_plain
+import findings
+from config import Run, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
 from devices import autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, rank, world_size
 from engine import Training, place_faces, start_training, train_one_epoch
+from gpu_plots import plot_gpu_temperature
 from gpu_watch import check_limit, watch_gpu
 from losses import LOSSES, effective_loss
 from metrics import average_f1
@@ -238,13 +240,21 @@ def finish(training: Training, flags: config.Train, history: dict[str, Any]) -> 
     history = {**history, **progress(training.epochs, best), "finished": True}
     if is_main():
         write_json(run.history, history)
-        title = f"Training of {run.model} on {dataset_facts(run.dataset).title}"
-        plot_training_curves(run.plot("training_curves"), training.epochs, best, title)
+        draw_plots(flags, training.epochs, best)
         accuracy = training.epochs[best - 1]["val_accuracy"]
         spent, paused = f"{history['minutes']:.1f} minutes", history["paused_minutes"]
         spent += f" and {paused:.1f} of waiting for the GPU to cool" if paused else ""
         print(f"best epoch {best} with {accuracy:.2%} on val after {spent}: {run.best_checkpoint}")
     return history
+
+
+def draw_plots(flags: config.Train, epochs: list[dict[str, Any]], best: int) -> None:
+    """The curves of a run and, where its GPUs were watched, their temperature."""
+    run, subject = flags.run, f"training of {findings.run_on(flags.run)}"
+    titles = (findings.of_training(epochs, best), subject)
+    plot_training_curves(run.plot("training_curves"), epochs, best, titles, flags.format)
+    logs = [run.gpu_log(process) for process in range(world_size())]
+    plot_gpu_temperature(run.plot("gpu_temperature"), logs, flags.max_gpu_temp, subject, flags.format)
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────

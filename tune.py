@@ -232,6 +232,7 @@ def trial_flags(flags: config.Tune, trial: optuna.Trial, repeats: int) -> config
     params = dict(trial.params)
     common = {field.name: getattr(flags, field.name) for field in fields(config.Stage)}
     own = {"tag": trial_run(flags, trial).tag, "outputs_dir": flags.folder, "recipe": flags.recipe}
+    own["format"] = flags.format
     own["seed"] = params.pop("seed", flags.seed) + repeats
     return config.Train(**common | own, settings=replace(flags.settings, **params))
 

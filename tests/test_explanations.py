@@ -11,7 +11,9 @@ import explain_lime
 import explain_shap
 import explanation_figures
 import explanations
+import lime_figures
 import models
+import shap_figures
 from attributions import Archive, Attribution, Entry, Face, Target
 from config import EMOTIONS
 from explanations import LogitModel, Method, Subject
@@ -49,7 +51,7 @@ def make_subject(folder, data=None, **flags):
 
 
 def draw_simply(face, image, attribution):
-    figure = explanation_figures.new_figure(4, 2)
+    figure = explanation_figures.new_figure(2)
     explanation_figures.headline(figure, "simple", face)
     return figure
 
@@ -194,6 +196,20 @@ def test_figures_of_faces_no_longer_chosen_are_removed(tmp_path):
     summary = explanations.explain_run(subject, make_method())
     names = {path.name for path in folder.glob("*.png")}
     assert names == {face["figure"] for face in summary["faces"]} | {"notes.png"}
+
+
+def test_vector_figures_come_and_go_with_the_png_without_explaining_again(tmp_path):
+    method, calls = make_method(calls := []), calls
+    explanations.explain_run(make_subject(tmp_path, samples=4), method)
+    subject = make_subject(tmp_path, samples=4, format=("svg",))
+    folder = subject.run.explanations("lime")
+    assert not list(folder.glob("*.svg"))
+    explanations.explain_run(subject, method)
+    pictures = {path.stem for path in folder.glob("*.png")}
+    assert {path.stem for path in folder.glob("*.svg")} == pictures
+    assert len(calls) == len(pictures) == 4, "the format changes no map"
+    explanations.explain_run(make_subject(tmp_path, samples=2), method)
+    assert len(list(folder.glob("*.svg"))) == len(list(folder.glob("*.png"))) == 2
 
 
 def test_without_figures_and_with_more_samples_than_faces(tmp_path):
@@ -362,12 +378,12 @@ def test_figures_show_both_colours(tmp_path, channels, true, side, target):
     image = np.random.default_rng(1).random((side, side, channels), dtype=np.float32)
     maps = np.random.default_rng(2).normal(size=(7, side, side)).astype(np.float32)
     shap = explain_shap.describe_face(maps, target.weights(), np.ones(7), np.full(7, 0.1)).rounded()
-    assert is_a_picture(explanation_figures.draw_shap(face, image, shap, "run", "footer"), tmp_path / "shap.png")
+    assert is_a_picture(shap_figures.draw_shap(face, image, shap, "run", "footer"), tmp_path / "shap.png")
     segments = (np.arange(side) // 5)[:, None] * np.ones((1, side), int)
     weights = np.linspace(-1, 1, segments.max() + 1)[segments]
     arrays = {"segments": segments, "standard_errors": np.abs(weights) / 10}
     lime = Attribution(weights, arrays, {"segments": int(segments.max()) + 1, "r2": 0.5}).rounded()
-    assert is_a_picture(explanation_figures.draw_lime(face, image, lime, 8, "run", "footer"), tmp_path / "lime.png")
+    assert is_a_picture(lime_figures.draw_lime(face, image, lime, 8, "run", "footer"), tmp_path / "lime.png")
 
 
 def test_vermilion_speaks_for_and_blue_against():
@@ -396,11 +412,11 @@ def test_sums_over_blocks_keep_the_total():
 
 
 def test_the_rival_is_the_true_class_or_the_next_best():
-    assert explanation_figures.rival(make_face(true=0)) == 0
-    assert explanation_figures.rival(make_face(true=2)) == 3
-    assert explanation_figures.rival(make_face(true=None, target=Target(5))) == 2
-    assert explanation_figures.rival(make_face(true=0, target=Target(2, 6))) == 6
-    roles = [explanation_figures.role(make_face(true=0), label) for label in (0, 2, 3, 6)]
+    assert shap_figures.rival(make_face(true=0)) == 0
+    assert shap_figures.rival(make_face(true=2)) == 3
+    assert shap_figures.rival(make_face(true=None, target=Target(5))) == 2
+    assert shap_figures.rival(make_face(true=0, target=Target(2, 6))) == 6
+    roles = [shap_figures.role(make_face(true=0), label) for label in (0, 2, 3, 6)]
     assert roles == ["true class", "predicted, wrong", "runner-up", ""]
 
 
@@ -408,7 +424,7 @@ def test_the_strongest_regions_come_first():
     segments = np.array([[0, 0, 1], [2, 2, 1]])
     weights, errors = np.array([0.1, -0.5, 0.3]), np.array([0.01, 0.02, 0.03])
     attribution = Attribution(weights[segments], {"segments": segments, "standard_errors": errors[segments]})
-    numbers, found, spread = explanation_figures.rank_regions(attribution, 2)
+    numbers, found, spread = lime_figures.rank_regions(attribution, 2)
     assert numbers.tolist() == [1, 2]
     assert np.allclose(found, [-0.5, 0.3])
     assert np.allclose(spread, [0.02, 0.03])

@@ -70,10 +70,10 @@ def predictions():
 def test_plots_can_be_opened(tmp_path, predictions):
     labels, probabilities = predictions
     matrix = np.array(compute_metrics(labels, probabilities)["confusion_matrix"])
-    plot_confusion_matrix(tmp_path / "confusion.png", matrix, "Confusion")
-    plot_roc_curves(tmp_path / "roc.png", labels, probabilities, "ROC")
+    plot_confusion_matrix(tmp_path / "confusion.png", matrix, ("Confusion",))
+    plot_roc_curves(tmp_path / "roc.png", labels, probabilities, ("ROC", "of a few"))
     epochs = [{"epoch": 1, "train_loss": 2.0, "val_loss": 1.9, "train_accuracy": 0.2, "val_accuracy": 0.3}]
-    plot_training_curves(tmp_path / "curves.png", epochs, 1, "Training")
+    plot_training_curves(tmp_path / "curves.png", epochs, 1, ("Training",))
     for path in tmp_path.iterdir():
         picture = np.asarray(Image.open(path).convert("L"))
         assert min(picture.shape) > 500

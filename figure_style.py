@@ -1,0 +1,85 @@
+"""The one look of all pictures, from plots.mplstyle, their colours, and how a figure is written: PNG, PDF, SVG."""
+
+from __future__ import annotations
+
+import textwrap
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+
+from utils import atomic_path
+
+STYLE = Path(__file__).with_name("plots.mplstyle")
+WIDTH = 16 / 2.54  # inches: of the text of a thesis; no figure is wider, so that it is printed as large as it is drawn
+
+# Okabe & Ito's palette ("Color universal design", 2008), told apart with every kind of colour vision.
+VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY = (
+    "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#595959", "#0072B2", "#56B4E9"
+)  # fmt: skip
+COLORS = (VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY)  # of config.EMOTIONS, in every picture
+LINES = ("-", "--", "-.", ":", "-", "--", "-.")  # likewise, for print without colour
+INK, QUIET = "#1d2129", "#767676"  # text, and text of less weight
+
+PNG = ("png",)
+UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # vector formats, and what makes them reproducible
+LOCK = threading.RLock()  # the style is a setting of the whole process
+
+
+@contextmanager
+def in_style() -> Iterator[None]:
+    """The common look for the block; also a decorator of functions that make figures."""
+    with LOCK, matplotlib.style.context(["default", str(STYLE)]):
+        yield
+
+
+@contextmanager
+def saved_figure(path: Path, formats: Sequence[str] = PNG, **options: object) -> Iterator[Figure]:
+    """A figure in the common look that is written to `path` when the block ends well; see save_figure."""
+    with in_style():
+        figure = Figure(**options)
+        yield figure
+        save_figure(figure, path, formats)
+
+
+def save_figure(figure: Figure, path: Path, formats: Sequence[str] = PNG, **text: str) -> None:
+    """Writes a figure to the PNG `path`, which other stages read, and beside it in the vector `formats`.
+
+    A vector version that is there already is written again too, lest it show older figures than the PNG. `text` is kept
+    in the PNG, which comes last: where it is whole, the others are.
+    """
+    with in_style():
+        for kind, metadata in UNDATED.items():
+            beside = path.with_suffix(f".{kind}")
+            if kind in formats or beside.exists():
+                with atomic_path(beside) as temporary:
+                    figure.savefig(temporary, metadata=metadata)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, metadata=text)
+
+
+def all_drawn(path: Path, formats: Sequence[str]) -> bool:
+    """Whether the PNG and each of its vector versions are there."""
+    return all(path.with_suffix(f".{kind}").exists() for kind in ("png", *formats))
+
+
+def entitle(figure: Figure, finding: str, subject: str = "") -> None:
+    """The title: what the picture shows in one sentence, then of what; broken into lines where it is too long."""
+    width = figure.get_figwidth() - 0.2
+    below = "\n".join(wrap(line, width, 9) for line in subject.split("\n")) if subject else ""
+    room = "\n" * (below.count("\n") + 1) if below else ""  # empty lines of the one text that the layout heeds
+    title = figure.suptitle(wrap(finding, width, 10.5) + room)
+    figure.add_artist(Annotation(below, (0.5, 0), xycoords=title, ha="center", va="bottom", fontsize=9))
+
+
+def wrap(text: str, inches: float, size: float) -> str:
+    """Text of `size` points in as few lines of so many inches as it needs, by a letter's mean width, equally long."""
+    letters = max(8, int(inches * 72 / (0.58 * size)))
+    lines = textwrap.wrap(text, letters, break_long_words=False)
+    while letters > 8 and len(shorter := textwrap.wrap(text, letters - 1, break_long_words=False)) == len(lines):
+        letters, lines = letters - 1, shorter
+    return "\n".join(lines)

@@ -1,0 +1,96 @@
+"""What the pictures of a run show, each in one sentence that serves as its title, worked out from the results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from config import Run, dataset_facts
+
+EVEN = 0.01  # a mean gap between confidence and accuracy that is hardly one
+
+
+def subject(run: Run, samples: int, split: str = "test") -> str:
+    """Of what: fer_resnet (seed1) on FER2013 test, 3,589 faces."""
+    return f"{run_on(run)} {split}, {samples:,} faces"
+
+
+def run_on(run: Run) -> str:
+    parts = [run.tag, run.fold and f"fold {run.fold}"]
+    more = ", ".join(part for part in parts if part)
+    return f"{run.model}{f' ({more})' if more else ''} on {dataset_facts(run.dataset).title}"
+
+
+def extremes(per_class: list[dict[str, Any]], score: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The classes with the highest and the lowest score among those that have faces; None if they are level."""
+    known = [row for row in per_class if row["support"] and row.get(score) is not None]
+    if not known:
+        return None
+    best, worst = (choose(known, key=lambda row: row[score]) for choose in (max, min))
+    return (best, worst) if best[score] > worst[score] else None
+
+
+def of_classes(per_class: list[dict[str, Any]], score: str, pattern: str, level: str) -> str:
+    """`pattern` filled with the best and the worst class by `score` and its values, or `level` where all are equal."""
+    ends = extremes(per_class, score)
+    if ends is None:
+        return level
+    best, worst = ends
+    values = {"high": best[score], "low": worst[score]}
+    return pattern.format(best=best["emotion"], worst=worst["emotion"], **values)
+
+
+def of_recall(per_class: list[dict[str, Any]]) -> str:
+    pattern = "{best} is recognised most often ({high:.0%}), {worst} least ({low:.0%})"
+    return of_classes(per_class, "recall", pattern, "True and predicted classes")
+
+
+def of_scores(per_class: list[dict[str, Any]]) -> str:
+    pattern = "F1 is highest for {best} ({high:.0%}), lowest for {worst} ({low:.0%})"
+    return of_classes(per_class, "f1", pattern, "Scores class by class")
+
+
+def of_roc(per_class: list[dict[str, Any]]) -> str:
+    pattern = "{best} is told from the rest best (AUC {high:.2f}), {worst} worst ({low:.2f})"
+    return of_classes(per_class, "auc", pattern, "Each class against the rest")
+
+
+def of_precision(per_class: list[dict[str, Any]]) -> str:
+    pattern = "{best} is found most precisely (AP {high:.2f}), {worst} least ({low:.2f})"
+    return of_classes(per_class, "average_precision", pattern, "Each class against the rest")
+
+
+def of_confusions(pairs: list[dict[str, Any]]) -> str:
+    """`pairs` as error_analysis.main_confusions."""
+    if not pairs:
+        return "No face is misclassified"
+    worst = pairs[0]
+    return f"The largest confusion: {worst['share']:.0%} of {worst['true']} is taken for {worst['predicted']}"
+
+
+def of_calibration(calibration: dict[str, Any]) -> str:
+    """By how many points the mean confidence misses the accuracy; `calibration` as in the results."""
+    faces = sum(row["faces"] for row in calibration["bins"])
+    means = [
+        sum(row[key] * row["faces"] for row in calibration["bins"] if row["faces"]) / faces
+        for key in ("confidence", "accuracy")
+    ]
+    gap = means[0] - means[1]
+    if abs(gap) < EVEN:
+        return f"Confidence ({means[0]:.1%}) is as high as accuracy ({means[1]:.1%}) on average"
+    side = "above" if gap > 0 else "below"
+    return f"Confidence ({means[0]:.1%}) is {100 * abs(gap):.1f} points {side} accuracy ({means[1]:.1%}) on average"
+
+
+def of_errors(errors: list[dict[str, Any]]) -> str:
+    """`errors` as error_analysis.confident_errors, those that are shown."""
+    if not errors:
+        return "Every face is recognised"
+    [(name, count)] = Counter(error["predicted"] for error in errors).most_common(1)
+    return f"Most confident errors: {count} of {len(errors)} are taken for {name}"
+
+
+def of_training(epochs: list[dict[str, Any]], best_epoch: int) -> str:
+    """`epochs` as in the history."""
+    accuracy = epochs[best_epoch - 1]["val_accuracy"]
+    return f"{accuracy:.1%} on val in the best epoch, {best_epoch} of {len(epochs)}"

@@ -1,0 +1,65 @@
+"""findings.py: each title says what the numbers say, and something true where there is nothing to say."""
+
+import pytest
+
+import findings
+from config import Run
+
+
+def row(emotion, value, support=10):
+    scores = ("recall", "precision", "f1", "auc", "average_precision")
+    return {"emotion": emotion, "support": support, **dict.fromkeys(scores, value)}
+
+
+CLASSES = [row("Angry", 0.5), row("Disgust", 0.0, support=0), row("Happy", 0.9), row("Sad", None), row("Fear", 0.4)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        (findings.of_recall, "Happy is recognised most often (90%), Fear least (40%)"),
+        (findings.of_scores, "F1 is highest for Happy (90%), lowest for Fear (40%)"),
+        (findings.of_roc, "Happy is told from the rest best (AUC 0.90), Fear worst (0.40)"),
+        (findings.of_precision, "Happy is found most precisely (AP 0.90), Fear least (0.40)"),
+    ],
+)
+def test_best_and_worst_class(sentence, words):
+    assert sentence(CLASSES) == words
+    assert "(" not in sentence([row("Angry", 0.5), row("Happy", 0.5)]), "no best among equals"
+    assert "(" not in sentence([]), "nor among none"
+
+
+def test_the_largest_confusion():
+    pair = {"true": "Fear", "predicted": "Sad", "faces": 3, "share": 0.3}
+    assert findings.of_confusions([pair]) == "The largest confusion: 30% of Fear is taken for Sad"
+    assert findings.of_confusions([]) == "No face is misclassified"
+
+
+@pytest.mark.parametrize(
+    ("confidence", "words"),
+    [
+        (0.6, "Confidence (60.0%) is 10.0 points below accuracy (70.0%) on average"),
+        (0.85, "Confidence (85.0%) is 15.0 points above accuracy (70.0%) on average"),
+        (0.705, "Confidence (70.5%) is as high as accuracy (70.0%) on average"),
+    ],
+)
+def test_calibration(confidence, words):
+    bins = [
+        {"faces": 30, "confidence": confidence, "accuracy": 0.6},
+        {"faces": 10, "confidence": confidence, "accuracy": 1.0},
+        {"faces": 0, "confidence": None, "accuracy": None},
+    ]
+    assert findings.of_calibration({"bins": bins}) == words
+
+
+def test_confident_errors():
+    errors = [{"predicted": name} for name in ("Sad", "Sad", "Happy")]
+    assert findings.of_errors(errors) == "Most confident errors: 2 of 3 are taken for Sad"
+    assert findings.of_errors([]) == "Every face is recognised"
+
+
+def test_of_what():
+    assert findings.subject(Run("fer_resnet", "fer2013", "seed1"), 3589) == (
+        "fer_resnet (seed1) on FER2013 test, 3,589 faces"
+    )
+    assert findings.run_on(Run("fer_resnet", "jaffe", fold=2)) == "fer_resnet (fold 2) on JAFFE"
