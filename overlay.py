@@ -149,7 +149,7 @@ def overlaps(first: Rectangle, second: Rectangle) -> bool:
 
 def draw_rate(picture: np.ndarray, rate: float, mapped: bool, unit: float) -> Rectangle:
     """Frames per second in the upper left corner and, with maps, what their colours mean; gives the place taken."""
-    text = text_mask(f"{rate:.0f} frames/s", round(12 * unit))
+    text = text_mask(f"{rate:.0f} frames/s" if rate else "– frames/s", round(12 * unit))
     pieces = [text, text_mask("Grad-CAM", round(12 * unit))] if mapped else [text]
     edge, ramp = round(5 * unit), round(44 * unit) if mapped else 0
     width = sum(piece.shape[1] for piece in pieces) + edge * (len(pieces) + 1) + (ramp + 3 * edge if mapped else 0)

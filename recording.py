@@ -1,4 +1,4 @@
-"""Where annotated frames go: a video file, an animated GIF, a window."""
+"""Where annotated frames go: a video file, an animated picture, a window."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from PIL import Image
 
 from utils import UserError, atomic_path, lookup
 
-GIF_SIDE = 480  # pixels of a GIF's longer side at most
-GIF_FPS = 12.5  # every 80 ms; browsers slow GIFs down that are much faster
-GIF_FRAMES = 900  # held in memory until the end: 72 s, some 50 MB at 480×360
-GIF_COLORS = 128
+ANIMATION_SIDE = 480  # pixels of the longer side of an animated picture at most
+ANIMATION_FPS = 12.5  # every 80 ms; browsers slow GIFs down that are much faster
+ANIMATION_FRAMES = 900  # held in memory until the end: 72 s, some 50 MB at 480×360
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # that OpenCV's wheels have on every system
 
 
@@ -51,32 +50,40 @@ class Movie:
         self.writer.release()
 
 
-class Gif:
-    """An animated GIF of at most GIF_SIDE pixels, with one palette for all frames, so that still parts stay still."""
+class Animation:
+    """An animated picture of at most ANIMATION_SIDE pixels, without end, made when the last frame has come."""
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float):
         self.path, self.fps = path, fps
-        scale = min(1, GIF_SIDE / max(size))
+        scale = min(1, ANIMATION_SIDE / max(size))
         self.size = tuple(max(1, round(scale * side)) for side in size)
-        self.frames: list[np.ndarray] = []  # as JPEG, until the palette can be chosen
+        self.frames: list[np.ndarray] = []  # as JPEG, to save memory
 
     def write(self, picture: np.ndarray) -> None:
-        if len(self.frames) == GIF_FRAMES:
+        if len(self.frames) == ANIMATION_FRAMES:
             return
         small = cv2.resize(picture, self.size, interpolation=cv2.INTER_AREA)
         self.frames.append(cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 97])[1])
-        if len(self.frames) == GIF_FRAMES:
-            print(f"note: a GIF holds {GIF_FRAMES / self.fps:.0f} s; for more, give an .mp4", file=sys.stderr)
+        if len(self.frames) == ANIMATION_FRAMES:
+            seconds = ANIMATION_FRAMES / self.fps
+            print(f"note: an animated picture holds {seconds:.0f} s; for more, give an .mp4", file=sys.stderr)
 
     def close(self) -> None:
+        first, *others = self.images()
+        first.save(self.path, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0)
+
+    def images(self) -> Iterator[Image.Image]:
+        return (Image.fromarray(decode(frame)) for frame in self.frames)
+
+
+class Gif(Animation):
+    """With one palette for all frames: one for each would flicker."""
+
+    def images(self) -> Iterator[Image.Image]:
         spread = self.frames[:: -(-len(self.frames) // 16)]  # at most 16 of them
-        palette = Image.fromarray(np.concatenate([decode(frame) for frame in spread]))
-        palette = palette.quantize(GIF_COLORS, Image.Quantize.MEDIANCUT)
-        images = (
-            Image.fromarray(decode(frame)).quantize(palette=palette, dither=Image.Dither.NONE) for frame in self.frames
-        )
-        options = {"duration": round(1000 / self.fps), "loop": 0, "disposal": 1}
-        next(images).save(self.path, save_all=True, append_images=images, **options)
+        together = Image.fromarray(np.concatenate([decode(frame) for frame in spread]))
+        palette = together.quantize(256, Image.Quantize.FASTOCTREE)  # which keeps rare colours, such as those of maps
+        return (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in super().images())
 
 
 def decode(jpeg: np.ndarray) -> np.ndarray:
@@ -84,7 +91,7 @@ def decode(jpeg: np.ndarray) -> np.ndarray:
     return cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1].copy()
 
 
-SINKS = {".mp4": Movie, ".avi": Movie, ".gif": Gif}
+SINKS = {".mp4": Movie, ".avi": Movie, ".gif": Gif, ".webp": Animation}
 
 
 class Recorder:
@@ -95,10 +102,10 @@ class Recorder:
     """
 
     def __init__(self, path: Path, fps: float):
-        """`fps`: of the source; that of a GIF is at most GIF_FPS."""
+        """`fps`: of the source; that of an animated picture is at most ANIMATION_FPS."""
         self.path = path
         self.sink_type = lookup(SINKS, path.suffix.lower(), "kind of --output")
-        self.fps = min(fps, GIF_FPS) if self.sink_type is Gif else fps
+        self.fps = min(fps, ANIMATION_FPS) if issubclass(self.sink_type, Animation) else fps
         self.sink: Sink | None = None
         self.size = (0, 0)
         self.written = 0

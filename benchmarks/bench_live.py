@@ -1,4 +1,4 @@
-"""Times live.py from end to end, Grad-CAM on every frame, on a 640×480 video made of scikit-image's photo of an astronaut.
+"""Times live.py from end to end, Grad-CAM on every frame: a 640×480 video made of scikit-image's photo of an astronaut.
 
 python benchmarks/bench_live.py
 python benchmarks/bench_live.py --video film.mp4 --seconds 3       only makes the video

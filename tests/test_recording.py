@@ -44,25 +44,28 @@ def test_colours_survive(tmp_path):
     assert np.asarray(gif).mean((0, 1)) == pytest.approx([220, 0, 0], abs=12)
 
 
-def test_a_gif_is_small_slow_and_endless(tmp_path):
-    with recording(tmp_path / "out.gif", 25) as recorder:
+@pytest.mark.parametrize("name", ["out.gif", "out.webp"])
+def test_an_animated_picture_is_small_slow_and_endless(tmp_path, name):
+    with recording(tmp_path / name, 25) as recorder:
         for number in range(25):
             recorder.add(plain(10 * number, 720, 960), number / 25)
-    with Image.open(tmp_path / "out.gif") as gif:
-        assert gif.size == (480, 360)
-        assert gif.n_frames == 13  # one second
-        assert gif.info["duration"] == 80
-        assert gif.info["loop"] == 0
+    with Image.open(tmp_path / name) as picture:
+        assert picture.size == (480, 360)
+        assert picture.n_frames == 13  # one second
+        assert picture.info["loop"] == 0
+        picture.seek(1)
+        picture.load()
+        assert picture.info["duration"] == 80
 
 
 def test_a_gif_ends_when_it_has_grown_too_long(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "GIF_FRAMES", 5)
+    monkeypatch.setattr(module, "ANIMATION_FRAMES", 5)
     with recording(tmp_path / "out.gif", 10) as recorder:
         for number in range(20):
-            recorder.add(plain(10 * number), number / 10)
+            recorder.add(plain(50 * (number % 5)), number / 10)
     with Image.open(tmp_path / "out.gif") as gif:
         assert gif.n_frames == 5
-    assert capsys.readouterr().err.count("a GIF holds") == 1
+    assert capsys.readouterr().err.count("an animated picture holds") == 1
 
 
 def test_late_frames_are_repeated_and_early_ones_left_out(tmp_path):
@@ -100,7 +103,7 @@ def test_nothing_is_left_of_a_recording_that_fails(tmp_path):
 
 
 def test_unknown_kinds_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"unknown kind of --output '.txt'.*\.mp4, \.avi, \.gif"):
+    with pytest.raises(UserError, match=r"unknown kind of --output '.txt'.*\.mp4, \.avi, \.gif, \.webp"):
         recording(tmp_path / "out.txt", 10).__enter__()
 
 
