@@ -18,6 +18,7 @@ from utils import UserError, lookup
 SIDES = (640, 1600)  # longest sides at which a picture is searched: large faces are found at the first
 SMALLEST_SIDE = 320  # to which smaller pictures are scaled up
 MARGIN = 0.25  # of the longest side: grey around a picture in which nothing was found, as a face may fill it
+HAAR_NEIGHBOURS = 3  # windows at least that must agree
 MAX_OVERLAP = 0.3  # intersection over union of two boxes above which they are one face
 
 
@@ -95,22 +96,24 @@ def read_retinaface(corners: np.ndarray, score: np.float32, landmarks: np.ndarra
 
 
 def open_haar(weights: Path | None, min_score: float) -> Search:
-    """Viola & Jones, "Rapid object detection using a boosted cascade of simple features" (2001), OpenCV's cascade."""
-    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    """Viola & Jones, "Rapid object detection using a boosted cascade of simple features" (2001), OpenCV's cascade.
+
+    No landmarks: it finds upright faces only, of which OpenCV's cascade of eyes would tell the tilt no better than 0.
+    """
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
 
     def search(picture: np.ndarray) -> list[DetectedFace]:
-        grey = cv2.equalizeHist(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
-        boxes, _, weights = cascade.detectMultiScale3(grey, 1.1, 4, minSize=(24, 24), outputRejectLevels=True)
-        faces = [read_haar(*row) for row in zip(boxes, weights, strict=True)]
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        found = cascade.detectMultiScale2(grey, 1.1, HAAR_NEIGHBOURS, minSize=(24, 24))
+        faces = [read_haar(*row) for row in zip(*found, strict=True)]
         return [face for face in faces if face.score >= min_score]
 
     return search
 
 
-def read_haar(box: np.ndarray, weight: float) -> DetectedFace:
-    """The square from brow to chin, made as tall as the other detectors' boxes."""
-    x, y, side, _ = (float(value) for value in box)
-    return DetectedFace((x, y, side, side), 1 / (1 + math.exp(-weight / 2)))
+def read_haar(box: np.ndarray, neighbours: int) -> DetectedFace:
+    """The score grows with the windows nearby in which the cascade saw a face too: from 0.5 with the fewest allowed."""
+    return DetectedFace(tuple(box.astype(float).tolist()), 1 - 0.5 ** (int(neighbours) / HAAR_NEIGHBOURS))
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ DETECTORS = {
     "yunet": DetectorKind(
         "YuNet",
         open_yunet,
-        min_score=0.7,
+        min_score=0.6,
         weights=Weights(
             "face_detection_yunet_2026may.onnx",
             "ebafce4e3c118d6554634be5c27ab333b4c047a9a8c3faf1d7cf93101c22f0f0",
@@ -276,6 +279,15 @@ def crop_face(picture: np.ndarray, face: DetectedFace, size: int) -> np.ndarray:
         borderMode=cv2.BORDER_REPLICATE,
     )
     return crop if finer == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def whole_face(picture: np.ndarray) -> DetectedFace:
+    """The face of a picture that is one, cropped already: crop_face takes the picture's central square."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    x, y = (whole / 2 + (share - 0.5) * side for whole, share in zip((width, height), BOX_CENTRE, strict=True))
+    half = BOX_SIDE * side / 2
+    return DetectedFace((x - half, y - half, 2 * half, 2 * half), 1.0)
 
 
 def crop_outline(face: DetectedFace) -> np.ndarray:

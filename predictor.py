@@ -150,6 +150,8 @@ class Explainer:
     settings: tuple[str, ...] = ()  # the flags that change its maps
     fixed: Mapping[str, Any] = field(default_factory=dict)  # flags that name the method itself
     check: Callable[[Any], None] = lambda flags: None  # UserError for values that make no sense
+    meaning: str = "vermilion speaks for it, blue against it"  # of the colours
+    note: str = ""  # what differs from the script's own maps
 
     def flags(self, settings: Mapping[str, Any]) -> Any:
         """The script's flags with these settings; UserError for one that the method does not have."""
@@ -218,15 +220,20 @@ def check_counts(flags: Any) -> None:
 LIME_SETTINGS = ("lime_samples", "segmentation", "regions", "hide_value")
 EXPLAINERS: dict[str, Explainer] = {
     "lime": Explainer("LIME", by_lime, config.ExplainLime, True, LIME_SETTINGS, check=check_counts),
-    "shap": Explainer("SHAP", by_shap, config.ExplainShap, True, ("shap_samples", "bg_samples"), check=check_counts),
+    "shap": Explainer(
+        "SHAP", by_shap, config.ExplainShap, True, ("shap_samples", "bg_samples"), check=check_counts,
+        note="compared with drawn faces",
+    ),
     **{
-        name: Explainer(cam.title, by_cam, config.ExplainGradcam, False, ("layer",), {"method": name})
+        name: Explainer(
+            cam.title, by_cam, config.ExplainGradcam, False, ("layer",), {"method": name}, meaning=cam.meaning
+        )
         for name, cam in explain_gradcam.CAMS.items()
     },
     **{
         name: Explainer(
             row.title, by_gradients, config.ExplainSaliency, row.signed, row.flags, {"method": name},
-            explain_saliency.check,
+            explain_saliency.check, Explainer.meaning if row.signed else "bright: a change here changes most",
         )
         for name, row in explain_saliency.METHODS.items()
     },
