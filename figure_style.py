@@ -52,7 +52,10 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = PNG, **text
     A vector version that is there already is written again too, lest it show older figures than the PNG. `text` is kept
     in the PNG, which comes last: where it is whole, the others are.
     """
-    with in_style():
+    with (
+        in_style(),
+        matplotlib.rc_context({"figure.constrained_layout.use": False}),
+    ):  # or saving lays out what has none
         for kind, metadata in UNDATED.items():
             beside = path.with_suffix(f".{kind}")
             if kind in formats or beside.exists():
