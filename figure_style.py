@@ -52,10 +52,8 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = PNG, **text
     A vector version that is there already is written again too, lest it show older figures than the PNG. `text` is kept
     in the PNG, which comes last: where it is whole, the others are.
     """
-    with (
-        in_style(),
-        matplotlib.rc_context({"figure.constrained_layout.use": False}),
-    ):  # or saving lays out what has none
+    no_layout = {"figure.constrained_layout.use": False}  # or the second file lays out a figure that wants none
+    with in_style(), matplotlib.rc_context(no_layout):
         for kind, metadata in UNDATED.items():
             beside = path.with_suffix(f".{kind}")
             if kind in formats or beside.exists():
