@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -31,6 +32,7 @@ class Annotation:
     crop: np.ndarray  # uint8 S×S×3: what the model was given
     map: np.ndarray | None = None  # float32 S×S
     signed: bool = False
+    summed: bool = False  # whether the map's values add up to something
 
     @property
     def label(self) -> int:
@@ -52,12 +54,11 @@ def annotate(picture: np.ndarray, faces: Sequence[Annotation], caption: str) -> 
     """
     photo, factor = fit(picture)
     shown = [replace(item, face=item.face.moved((factor, factor), (0, 0))) for item in faces]
-    unit = max(11, round(max(photo.shape[:2]) / 55))  # the size of the text in pixels
+    unit = max(11, round(math.sqrt(photo.shape[0] * photo.shape[1]) / 50))  # the size of the text in pixels
     photo = Image.fromarray(draw_faces(photo, shown, unit))
-    cards = [draw_card(item, number, unit) for number, item in enumerate(shown[:MOST_CARDS], start=1)]
     if len(shown) > MOST_CARDS:
         caption = f"{caption} · the {MOST_CARDS} largest of {len(shown)} faces have cards"
-    return assemble(photo, cards, caption, unit)
+    return assemble(photo, shown[:MOST_CARDS], caption, unit)
 
 
 def fit(picture: np.ndarray) -> tuple[np.ndarray, float]:
@@ -84,7 +85,9 @@ def draw_faces(photo: np.ndarray, faces: Sequence[Annotation], unit: int) -> np.
         outline(pen, crop_outline(item.face), COLORS[item.label], max(2, unit // 5))
     taken: list[Rectangle] = []
     for number, item in enumerate(faces, start=1):
-        taken.append(draw_label(pen, item, number if len(faces) > 1 else None, picture.size, unit, taken))
+        others = [bounds(other.face) for other in faces if other is not item]
+        text = f"{number}  {item.text}" if len(faces) > 1 else item.text
+        taken.append(draw_label(pen, item, text, picture.size, unit, (taken, others)))
     return np.array(picture)
 
 
@@ -105,8 +108,8 @@ def lay_over(photo: np.ndarray, item: Annotation) -> None:
 
 
 def readable(item: Annotation) -> np.ndarray:
-    """The map, of a signed one the means of small blocks: signs that change from pixel to pixel cannot be read."""
-    if not item.signed:
+    """The map, or the means of small blocks: signs that change from pixel to pixel cannot be read."""
+    if not item.summed:
         return item.map
     sums, block = sum_blocks(item.map)
     return np.kron(sums / block**2, np.ones((block, block)))[: len(item.map), : len(item.map)].astype(np.float32)
@@ -128,41 +131,55 @@ def outline(pen: ImageDraw.ImageDraw, corners: np.ndarray, color: str, width: in
 def draw_label(
     pen: ImageDraw.ImageDraw,
     item: Annotation,
-    number: int | None,
+    text: str,
     size: tuple[int, int],
     unit: int,
-    taken: Sequence[Rectangle],
+    others: tuple[Sequence[Rectangle], Sequence[Rectangle]],
 ) -> Rectangle:
-    """Names the face where nothing else stands, within the picture; returns the place taken.
+    """Names the face within the picture, if possible where no other label nor face is; returns the place taken.
 
-    A face that is narrower than half its label gets its number alone, as the cards say the rest.
+    A face among others that is narrower than half its label gets its number alone, as the cards say the rest.
     """
-    corners = crop_outline(item.face)
-    text = item.text if number is None else f"{number}  {item.text}"
     wanted = font(round(1.15 * unit), bold=True)
-    if number is not None and np.ptp(corners[:, 0]) < pen.textlength(text, wanted) / 2:
-        text = str(number)
+    left, _, right, _ = bounds(item.face)
+    if others[1] and right - left < pen.textlength(text, wanted) / 2:
+        text = text.split()[0]
     while wanted.size > 8 and pen.textlength(text, wanted) + wanted.size > size[0]:
         wanted = font(wanted.size - 1, bold=True)
-    width, height = pen.textlength(text, wanted) + wanted.size, 1.5 * wanted.size
-    place = free_place(corners, (width, height), size, taken)
-    pen.rounded_rectangle(place, radius=height / 5, fill=COLORS[item.label])
+    label = pen.textlength(text, wanted) + wanted.size, 1.5 * wanted.size
+    place = free_place(bounds(item.face), label, size, others)
+    pen.rounded_rectangle(place, radius=label[1] / 5, fill=COLORS[item.label])
     middle = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
     pen.text(middle, text, fill=contrast(COLORS[item.label]), font=wanted, anchor="mm")
     return place
 
 
-def free_place(
-    corners: np.ndarray, label: tuple[float, float], size: tuple[int, int], taken: Sequence[Rectangle]
-) -> Rectangle:
-    """Above the face, below, or within it: the first place that is free and in the picture, else one moved into it."""
-    left, top = corners.min(0)
-    bottom = corners[:, 1].max()
-    rows = (top - label[1] - 2, bottom + 2, top + 2, bottom - label[1] - 2)
-    places = [put(left, row, label, size) for row in rows]
+def bounds(face: DetectedFace) -> Rectangle:
+    corners = crop_outline(face)
+    return (*corners.min(0).tolist(), *corners.max(0).tolist())
 
-    def faults(number: int) -> tuple[bool, bool]:
-        return any(overlap(places[number], other) for other in taken), places[number][1] != rows[number]
+
+def free_place(
+    face: Rectangle,
+    label: tuple[float, float],
+    size: tuple[int, int],
+    others: tuple[Sequence[Rectangle], Sequence[Rectangle]],
+) -> Rectangle:
+    """Above the face, below, beside or within it: where it covers least of other labels, then of faces.
+
+    Moved into the picture where it would stick out; a place that needs no moving comes first.
+    """
+    left, top, right, bottom = face
+    width, height = label
+    wanted = [
+        (left, top - height - 2), (left, bottom + 2), (right + 2, top), (left - width - 2, top),
+        (left, top + 2), (left, bottom - height - 2),
+    ]  # fmt: skip
+    places = [put(*corner, label, size) for corner in wanted]
+
+    def faults(number: int) -> tuple[bool, bool, bool]:
+        labels, faces = (any(overlap(places[number], other) for other in kind) for kind in others)
+        return labels, places[number][:2] != wanted[number], faces
 
     return places[min(range(len(places)), key=faults)]
 
@@ -181,14 +198,17 @@ def overlap(one: Rectangle, other: Rectangle) -> bool:
 # ── cards ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_card(item: Annotation, number: int, unit: int) -> Image.Image:
+def card_size(unit: int) -> tuple[int, int]:
+    return 22 * unit, 14 * unit
+
+
+def draw_card(item: Annotation, title: str, unit: int) -> Image.Image:
     """What the model was given, the map over it, and seven bars."""
     line = round(1.5 * unit)
-    width, height = 21 * unit, 9 * line
+    width, height = card_size(unit)
     card = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(card)
-    pen.text((unit // 2, line // 2), f"{number}", fill=INK, font=font(unit, bold=True), anchor="lm")
-    pen.text((2 * unit, line // 2), item.text, fill=INK, font=font(unit, bold=True), anchor="lm")
+    pen.text((unit // 2, line // 2), title, fill=INK, font=font(unit, bold=True), anchor="lm")
     thumbs = [item.crop] if item.map is None else [item.crop, painted_crop(item)]
     side = round(7 * line / 2) - unit // 4 if item.map is not None else 5 * unit
     for row, thumb in enumerate(thumbs):
@@ -210,7 +230,7 @@ def painted_crop(item: Annotation) -> np.ndarray:
 
 def draw_bar(pen: ImageDraw.ImageDraw, row: int, share: float, left: int, middle: int, right: int, unit: int) -> None:
     """The name of a class, its probability as a bar and in words."""
-    start, end = left + round(4.6 * unit), right - round(2.8 * unit)
+    start, end = left + round(5.3 * unit), right - round(2.8 * unit)
     pen.text((left, middle), EMOTIONS[row], fill=INK, font=font(unit), anchor="lm")
     half = round(0.4 * unit)
     pen.rectangle((start, middle - half, end, middle + half), fill=TRACK)
@@ -219,30 +239,34 @@ def draw_bar(pen: ImageDraw.ImageDraw, row: int, share: float, left: int, middle
     pen.text((right, middle), percent(share), fill=INK, font=font(unit), anchor="rm")
 
 
-def assemble(photo: Image.Image, cards: Sequence[Image.Image], caption: str, unit: int) -> Image.Image:
-    """The photo, its cards and the caption on one sheet."""
-    gap, width, height = unit, photo.width, photo.height
-    places: list[tuple[int, int]] = []
-    if cards:
-        wide, tall = cards[0].size
-        if len(cards) * (tall + gap) - gap <= max(photo.height, tall) and photo.width <= 2.5 * photo.height:
-            places = [(photo.width + gap, row * (tall + gap)) for row in range(len(cards))]
-        else:
-            columns = max(1, (photo.width + gap) // (wide + gap))
-            places = [
-                (number % columns * (wide + gap), photo.height + gap + number // columns * (tall + gap))
-                for number in range(len(cards))
-            ]
-        width = max(width, *(x + wide for x, _ in places))
-        height = max(height, *(y + tall for _, y in places))
+def assemble(photo: Image.Image, faces: Sequence[Annotation], caption: str, unit: int) -> Image.Image:
+    """The photo, its faces' cards and the caption on one sheet."""
+    cards_unit, places = place_cards(photo.size, len(faces), unit)
+    wide, tall = card_size(cards_unit)
+    width = max([photo.width, *(x + wide for x, _ in places)])
+    height = max([photo.height, *(y + tall for _, y in places)])
     lines = wrap(caption, width - unit, unit)
     sheet = Image.new("RGB", (width, height + round(1.5 * unit * len(lines)) + unit), PAPER)
     sheet.paste(photo, (0, 0))
-    for card, place in zip(cards, places, strict=True):
-        sheet.paste(card, place)
+    for number, (item, place) in enumerate(zip(faces, places, strict=True), start=1):
+        title = f"{number}  {item.text}" if len(faces) > 1 else item.text
+        sheet.paste(draw_card(item, title, cards_unit), place)
     text = "\n".join(lines)
     ImageDraw.Draw(sheet).text((unit // 2, height + unit // 2), text, fill=QUIET, font=font(unit), spacing=unit // 3)
     return sheet
+
+
+def place_cards(photo: tuple[int, int], count: int, unit: int) -> tuple[int, list[tuple[int, int]]]:
+    """The size of the cards' text, and their corners: in a column beside the photo, or in rows as wide as it, below."""
+    (width, height), (wide, tall) = photo, card_size(unit)
+    if count * tall <= max(height, tall) and width <= 2.5 * height:
+        return unit, [(width + unit, row * tall) for row in range(count)]
+    columns = max(1, round(1.2 * math.sqrt(count)), width // (wide + unit))
+    unit = max(11, min(unit, width // (columns * 23)))
+    wide, tall = card_size(unit)
+    columns = max(1, (width + unit) // (wide + unit))
+    step = (width - wide) // max(columns - 1, 1) if count >= columns else wide + unit
+    return unit, [(number % columns * step, height + unit + number // columns * tall) for number in range(count)]
 
 
 # ── text ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,6 +16,7 @@ from detector_weights import Weights, find_weights
 from utils import UserError, lookup
 
 SIDES = (640, 1600)  # longest sides at which a picture is searched: large faces are found at the first
+FINE_FACE = 100  # pixels: side below which faces are taken from the finer searches
 SMALLEST_SIDE = 320  # to which smaller pictures are scaled up
 MARGIN = 0.25  # of the longest side: grey around a picture in which nothing was found, as a face may fill it
 HAAR_NEIGHBOURS = 3  # windows at least that must agree
@@ -145,7 +146,7 @@ DETECTORS = {
     "retinaface": DetectorKind(
         "RetinaFace-MobileNet0.25",
         open_retinaface,
-        min_score=0.7,
+        min_score=0.8,
         weights=Weights(
             "retinaface_mobilenet0.25_Final.pth",
             "2979b33ffafda5d74b6948cd7a5b9a7a62f62b949cef24e95fd15d2883a65220",
@@ -165,17 +166,27 @@ class Detector:
 
     name: str
     search: Search
+    min_score: float
     sides: Sequence[int] = SIDES
     lock: Lock = field(default_factory=Lock)  # OpenCV's detectors keep state; pages ask from several threads
 
     def __call__(self, picture: np.ndarray) -> list[DetectedFace]:
         check_picture(picture)
         longest = max(picture.shape[:2])
-        sides = {max(min(side, longest), SMALLEST_SIDE) for side in self.sides}
+        first, *finer = sorted({max(min(side, longest), SMALLEST_SIDE) for side in self.sides})
         with self.lock:
-            found = [face for side in sides for face in search_at(self.search, picture, side)]
+            found = search_at(self.search, picture, first)
+            for side in finer:
+                found += [face for face in search_at(self.search, picture, side) if self.is_sure(face, side / longest)]
             faces = merge(found) or merge(search_framed(self.search, picture))
         return sorted(faces, key=lambda face: -face.area)
+
+    def is_sure(self, face: DetectedFace, factor: float) -> bool:
+        """Of a face found at a finer scale: small there, as larger ones were found before, and of half the doubt.
+
+        The finer the scale, the more there is to take for a face.
+        """
+        return face.score >= (1 + self.min_score) / 2 and math.sqrt(face.area) * factor < FINE_FACE
 
 
 def check_picture(picture: np.ndarray) -> None:
@@ -222,7 +233,8 @@ def open_detector(
         name, weights = choose_detector(weights)
     kind = lookup(DETECTORS, name, "detector")
     path = find_weights(weights, kind.weights) if kind.weights else None
-    return Detector(name, kind.open(path, kind.min_score if min_score is None else min_score), sides)
+    least = kind.min_score if min_score is None else min_score
+    return Detector(name, kind.open(path, least), least, sides)
 
 
 def choose_detector(weights: Path | None) -> tuple[str, Path | None]:
@@ -298,5 +310,4 @@ def crop_outline(face: DetectedFace) -> np.ndarray:
 
 def spread_map(values: np.ndarray, face: DetectedFace, height: int, width: int) -> np.ndarray:
     """A map S×S of a crop, laid over the picture where the crop was taken: float32 height×width, 0 elsewhere."""
-    matrix = crop_matrix(face, len(values))
-    return cv2.warpAffine(np.asarray(values, np.float32), cv2.invertAffineTransform(matrix), (width, height))
+    return cv2.warpAffine(np.asarray(values, np.float32), crop_matrix(face, len(values)), (width, height))

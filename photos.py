@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils import UserError
 
@@ -51,28 +51,32 @@ def is_visible(file: Path, folder: Path) -> bool:
     return file.is_file() and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts)
 
 
-def read_photo(source: Path | str | Image.Image | np.ndarray) -> Photo:
+def read_photo(source: Path | str | Image.Image | np.ndarray, name: str = "", max_pixels: int = MAX_PIXELS) -> Photo:
     """A file, a PIL image or an array (uint8 H×W, H×W×3 RGB or H×W×4 RGBA) as RGB pixels.
 
-    UserError for files that are missing, broken, no pictures or larger than MAX_PIXELS; ValueError for other arrays.
+    name: what errors call it, by default a file's path. UserError for files that are missing, broken, no pictures or of
+    more than `max_pixels`; ValueError for other arrays.
     """
     if isinstance(source, np.ndarray):
         return flatten(from_array(source))
     if isinstance(source, Image.Image):
-        check_size(source, "the picture")
+        check_size(source, name or "the picture", max_pixels)
         return flatten(source)
+    name = name or str(source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below, at a lower limit
             with Image.open(source) as picture:
-                check_size(picture, str(source))
+                check_size(picture, name, max_pixels)
                 return flatten(picture)
     except FileNotFoundError as error:
-        raise UserError(f"{source} does not exist") from error
+        raise UserError(f"{name} does not exist") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"{source} is too large: {error}") from error
+        raise UserError(f"{name} is too large; more than {max_pixels / 1e6:g} million pixels are refused") from error
+    except UnidentifiedImageError as error:  # its words hold the whole path
+        raise UserError(f"{name} cannot be read as a picture; take a JPEG, PNG or WebP") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow raises all of these for broken files
-        raise UserError(f"{source} cannot be read as a picture: {error}") from error
+        raise UserError(f"{name} cannot be read as a picture: {error}") from error
 
 
 def from_array(array: np.ndarray) -> Image.Image:
@@ -82,12 +86,12 @@ def from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.ndim == 3 and shape[2] == 1 else array)
 
 
-def check_size(picture: Image.Image, name: str) -> None:
-    """UserError for more than MAX_PIXELS; asked before anything is decoded."""
+def check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
+    """UserError for more than `max_pixels`; asked before anything is decoded."""
     width, height = picture.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise UserError(
-            f"{name} has {width}×{height} pixels; more than {MAX_PIXELS // 1_000_000} million are refused, as they may "
+            f"{name} has {width}×{height} pixels; more than {max_pixels / 1e6:g} million are refused, as they may "
             "be there to fill the memory: make it smaller"
         )
 

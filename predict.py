@@ -177,8 +177,9 @@ def caption(model: FaceModel, detector: Detector | None, flags: config.Predict) 
 
 def draw(photo: Photo, faces: Sequence[FacePrediction], method: str, text: str) -> Image.Image:
     """The annotated picture; `method`: which one's maps the faces have, if any."""
-    signed = bool(method) and EXPLAINERS[method].signed
-    items = [Annotation(item.face, item.probabilities, item.crop, item.map, signed) for item in faces]
+    row = EXPLAINERS.get(method)
+    look = {"signed": row.signed, "summed": row.summed} if row else {}
+    items = [Annotation(item.face, item.probabilities, item.crop, item.map, **look) for item in faces]
     return annotate(photo.pixels, items, text if faces else f"no face found · {text}")
 
 

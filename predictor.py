@@ -151,6 +151,7 @@ class Explainer:
     fixed: Mapping[str, Any] = field(default_factory=dict)  # flags that name the method itself
     check: Callable[[Any], None] = lambda flags: None  # UserError for values that make no sense
     meaning: str = "vermilion speaks for it, blue against it"  # of the colours
+    summed: bool = False  # whether a map's values add up to something: signs that change from pixel to pixel
     note: str = ""  # what differs from the script's own maps
 
     def flags(self, settings: Mapping[str, Any]) -> Any:
@@ -222,7 +223,7 @@ EXPLAINERS: dict[str, Explainer] = {
     "lime": Explainer("LIME", by_lime, config.ExplainLime, True, LIME_SETTINGS, check=check_counts),
     "shap": Explainer(
         "SHAP", by_shap, config.ExplainShap, True, ("shap_samples", "bg_samples"), check=check_counts,
-        note="compared with drawn faces",
+        summed=True, note="compared with drawn faces",
     ),
     **{
         name: Explainer(
@@ -234,6 +235,7 @@ EXPLAINERS: dict[str, Explainer] = {
         name: Explainer(
             row.title, by_gradients, config.ExplainSaliency, row.signed, row.flags, {"method": name},
             explain_saliency.check, Explainer.meaning if row.signed else "bright: a change here changes most",
+            summed=row.signed,
         )
         for name, row in explain_saliency.METHODS.items()
     },
