@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -20,22 +17,25 @@ import gradio as gr
 import numpy as np
 import tyro
 from gradio.data_classes import ImageData
+from PIL import Image
 
 import app_views as views
+from app_examples import make_examples
 from app_methods import PASSES, SETTINGS, Setting, method_facts
 from app_models import find_models
-from app_pictures import make_examples, open_photo
+from app_server import environment, find_port
 from app_theme import make_theme
 from config import EMOTIONS, App
 from faces import DETECTORS, crop_face, open_detector
+from photos import read_photo
 from predictor import EXPLAINERS, FaceModel, open_face_model, to_grey
 from utils import UserError, run_script
 
+LONGEST_SIDE = 3000  # of a photo that is kept in memory
 PREDICTED = "the predicted one"
 STRENGTH = 80  # percent, as in app.css
 FIRST = "gradcam"  # the method that is chosen at first
-LOCAL = ("127.0.0.1", "localhost", "::1")
-PORTS = 50  # that are tried from the first one on
+LOCAL = ("127.0.0.1", "localhost")
 EMPTIED = 60  # seconds between two looks for uploads that are too old
 
 open_model = lru_cache(maxsize=3)(open_face_model)  # a choice of another model and back costs nothing
@@ -50,9 +50,9 @@ def uploaded_path(payload: ImageData | None) -> str | None:
     return payload.path if payload else None
 
 
-def read_photo(path: str | None, model: str, detector: str, flags: App, models: dict[str, Path]) -> views.Reading:
+def read_faces(path: str, model: str, detector: str, flags: App, models: dict[str, Path]) -> views.Reading:
     """Finds the faces of a photo and what the model makes of each; UserError where there is none."""
-    photo = open_photo(Path(path), flags.max_pixels)
+    photo = shrink(read_photo(path, "this picture", flags.max_pixels).pixels)
     network = open_model(checkpoint=models[model], device=flags.device)
     weights = flags.detector_weights if detector == flags.detector else None
     faces = open_detector_once(detector, weights)(photo)
@@ -64,6 +64,13 @@ def read_photo(path: str | None, model: str, detector: str, flags: App, models: 
     crops = np.stack([crop_face(photo, face, network.crop_size) for face in faces])
     seen = np.repeat(to_grey(crops), 3, axis=3) if network.grey else crops
     return views.Reading(photo, tuple(faces), seen, unseen_margin(network), network.probabilities(crops), network.label)
+
+
+def shrink(photo: np.ndarray) -> np.ndarray:
+    """The photo, at most LONGEST_SIDE pixels a side, as it is kept in memory."""
+    picture = Image.fromarray(photo)
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    return np.asarray(picture)
 
 
 def unseen_margin(network: FaceModel) -> int:
@@ -83,9 +90,9 @@ def answer_photo(path: str | None, model: str, detector: str, flags: App, models
     if path is None:
         return None, 0, views.show_welcome(), "", "", gr.Row(visible=False)
     try:
-        reading = read_photo(path, model, detector, flags, models)
+        reading = read_faces(path, model, detector, flags, models)
     except UserError as error:
-        gr.Warning(str(error), title="No result")
+        gr.Warning(views.as_sentence(str(error)), title="No result")
         return None, 0, views.show_message(str(error)), "", "", gr.Row(visible=False)
     shown = views.show_faces(reading, 0), views.show_probabilities(reading, 0)
     return reading, 0, *shown, gr.skip(), gr.Row(visible=True)
@@ -121,7 +128,7 @@ def answer_explain(
         with counted(network, method, settings, progress):
             maps = network.explain(reading.crops[[chosen]], method, [label], **settings)
     except UserError as error:
-        gr.Warning(str(error), title="No explanation")
+        gr.Warning(views.as_sentence(str(error)), title="No explanation")
         return views.show_message(str(error))
     return views.show_explanation(reading, chosen, maps[0], method, label, time.perf_counter() - start)
 
@@ -153,13 +160,13 @@ def own_settings(method: str, values: tuple[Any, ...]) -> dict[str, Any]:
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def make_page(flags: App) -> gr.Blocks:
-    """The page with its events."""
+def make_page(flags: App, models: dict[str, Path]) -> gr.Blocks:
+    """The page with its events; `models` as find_models gives them."""
     delete_cache = (EMPTIED, flags.keep_seconds)
     with gr.Blocks(title="Facial expressions, explained", analytics_enabled=False, delete_cache=delete_cache) as page:
         gr.HTML(views.read_template("head.html"))
         with gr.Tab("Photo"):
-            make_photo_tab(flags, find_models(flags))
+            make_photo_tab(flags, models)
         with gr.Tab("What the maps mean"):
             gr.Markdown(views.read_template("meaning.md"), elem_classes="meaning")
     return page
@@ -209,7 +216,7 @@ def make_inputs(flags: App, models: dict[str, Path]) -> tuple[gr.Image, gr.Dropd
     examples = gr.HTML(shown, js_on_load=views.read_template("pick.js"), elem_id="examples")
     examples.select(answer_example, None, photo, show_progress="hidden", api_visibility="private")
     with gr.Accordion("Model and detector", open=False):
-        model = gr.Dropdown(list(models), value=next(iter(models)), label="Model")
+        model = gr.Dropdown(list(models), value=next(iter(models)), label="Model (accuracy on val)")
         detectors = [("automatic", "auto"), *((row.title, name) for name, row in DETECTORS.items())]
         detector = gr.Dropdown(detectors, value=flags.detector, label="Face detector")
     return photo, model, detector
@@ -248,9 +255,11 @@ def show_settings(method: str) -> list[dict[str, Any]]:
 @contextmanager
 def running(flags: App) -> Iterator[str]:
     """The address of the page while it is served; its folder of uploads is gone afterwards."""
-    port = find_port(flags.host, flags.port)
+    port, models = find_port(flags.host, flags.port), find_models(flags)
+    open_detector_once(flags.detector, flags.detector_weights)  # what is missing is said now, not beside a photo
+    open_model(checkpoint=next(iter(models.values())), device=flags.device)
     with tempfile.TemporaryDirectory(prefix="expressions-") as folder, environment(folder, flags.host):
-        page = make_page(flags)
+        page = make_page(flags, models)
         _, address, _ = page.launch(
             server_name=flags.host,
             server_port=port,
@@ -272,44 +281,10 @@ def running(flags: App) -> Iterator[str]:
             page.close(verbose=False)
 
 
-@contextmanager
-def environment(folder: str, host: str) -> Iterator[None]:
-    """Gradio told where uploads go, to report nothing to anyone, and to reach this computer without a proxy."""
-    own = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    for name in ("NO_PROXY", "no_proxy"):
-        own[name] = ",".join(filter(None, (os.environ.get(name), host, "localhost", "127.0.0.1")))
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-def find_port(host: str, first: int) -> int:
-    """The first free port from `first` on; UserError if there is none, or if the host is not this computer's."""
-    for port in range(first, min(first + PORTS, 65536)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except socket.gaierror as error:
-                raise UserError(f"--host {host} is not an address of this computer") from error
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise UserError(f"--host {host} --port {port} cannot be served on: {error.strerror}") from error
-                continue
-        if port != first:
-            print(f"port {first} is in use; taking {port}")
-        return port
-    raise UserError(f"the ports {first} to {first + PORTS - 1} are in use; choose another with --port")
-
-
 def serve(flags: App) -> None:
     """Serves the page until ctrl-C or the end of the process."""
+    if min(flags.max_upload_mb, flags.max_pixels, flags.keep_seconds) <= 0:
+        raise UserError("--max-upload-mb, --max-pixels and --keep-seconds must be above 0")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder of uploads is removed then, too
     with running(flags) as address:
         print(f"open {address} in a browser; ctrl-C ends it")

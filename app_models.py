@@ -36,4 +36,4 @@ def describe(path: Path) -> str:
     model_spec(content["model"])
     name = f"{path.stem}, shipped" if path == SHIPPED else path.stem.removesuffix("_best")
     accuracy = content.get("metrics", {}).get("val_accuracy")
-    return name if accuracy is None else f"{name} · {100 * accuracy:.0f} % on val"
+    return name if accuracy is None else f"{name} · {100 * accuracy:.0f} %"

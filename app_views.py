@@ -155,7 +155,12 @@ def show_welcome() -> str:
 
 
 def show_message(message: str) -> str:
-    return render("message.html", message=message)
+    return render("message.html", message=as_sentence(message))
+
+
+def as_sentence(message: str) -> str:
+    """An error's words as they stand alone."""
+    return message[0].upper() + message[1:] + ("" if message.endswith(".") else ".")
 
 
 def show_examples(examples: dict[str, np.ndarray]) -> str:

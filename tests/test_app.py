@@ -15,7 +15,7 @@ from skimage import data
 import app
 import app_methods
 import app_models
-import app_pictures
+import app_server
 import app_views
 import config
 from browsing import accessibility_findings, browser, open_page, overflow  # noqa: F401 — browser is a fixture
@@ -57,41 +57,24 @@ def save(tmp_path, picture, name="photo.png", **options):
     return path
 
 
-def test_pictures_are_turned_upright_and_laid_on_white(tmp_path):
-    wide = np.zeros((4, 8, 3), np.uint8)
-    exif = Image.Exif()
-    exif[274] = 6  # the camera was turned by a quarter
-    assert app_pictures.open_photo(save(tmp_path, wide, exif=exif), 100).shape == (8, 4, 3)
-    clear = Image.new("RGBA", (5, 5), (0, 0, 0, 0))
-    assert (app_pictures.open_photo(save(tmp_path, clear), 100) == 255).all()
-    assert app_pictures.open_photo(save(tmp_path, Image.new("L", (5, 5), 7)), 100).tolist() == [[[7] * 3] * 5] * 5
-    assert app_pictures.open_photo(save(tmp_path, Image.new("L", (8000, 10))), 10**6).shape == (4, 3000, 3)
+def test_a_large_photo_is_made_smaller():
+    assert app.shrink(np.zeros((8000, 10, 3), np.uint8)).shape == (3000, 4, 3)
+    assert app.shrink(np.zeros((80, 10, 3), np.uint8)).shape == (80, 10, 3)
 
 
-def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path):
-    with pytest.raises(UserError, match=r"100 × 50 pixels.*at most 0.004 million"):
-        app_pictures.open_photo(save(tmp_path, np.zeros((50, 100, 3), np.uint8)), 4000)
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
     bomb = save(tmp_path, Image.new("1", (20_000, 20_000)), "bomb.png")
     assert bomb.stat().st_size < 100_000
-    with pytest.raises(UserError, match="too many pixels"):
-        app_pictures.open_photo(bomb, MAX_PIXELS)
+    message = app.answer_photo(str(bomb), "m", "haar", config.App(max_pixels=MAX_PIXELS), {"m": SHIPPED})[2]
+    assert "This picture is too large" in message
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)])
-def test_files_that_are_no_pictures_are_refused_in_words(tmp_path, content):
-    path = tmp_path / "photo.png"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read as a picture"):
-        app_pictures.open_photo(path, MAX_PIXELS)
-
-
-def test_half_a_picture_is_refused(tmp_path):
-    buffer = io.BytesIO()
-    Image.fromarray(data.astronaut()).save(buffer, "PNG")
-    path = tmp_path / "half.png"
-    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    with pytest.raises(UserError, match="cannot be read"):
-        app_pictures.open_photo(path, MAX_PIXELS)
+def test_what_is_refused_is_said_without_a_path_of_this_computer(tmp_path):
+    for content in (b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)):
+        (tmp_path / "photo.png").write_bytes(content)
+        message = app.answer_photo(str(tmp_path / "photo.png"), "m", "haar", config.App(), {"m": SHIPPED})[2]
+        assert "This picture cannot be read as a picture" in message
+        assert str(tmp_path) not in message
 
 
 # ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -142,7 +125,7 @@ def test_names_from_outside_are_escaped():
     page = app_views.show_probabilities(make_reading("<script>alert(1)</script>"), 0)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert "<b>" not in app_views.show_message("<b>")
+    assert app_views.show_message("<b>") == '<p class="notice" role="status">&lt;b&gt;.</p>'
 
 
 def test_an_unsure_network_and_a_doubtful_face_are_named():
@@ -176,14 +159,34 @@ def test_a_port_in_use_is_passed_over_and_said(capsys):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        found = app.find_port("127.0.0.1", port)
+        found = app_server.find_port("127.0.0.1", port)
         assert found > port
         assert f"port {port} is in use; taking {found}" in capsys.readouterr().out
 
 
-def test_a_host_that_is_not_ours_is_refused():
+def test_hosts_and_ports_that_cannot_be_are_refused():
     with pytest.raises(UserError, match="--host"):
-        app.find_port("203.0.113.7", 7860)  # an address of nobody (RFC 5737)
+        app_server.find_port("203.0.113.7", 7860)  # an address of nobody (RFC 5737)
+    with pytest.raises(UserError, match="--port 70000"):
+        app_server.find_port("127.0.0.1", 70000)
+
+
+def test_what_is_missing_is_said_before_the_page_opens(tmp_path):
+    flags = config.App(outputs_dir=tmp_path, detector="yunet", detector_weights=tmp_path / "none.onnx", port=8690)
+    with pytest.raises(UserError, match=r"none\.onnx does not exist"), app.running(flags):
+        pass
+    with pytest.raises(UserError, match="--keep-seconds"):
+        app.serve(config.App(keep_seconds=0))
+
+
+def test_gradio_is_told_where_uploads_go_and_then_all_is_as_before(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    with app_server.environment(str(tmp_path), "127.0.0.1"):
+        assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
+        assert os.environ["NO_PROXY"].startswith("example.org,127.0.0.1")
+    assert "GRADIO_TEMP_DIR" not in os.environ
+    assert os.environ["NO_PROXY"] == "example.org"
 
 
 # ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -240,7 +243,8 @@ def explained(page, title="Grad-CAM", question=""):
 
 def at_rest(page):
     """Waits until nothing lies over the explanation or fades."""
-    page.locator("#explanation :is([data-testid=status-tracker]:not(.hide), .pending)").wait_for(state="detached")
+    covered = "#explanation :is([data-testid=status-tracker]:not(.hide), .pending)"
+    page.wait_for_function("covered => !document.querySelector(covered)", arg=covered)
     page.wait_for_function("document.getAnimations().every(each => !(each instanceof CSSTransition))")
 
 
@@ -293,7 +297,7 @@ def test_settings_are_taken_when_asked_again(visit):
     page.get_by_label("number input for Step of the square").fill("0.45")
     page.get_by_label("number input for Side of the square").fill("0.2")
     page.get_by_role("button", name="Explain again").click()
-    page.locator("#explanation .notice", has_text="the stride not the larger").wait_for()
+    page.locator("#explanation .notice", has_text="the stride not the larger.").wait_for()
 
 
 def test_the_slider_blends_map_and_face(visit):
@@ -329,7 +333,7 @@ def test_another_model_answers_when_it_is_chosen(visit, tiny_run):
     explained(page)
     assert SHIPPED.stem in page.locator(".probabilities .small").inner_text()
     page.get_by_role("button", name="Model and detector").click()
-    page.get_by_label("Model", exact=True).click()
+    page.get_by_label("Model (accuracy on val)").click()
     page.get_by_role("option", name=tiny_run.name).click()
     page.locator(".probabilities .small", has_text=tiny_run.name).wait_for()
     explained(page)
@@ -346,7 +350,7 @@ def test_a_picture_without_a_face_is_said_to_have_none(visit, tmp_path):
 
 def test_a_picture_of_too_many_pixels_is_refused_in_words(visit, tmp_path):
     upload(visit.page, save(tmp_path, Image.new("L", (2000, 1500))))
-    visit.page.locator("#faces .notice", has_text="2000 × 1500 pixels").wait_for()
+    visit.page.locator("#faces .notice", has_text="2000×1500 pixels; more than 2 million").wait_for()
 
 
 def test_too_large_a_file_is_refused_in_words(visit, tmp_path):
