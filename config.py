@@ -282,7 +282,7 @@ class Live:
     profile: bool = False  # print how long each step takes
     detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"
     detector_weights: Path | None = None  # a file instead of the cached or downloaded one
-    detection_side: int = 640  # pixels of the longer side to which larger frames are scaled to find faces
+    detection_side: int | None = None  # pixels of larger frames' longer side when faces are sought; 640, of haar 320
     model: str = ""  # of a run, with --dataset; default: the shipped model
     dataset: str = ""
     tag: str = ""

@@ -126,7 +126,7 @@ def explain(settings: config.ExplainOcclusion) -> dict[str, Any]:
         name="occlusion",
         output="probability",
         settings=own_flags(settings),
-        explain=partial(explain_faces, subject.prepared(passes), settings=settings),
+        explain=partial(explain_faces, subject.prepared(passes, settings.int8), settings=settings),
         draw=partial(draw_heatmap, **look, run=subject.run.name, footer=describe(settings)),
         faces_per_call=FACES_PER_CALL[subject.device.type],
     )

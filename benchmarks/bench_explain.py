@@ -6,8 +6,8 @@ stock: lime and shap as most projects call them: float32, batches of 32 (LIME) a
 one by one, a forward and a backward pass per class, the allocator as they leave it. ours: explain_lime.py (the model
 compiled) and explain_shap.py, superpixels, sampling and regression included, compiling and drawing not. limit: as many
 forward passes (LIME), or forward and seven backward passes (SHAP), of the same prepared model on one batch that is made
-once. The three take turns, so that a change of the machine's speed meets all of them. The weights are random: they do
-not change the time.
+once. LIME int8: the same with --int8. All take turns, so that a change of the machine's speed meets all of them. The
+weights are random: they do not change the time.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from stock_memory import stock_memory
 
 import explain_lime
 import explain_shap
+import quantization
 from config import EMOTIONS, ExplainLime
 from devices import autocast_dtype, device_name, resolve_device
 from explanations import LogitModel
@@ -121,6 +122,13 @@ def compile_for(model: LogitModel, view: torch.Tensor, flags: Flags) -> torch.nn
     return whole
 
 
+def quantize_for(classifier: torch.nn.Module, views: torch.Tensor, flags: Flags) -> torch.nn.Module:
+    """What explain_lime.py --int8 does."""
+    quantized = quantization.quantize(classifier, quantization.half_hidden(views), flags.batch_size)
+    batch = constant_batch(views[:1], flags.batch_size)
+    return quantization.WholeBatches(LogitModel(quantized, torch.bfloat16), batch)
+
+
 # ── timing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -161,9 +169,19 @@ def compare(name: str, flags: Flags, device: torch.device) -> dict[str, dict[str
             "limit": lambda: bare_backward(fast, view, flags),
         },
     }
+    if quantization.is_available(device):
+        whole = quantize_for(classifier, views, flags)
+        contestants["LIME"] |= {
+            "ours, int8": lambda: our_lime(whole, view, flags),
+            "limit, int8": lambda: bare_forward(whole, view, flags),
+        }
     for model in (plain, fast):  # the first pass chooses kernels
         bare_backward(model, view, Flags(shap_samples=4))
-    return {method: time_turns(each, flags.rounds, device) for method, each in contestants.items()}
+    seconds = {method: time_turns(each, flags.rounds, device) for method, each in contestants.items()}
+    int8 = {kind: seconds["LIME"].pop(f"{kind}, int8", None) for kind in ("ours", "limit")}
+    if int8["ours"]:
+        seconds["LIME int8"] = {"stock": seconds["LIME"]["stock"], **int8}
+    return seconds
 
 
 def main() -> None:
@@ -173,12 +191,12 @@ def main() -> None:
         f"{device_name(device)}, ours in {str(autocast_dtype(device)).removeprefix('torch.')}, batches of "
         f"{flags.batch_size}; LIME: {flags.lime_samples} perturbations, SHAP: {flags.shap_samples} draws"
     )
-    print(f"{'model':<18}{'method':<8}{'stock':>9}{'ours':>9}{'limit':>9}  s/face   stock/ours  ours/limit")
+    print(f"{'model':<18}{'method':<11}{'stock':>9}{'ours':>9}{'limit':>9}  s/face   stock/ours  ours/limit")
     for name in flags.models:
         for method, seconds in compare(name, flags, device).items():
             row = "".join(f"{value:>9.2f}" for value in seconds.values())
             stock, limit = seconds["stock"] / seconds["ours"], seconds["ours"] / seconds["limit"]
-            print(f"{name:<18}{method:<8}{row}          {stock:>10.1f}× {limit:>10.2f}×", flush=True)
+            print(f"{name:<18}{method:<11}{row}          {stock:>10.1f}× {limit:>10.2f}×", flush=True)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
 

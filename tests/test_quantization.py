@@ -1,0 +1,134 @@
+"""quantization.py: the same answers in 8 bits, whatever the network does with what its convolutions make."""
+
+import pytest
+import torch
+from torch import nn
+
+import quantization
+from inference import frozen_copy
+from quantization import (
+    WholeBatches,
+    change,
+    convert,
+    find_chains,
+    half_hidden,
+    in_batches,
+    quantize,
+    watch_convolutions,
+)
+from utils import UserError
+from zoo import KINDS, make_classifier, random_faces, small_spec
+
+pytestmark = pytest.mark.skipif(
+    not quantization.is_available(torch.device("cpu")), reason="needs an x86 processor with VNNI"
+)
+
+
+class Block(nn.Module):
+    """A residual block between two plain layers, its sum and its ReLU in place as torchvision's."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(3 if i == 0 else 16, 16, 3, padding=1) for i in range(3))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, images):
+        out = self.second(self.relu(self.first(images)))
+        out += images.mean(1, keepdim=True)
+        return self.third(self.relu(out)).mean((2, 3))
+
+
+class Twice(Block):
+    """What stands between two convolutions is used elsewhere too."""
+
+    def forward(self, images):
+        stem = self.relu(self.first(images))
+        return (self.second(stem) + stem).mean((2, 3))
+
+
+class Function(Twice):
+    """A ReLU that is no module and not in place, read by two convolutions."""
+
+    def forward(self, images):
+        stem = self.first(images).relu()
+        return (self.second(stem) + self.third(stem)).mean((2, 3))
+
+
+CHAINS = {Block: {"first": "second"}, Twice: {}, Function: {"first": "second"}}
+
+
+def quantized_error(model, images):
+    """Root mean square of the change, as a share of the outputs' spread."""
+    with torch.inference_mode():
+        expected = model(images)
+        found = quantize(model, images, len(images))(images).float()
+    return ((found - expected).square().mean().sqrt() / expected.std()).item()
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+def test_blocks_in_8_bits(kind):
+    torch.manual_seed(0)
+    assert quantized_error(kind().eval(), torch.rand(16, 3, 12, 12)) < 0.05
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+def test_a_chain_ends_where_another_operation_reads(kind):
+    with torch.no_grad():
+        assert find_chains(kind().eval(), torch.rand(1, 3, 12, 12)) == CHAINS[kind]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_model_in_8_bits(name):
+    """Random networks magnify every rounding, so bfloat16's error is the measure."""
+    torch.manual_seed(0)
+    model, spec = make_classifier(name), small_spec(name)
+    images = half_hidden(random_faces(8, spec.image_size, spec.channels))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        expected = in_batches(frozen_copy(model), images)
+        rounded = change(frozen_copy(model), images, expected)
+        error = change(convert(model, images, 8), images, expected)
+    assert error < 5 * rounded + 0.02
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()), "the model was changed"
+
+
+def test_ranges_contain_zero_and_the_extremes():
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten())
+    (layer,) = watch_convolutions(model).values()
+    model(torch.tensor([-1.0, 4.1]).view(1, 1, 1, 2))
+    assert (layer.low, layer.high) == (-1.0, pytest.approx(4.1))
+    assert layer.zero == 50
+    assert layer.scale == pytest.approx(0.02)
+
+
+def test_a_network_that_does_not_bear_8_bits_is_refused():
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten()).eval()
+    images = torch.full((4, 1, 2, 2), 0.5)
+    images[0, 0, 0, 0] = 1e6  # one huge value leaves no steps for the rest
+    images += torch.arange(4).view(4, 1, 1, 1) * 1e-3
+
+    class Late(nn.Module):
+        def forward(self, outputs):
+            return outputs[:, 1:] * 1e3
+
+    with pytest.raises(UserError, match="leave --int8 out"):
+        quantize(nn.Sequential(*model, Late()).eval(), images, 4)
+
+
+def test_batches_are_made_whole():
+    torch.manual_seed(0)
+    images = torch.rand(11, 3, 12, 12)
+    model = quantize(Block().eval(), images, 4)
+    with torch.inference_mode():
+        whole = WholeBatches(model, images[:4])
+        assert torch.allclose(whole(images).float(), model(images).float(), atol=0.02)
+        assert len(whole(images[:1])) == 1
+
+
+def test_half_hidden_copies():
+    images = torch.rand(3, 1, 16, 16)
+    both = half_hidden(images)
+    assert torch.equal(both[:3], images)
+    hidden = (both[3:] == 0.5).float().mean().item()
+    assert 0.3 < hidden < 0.7
+    assert torch.equal(both, half_hidden(images))
