@@ -39,6 +39,7 @@ class Source(Protocol):
     live: bool  # frames come by themselves and those not taken in time are dropped
     fps: float  # frames per second, as the source says
     length: int | None  # number of frames, None where it is not known
+    dropped: int  # frames that came and were not taken
 
     def frames(self) -> Iterator[Frame]: ...
 
@@ -71,6 +72,7 @@ class VideoFile:
     """Every frame of a video file, at the time that the file gives it."""
 
     live = False
+    dropped = 0
 
     def __init__(self, path: Path):
         with capturing(path) as capture:
@@ -99,6 +101,7 @@ class Folder:
     """Every picture of a folder in the order of the names, as if taken `fps` times a second."""
 
     live = False
+    dropped = 0
 
     def __init__(self, path: Path, fps: float = FPS):
         self.path, self.name, self.fps = path, path.name, fps
@@ -163,6 +166,10 @@ class Camera:
         self.read = 0  # frames that the camera gave
         self.used = 0  # frames that were handed out
 
+    @property
+    def dropped(self) -> int:
+        return self.read - self.used
+
     def frames(self) -> Iterator[Frame]:
         """Raises UserError when the camera is lost for good."""
         thread = threading.Thread(target=self._read, name=self.name, daemon=True)
@@ -172,8 +179,8 @@ class Camera:
             while True:
                 picture, taken = self._wait()
                 first = taken if first is None else first
-                yield Frame(self.used, taken - first, picture)
                 self.used += 1
+                yield Frame(self.used - 1, taken - first, picture)
         finally:
             self.stopped = True
             thread.join(timeout=2)  # a read that hangs ends with the program

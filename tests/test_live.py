@@ -117,8 +117,8 @@ def test_pictures_without_a_face_are_no_error(flags, tmp_path, capsys):
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.fromarray(np.full((240, 320, 3), 90, np.uint8)).save(folder / "wall.png")
-    session = live.run(replace(flags, source=str(folder), output=tmp_path / "out.mp4"))
-    assert session.frames == 1
+    loop = live.run(replace(flags, source=str(folder), output=tmp_path / "out.mp4"))
+    assert loop.frames == 1
     assert "no face was found" in capsys.readouterr().out
     assert names(tmp_path) == ["out.mp4", "pictures"]
 
@@ -155,14 +155,14 @@ def test_q_in_the_window_ends_it(flags, tmp_path, monkeypatch):
     assert fake.shown[0].shape == (240, 320, 3)
 
 
-def test_a_camera_that_is_lost_is_said_and_what_came_is_kept(flags, tmp_path, monkeypatch):
+def test_a_camera_that_is_lost_is_said_and_what_came_is_kept(flags, tmp_path, monkeypatch, capsys):
     FakeCapture.scripts, FakeCapture.opened, FakeCapture.delay = [[photo()[..., ::-1]] * 8], [], 0.1
     monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr(sources, "PAUSES", (0.01,))
     monkeypatch.setattr(live, "open_source", lambda text: sources.Camera(int(text), pauses=(0.01,)))
     with pytest.raises(UserError, match="camera 0 is lost"):
         live.run(replace(flags, source="0", csv=tmp_path / "out.csv"))
     assert 1 < len((tmp_path / "out.csv").read_text().splitlines()) <= 9
+    assert " dropped" in capsys.readouterr().out
     assert names(tmp_path) == ["out.csv", "out_timeline.png"]
 
 
@@ -236,10 +236,11 @@ def test_the_profile_adds_up():
     watch = Stopwatch()
     for step, seconds in (("detect", 3.0), ("model", 1.0)):
         watch.add(step, seconds)
-    session = live.Session(None, None, None, watch, frames=200, seconds=2.0)
-    table = live.profile(session).splitlines()
+    loop = live.Loop(None, None, None, watch, frames=200, seconds=2.0)
+    table = live.profile(loop).splitlines()
     assert [line.split() for line in table[1:3]] == [["detect", "15.00", "ms", "75%"], ["model", "5.00", "ms", "25%"]]
     assert table[3].split()[:4] == ["a", "frame", "10.00", "ms"]
+    assert "a frame" in live.profile(live.Loop(None, None, None, Stopwatch()))  # stopped before the first frame
 
 
 def test_the_flags_are_those_of_the_manual():

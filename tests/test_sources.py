@@ -169,6 +169,7 @@ def test_a_slow_reader_drops_frames_and_gets_the_newest(camera):
     assert times[0] == 0
     assert times[-1] == pytest.approx(0.002 * values[-1], abs=0.25)
     assert values[-1] == 99
+    assert source.dropped == 100 - len(values)
 
 
 def test_a_lost_camera_is_opened_again(camera, capsys):
