@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import explain_lime
 import explain_shap
+import quantization
 from attributions import Face
 from config import ExplainLime, ExplainShap, Stage
 from explain_shap import Background, Draws, draw_evenly, expected_gradients
@@ -106,16 +107,25 @@ def rank_correlations(
     slow, fast = LogitModel(subject.model.classifier), subject.prepared()
     targets = torch.from_numpy(np.stack([face.target.weights() for face in faces]))
     seeds = [face.seed for face in faces]
-    found: dict[str, list[float]] = {"LIME": [], "SHAP": []}
-    lime = [explain_lime.explain_faces(model, images, targets, seeds, ExplainLime()) for model in (slow, fast)]
+    reduced = {"LIME": fast}
+    if quantization.is_available(subject.device):
+        reduced["LIME in 8 bits"] = subject.prepared(int8=True)
+    exact = explain_lime.explain_faces(slow, images, targets, seeds, ExplainLime())
+    found = {
+        name: [
+            spearmanr(first.map.ravel()[rows], second.map.ravel()[rows]).statistic
+            for first, second in zip(
+                exact, explain_lime.explain_faces(model, images, targets, seeds, ExplainLime()), strict=True
+            )
+            for rows in [np.unique(first.arrays["segments"], return_index=True)[1]]  # one pixel of each region
+        ]
+        for name, model in reduced.items()
+    }
     settings = ExplainShap(batch_size=flags.batch_size)
     background = explain_shap.choose_background(subject, slow, settings)
     shap = [explain_shap.explain_faces(model, images, targets, seeds, background, settings) for model in (slow, fast)]
-    for first, second in zip(*lime, strict=True):
-        regions = np.unique(first.arrays["segments"], return_index=True)[1]
-        found["LIME"].append(spearmanr(first.map.ravel()[regions], second.map.ravel()[regions]).statistic)
-    for first, second in zip(*shap, strict=True):
-        found["SHAP"].append(spearmanr(first.map.ravel(), second.map.ravel()).statistic)
+    pairs = zip(*shap, strict=True)
+    found["SHAP"] = [spearmanr(first.map.ravel(), second.map.ravel()).statistic for first, second in pairs]
     return found
 
 
@@ -130,7 +140,7 @@ def main() -> None:
     model = subject.prepared()
     background = explain_shap.choose_background(subject, model, settings)
     for method, values in rank_correlations(subject, images, faces, flags).items():
-        print(f"{method}: rank correlation of {model.dtype} with float32: {', '.join(f'{v:.4f}' for v in values)}")
+        print(f"{method}: rank correlation of reduced precision with float32: {', '.join(f'{v:.4f}' for v in values)}")
     errors = measure_errors(model, images, background, flags)
     print(f"{'draws':<32}" + "".join(f"{count:>9}" for count in flags.draws))
     for kind, values in errors.items():
