@@ -138,19 +138,20 @@ def draw_label(
 ) -> Rectangle:
     """Names the face within the picture, if possible where no other label nor face is; returns the place taken.
 
-    A face among others that is narrower than half its label gets its number alone, as the cards say the rest.
+    A face among others whose label would hide one of them, or is twice as wide as the face, gets its number alone, as
+    the cards say the rest.
     """
-    wanted = font(round(1.15 * unit), bold=True)
-    left, _, right, _ = bounds(item.face)
-    if others[1] and right - left < pen.textlength(text, wanted) / 2:
-        text = text.split()[0]
-    while wanted.size > 8 and pen.textlength(text, wanted) + wanted.size > size[0]:
-        wanted = font(wanted.size - 1, bold=True)
-    label = pen.textlength(text, wanted) + wanted.size, 1.5 * wanted.size
-    place = free_place(bounds(item.face), label, size, others)
+    face = bounds(item.face)
+    for words in (text, text.split()[0]) if others[1] else (text,):
+        lettering = font_that_fits(words, round(1.15 * unit), size[0])
+        label = lettering.getlength(words) + lettering.size, 1.5 * lettering.size
+        place = free_place(face, label, size, others)
+        hides = any(overlap(place, other) for kind in others for other in kind)
+        if not hides and label[0] <= 2 * (face[2] - face[0]):
+            break
     pen.rounded_rectangle(place, radius=label[1] / 5, fill=COLORS[item.label])
     middle = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
-    pen.text(middle, text, fill=contrast(COLORS[item.label]), font=wanted, anchor="mm")
+    pen.text(middle, words, fill=contrast(COLORS[item.label]), font=lettering, anchor="mm")
     return place
 
 
@@ -279,6 +280,13 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
     properties = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
     return ImageFont.truetype(font_manager.findfont(properties), size)
+
+
+def font_that_fits(text: str, size: int, width: int) -> ImageFont.FreeTypeFont:
+    """Bold, of `size` or as much smaller as a label of so many pixels needs, but readable."""
+    while size > 8 and font(size, bold=True).getlength(text) + size > width:
+        size -= 1
+    return font(size, bold=True)
 
 
 def contrast(color: str) -> str:

@@ -1,0 +1,93 @@
+"""A face found in a photo, and how it is cropped: eyes level, framed as the faces that the models were trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+# Where YuNet's box lies in FER2013's own pictures, medians over 1,500 training faces: the square root of its area and
+# its centre, as shares of the picture's side. benchmarks/bench_faces.py measures them.
+BOX_SIDE = 0.904
+BOX_CENTRE = (0.504, 0.519)
+CLOSE_EYES = 0.15  # of the box's side: eyes nearer than that are those of a profile and say little of the head's tilt
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """A face in a picture: box and landmarks in its pixels, the corner of the picture being (0, 0)."""
+
+    box: tuple[float, float, float, float]  # x, y of the upper left corner, width, height
+    score: float  # 0..1
+    landmarks: np.ndarray | None = (
+        None  # float32 5×2: left eye in the picture, right eye, nose, left and right corner of the mouth
+    )
+
+    @property
+    def area(self) -> float:
+        return self.box[2] * self.box[3]
+
+    def moved(self, scale: tuple[float, float], shift: tuple[float, float]) -> DetectedFace:
+        """In a picture of which this one is a scaled and then shifted part: x ↦ x · scale + shift."""
+        x, y, width, height = self.box
+        box = (x * scale[0] + shift[0], y * scale[1] + shift[1], width * scale[0], height * scale[1])
+        landmarks = None if self.landmarks is None else (self.landmarks * scale + shift).astype(np.float32)
+        return replace(self, box=box, landmarks=landmarks)
+
+
+def head_angle(face: DetectedFace) -> float:
+    """Radians by which the line of the eyes falls to the right; 0 where it is not known."""
+    if face.landmarks is None:
+        return 0.0
+    across, down = (face.landmarks[1] - face.landmarks[0]).tolist()
+    return math.atan2(down, across) if math.hypot(across, down) > CLOSE_EYES * math.sqrt(face.area) else 0.0
+
+
+def crop_matrix(face: DetectedFace, size: int) -> np.ndarray:
+    """float64 2×3: from the pixels of a crop size×size to those of the picture, whose centres are whole numbers."""
+    x, y, width, height = face.box
+    centre = np.array([x + width / 2, y + height / 2])
+    step = math.sqrt(face.area) / BOX_SIDE / size
+    cosine, sine = step * math.cos(head_angle(face)), step * math.sin(head_angle(face))
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    start = centre - turn @ (np.array(BOX_CENTRE) * size - 0.5) - 0.5
+    return np.concatenate([turn, start[:, None]], axis=1)
+
+
+def crop_face(picture: np.ndarray, face: DetectedFace, size: int) -> np.ndarray:
+    """The face, its eyes level, framed as FER2013's: picture uint8 H×W×3 RGB → uint8 size×size×3 RGB.
+
+    A face cut off by the picture's border goes on with the border's pixels.
+    """
+    finer = max(1, math.ceil(math.sqrt(face.area) / BOX_SIDE / size))  # so that no pixel of the picture is skipped
+    matrix = crop_matrix(face, size * finer)
+    crop = cv2.warpAffine(
+        picture,
+        matrix,
+        (size * finer, size * finer),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return crop if finer == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def whole_face(picture: np.ndarray) -> DetectedFace:
+    """The face of a picture that is one, cropped already: crop_face takes the picture's central square."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    x, y = (whole / 2 + (share - 0.5) * side for whole, share in zip((width, height), BOX_CENTRE, strict=True))
+    half = BOX_SIDE * side / 2
+    return DetectedFace((x - half, y - half, 2 * half, 2 * half), 1.0)
+
+
+def crop_outline(face: DetectedFace) -> np.ndarray:
+    """float32 4×2: the corners of what crop_face takes, clockwise from the upper left one, in the picture's pixels."""
+    corners = np.array([(-0.5, -0.5, 1), (0.5, -0.5, 1), (0.5, 0.5, 1), (-0.5, 0.5, 1)])
+    return (corners @ crop_matrix(face, 1).T + 0.5).astype(np.float32)
+
+
+def spread_map(values: np.ndarray, face: DetectedFace, height: int, width: int) -> np.ndarray:
+    """A map S×S of a crop, laid over the picture where the crop was taken: float32 height×width, 0 elsewhere."""
+    return cv2.warpAffine(np.asarray(values, np.float32), crop_matrix(face, len(values)), (width, height))
