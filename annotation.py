@@ -244,7 +244,7 @@ def assemble(photo: Image.Image, faces: Sequence[Annotation], caption: str, unit
     """The photo, its faces' cards and the caption on one sheet."""
     cards_unit, places = place_cards(photo.size, len(faces), unit)
     wide, tall = card_size(cards_unit)
-    width = max([photo.width, *(x + wide for x, _ in places)])
+    width = max([photo.width, wide, *(x + wide for x, _ in places)])
     height = max([photo.height, *(y + tall for _, y in places)])
     lines = wrap(caption, width - unit, unit)
     sheet = Image.new("RGB", (width, height + round(1.5 * unit * len(lines)) + unit), PAPER)

@@ -25,12 +25,14 @@ from utils import UserError, lookup
 SIDES = (640, 1600)  # longest sides at which a picture is searched: large faces are found at the first
 FINE_FACE = 100  # pixels: side below which faces are taken from the finer searches
 SMALLEST_SIDE = 320  # to which smaller pictures are scaled up
+SHORTEST_SIDE = 64  # of what the networks are given: of less, OpenCV's YuNet makes faces of nothing
+GREY = (128, 128, 128)  # beyond the picture
 MARGIN = 0.25  # of the longest side: grey around a picture in which nothing was found, as a face may fill it
 HAAR_NEIGHBOURS = 3  # windows at least that must agree
 LOOK_SIDE = 320  # of the levelled window in which a face is looked at again, twice as wide as its crop
 LOOK_SCORE = 0.5  # for a face that is known to be there
 LOOKS = 2  # at most
-STILL = math.radians(5)  # a change of the tilt below which no further look is needed
+STILL = math.radians(2)  # a change of the tilt below which no further look is needed
 MAX_OVERLAP = 0.3  # intersection over union of two boxes above which they are one face
 
 
@@ -196,13 +198,16 @@ def search_at(search: Search, picture: np.ndarray, side: int) -> list[DetectedFa
     scaled = picture
     if size != (width, height):
         scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    below, beside = max(SHORTEST_SIDE - size[1], 0), max(SHORTEST_SIDE - size[0], 0)
+    if below or beside:
+        scaled = cv2.copyMakeBorder(scaled, 0, below, 0, beside, cv2.BORDER_CONSTANT, value=GREY)
     return [face.moved((width / size[0], height / size[1]), (0, 0)) for face in search(scaled)]
 
 
 def search_framed(search: Search, picture: np.ndarray) -> list[DetectedFace]:
     """Faces of the picture within a grey frame, as detectors expect something around a face."""
     margin = math.ceil(MARGIN * max(picture.shape[:2]))
-    framed = cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_CONSTANT, value=(128, 128, 128))
+    framed = cv2.copyMakeBorder(picture, *[margin] * 4, cv2.BORDER_CONSTANT, value=GREY)
     return [face.moved((1, 1), (-margin, -margin)) for face in search_at(search, framed, SMALLEST_SIDE)]
 
 
@@ -214,8 +219,8 @@ def look_again(search: Search, picture: np.ndarray, face: DetectedFace) -> Detec
     """
     for _ in range(LOOKS):
         matrix = crop_matrix(face, LOOK_SIDE) @ np.array([(2, 0, -LOOK_SIDE / 2), (0, 2, -LOOK_SIDE / 2), (0, 0, 1)])
-        flags, grey = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (128, 128, 128)
-        window = cv2.warpAffine(picture, matrix, (LOOK_SIDE, LOOK_SIDE), flags=flags, borderValue=grey)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        window = cv2.warpAffine(picture, matrix, (LOOK_SIDE, LOOK_SIDE), flags=flags, borderValue=GREY)
         found = [other for other in search(window) if is_central(other)]
         if not found:
             return face

@@ -1,0 +1,287 @@
+"""predict.py: photos to files and lines; one bad file stops nothing; annotated pictures of any size."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+import annotation
+import config
+import faces
+import predict
+from annotation import Annotation, annotate
+from config import EMOTIONS
+from face_crops import DetectedFace
+from faces import Detector, open_detector
+from predict import name_photos, predict_single_image
+from predictor import EXPLAINERS, open_face_model
+from utils import UserError
+
+FACE = (170, 62, 106, 106)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return open_face_model(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def haar():
+    return open_detector("haar")
+
+
+@pytest.fixture
+def astronaut(tmp_path):
+    path = tmp_path / "photos" / "astronaut.png"
+    path.parent.mkdir()
+    Image.fromarray(skimage.data.astronaut()).save(path)
+    return path
+
+
+def flags_of(tmp_path, *images, **changes):
+    given = {"detector": "haar", "outputs_dir": tmp_path / "outputs", "device": "cpu"}
+    return config.Predict(images=tuple(images), **given | changes)
+
+
+def random_probabilities(count, seed=0):
+    return np.random.default_rng(seed).dirichlet(np.ones(7), count).astype(np.float32)
+
+
+# ── for programs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_single_image_of_any_kind(model, haar, astronaut):
+    found = [
+        predict_single_image(source, model, haar)
+        for source in (astronaut, str(astronaut), Image.open(astronaut), skimage.data.astronaut())
+    ]
+    for faces_found in found:
+        (face,) = faces_found
+        assert face.label == "Happy"
+        assert face.confidence == face.probabilities.max() > 0.5
+        assert face.probabilities.sum() == pytest.approx(1, abs=1e-4)
+        assert np.abs(np.subtract(face.box, FACE)).max() < 25
+        assert face.crop.shape == (48, 48, 3)
+        assert face.map is None
+        np.testing.assert_array_equal(face.probabilities, found[0][0].probabilities)
+
+
+def test_by_default_the_shipped_model_and_what_detector_there_is(monkeypatch, haar):
+    monkeypatch.setattr(predict, "usual_detector", lambda: haar)
+    (face,) = predict_single_image(skimage.data.astronaut())
+    assert face.label == "Happy"
+
+
+def test_no_face_is_no_error(model, haar):
+    assert predict_single_image(np.full((90, 120, 3), 80, np.uint8), model, haar) == []
+
+
+def test_a_picture_that_is_a_face(model):
+    picture = skimage.data.astronaut()[55:175, 165:285]
+    (face,) = predict_single_image(picture, model, whole=True, explain="gradcam")
+    assert face.label == "Happy"
+    assert face.map.shape == (48, 48)
+
+
+def test_a_map_of_a_chosen_class(model, haar):
+    maps = [
+        predict_single_image(skimage.data.astronaut(), model, haar, explain="occlusion", target=target)[0].map
+        for target in ("", "Happy", "sad")
+    ]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert np.abs(maps[0] - maps[2]).max() > 1e-3
+    with pytest.raises(UserError, match=r"unknown expression 'Joyful'.*Angry, Disgust"):
+        predict_single_image(skimage.data.astronaut(), model, haar, explain="gradcam", target="joyful")
+
+
+# ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_files_and_lines(tmp_path, astronaut, capsys):
+    flags = flags_of(tmp_path, astronaut, json=tmp_path / "a.json", csv=tmp_path / "a.csv", explain="gradcam")
+    (row,) = predict.predict(flags)
+    saved = json.loads((tmp_path / "a.json").read_text())
+    assert saved["photos"] == [row]
+    assert (saved["model"], saved["detector"], saved["explanation"]) == (
+        "fer_resnet_wide_fer2013 (shipped)", "Haar cascade", "gradcam",
+    )  # fmt: skip
+    (face,) = row["faces"]
+    assert face["label"] == max(face["probabilities"], key=face["probabilities"].get) == "Happy"
+    assert list(face["probabilities"]) == list(EMOTIONS)
+    assert (row["width"], row["height"]) == (512, 512)
+    with open(tmp_path / "a.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert line["label"] == "Happy"
+    assert float(line["Happy"]) == face["probabilities"]["Happy"]
+    assert [float(line[name]) for name in ("x", "y", "width", "height")] == face["box"]
+    printed = capsys.readouterr().out
+    assert "Happy" in printed
+    assert row["figure"] in printed
+    with Image.open(row["figure"]) as figure:
+        assert figure.width > 512
+    assert [path.name for path in (tmp_path / "outputs" / "predictions").iterdir()] == ["astronaut.jpg"]
+
+
+def test_bad_files_stop_nothing(tmp_path, astronaut, monkeypatch, capsys):
+    (astronaut.parent / "broken.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (80, 60)).save(astronaut.parent / "zz.png")
+    flags = [
+        "predict.py",
+        str(astronaut.parent),
+        "--detector",
+        "haar",
+        "--device",
+        "cpu",
+        "--csv",
+        str(tmp_path / "a.csv"),
+    ]
+    monkeypatch.setattr(sys, "argv", [*flags, "--outputs-dir", str(tmp_path / "outputs")])
+    with pytest.raises(UserError, match=r"1 of 3 files could not be read: .*broken.jpg"):
+        predict.main()
+    printed = capsys.readouterr().out
+    assert "error: " in printed
+    assert "no face found" in printed
+    with open(tmp_path / "a.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["label"] for line in lines] == ["Happy", "", ""]
+    assert "cannot be read" in lines[1]["error"]
+    assert lines[2]["error"] == "no face found"
+    assert {path.name for path in (tmp_path / "outputs" / "predictions").iterdir()} == {"astronaut.jpg", "zz.jpg"}
+
+
+def test_a_turned_photo_is_named_the_same(tmp_path, astronaut):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = astronaut.parent / "turned.png"
+    Image.open(astronaut).rotate(90, expand=True).save(turned, exif=exif)
+    upright, other = predict.predict(flags_of(tmp_path, astronaut, turned, figures=False))
+    assert other["notes"] == ["turned as its EXIF says"]
+    assert other["faces"] == upright["faces"]
+    assert "figure" not in other
+
+
+def test_a_grey_photo(tmp_path, astronaut):
+    Image.open(astronaut).convert("L").save(astronaut.parent / "grey.png")
+    colour, grey = predict.predict(flags_of(tmp_path, astronaut, astronaut.parent / "grey.png", figures=False))
+    assert grey["notes"] == ["grey"]
+    assert grey["faces"][0]["label"] == "Happy"
+    difference = np.subtract(*(list(row["faces"][0]["probabilities"].values()) for row in (colour, grey)))
+    assert np.abs(difference).max() < 0.05  # grey is all that the shipped model sees
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"explain": "gradcamm"}, "did you mean gradcam"),
+        ({"target": "joy"}, "unknown expression"),
+        ({"min_score": 2.0}, "--min-score"),
+        ({"model": "resnet50"}, "give both"),
+    ],
+)
+def test_wrong_flags_are_named(tmp_path, astronaut, changes, message):
+    with pytest.raises(UserError, match=message):
+        predict.predict(flags_of(tmp_path, astronaut, **changes))
+    with pytest.raises(UserError, match="name a photo or a folder"):
+        predict.predict(flags_of(tmp_path))
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path):
+    paths = [tmp_path / name for name in ("a/x.png", "b/x.png", "b/x.jpg", "c d/x y.png")]
+    assert list(name_photos(paths)) == ["x", "b-x", "x-2", "x-y"]
+    assert list(name_photos(paths).values()) == paths
+
+
+def test_small_faces_are_said(model):
+    small = Detector("haar", lambda picture: [DetectedFace((10, 10, 12, 12), 0.9)], 0.5)
+    (item,) = predict_single_image(np.zeros((640, 640, 3), np.uint8), model, small)
+    line = predict.describe_row(
+        predict.describe_photo("p.png", predict.Photo(np.zeros((640, 640, 3), np.uint8)), [item])
+    )
+    assert "too small to say much" in line
+
+
+# ── the annotated picture ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def items_of(*boxes, **look):
+    shares = random_probabilities(len(boxes))
+    crop = np.full((48, 48, 3), 90, np.uint8)
+    return [Annotation(DetectedFace(box, 1.0), row, crop, **look) for box, row in zip(boxes, shares, strict=True)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (30, 40), (48, 48), (20, 900), (900, 20), (480, 640), (3000, 4000)])
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_pictures_of_any_size_can_be_drawn(size, count):
+    height, width = size
+    boxes = [(width * part / 8, height * part / 9, width / 4, height / 4) for part in range(count)]
+    look = {"map": np.ones((48, 48), np.float32)}
+    sheet = annotate(np.zeros((height, width, 3), np.uint8), items_of(*boxes, **look), "a caption that is long " * 5)
+    assert sheet.width > 200
+    assert sheet.height > 40
+    assert max(sheet.size) < 4000
+
+
+def test_labels_stay_in_the_picture_and_off_each_other():
+    rng = np.random.default_rng(1)
+    size = (640, 480)
+    for _ in range(200):
+        taken, others = [], []
+        for _ in range(4):
+            corner = rng.uniform((-40, -40), size)
+            face = (*corner.tolist(), *(corner + rng.uniform(30, 150, 2)).tolist())
+            place = annotation.free_place(face, (120, 20), size, (taken, others))
+            assert 0 <= place[0] < place[2] <= size[0]
+            assert 0 <= place[1] < place[3] <= size[1]
+            taken.append(place)
+            others.append(face)
+    alone = annotation.free_place((100, 100, 200, 200), (120, 20), size, ([], []))
+    assert alone == (100, 78, 220, 98)  # above the face
+    below = annotation.free_place((100, 5, 200, 105), (120, 20), size, ([], []))
+    assert below == (100, 107, 220, 127)
+
+
+def test_a_map_colours_the_face_alone():
+    picture = np.full((480, 640, 3), 120, np.uint8)
+    item = items_of((200, 100, 120, 120), map=np.ones((48, 48), np.float32), signed=True)[0]
+    drawn = picture.copy()
+    annotation.lay_over(drawn, item)
+    changed = (drawn != picture).any(axis=2)
+    left, top, right, bottom = annotation.bounds(item.face)
+    rows, columns = np.nonzero(changed)
+    assert abs(columns.min() - left) <= 2
+    assert abs(columns.max() - right) <= 3
+    assert abs(rows.min() - top) <= 2
+    assert abs(rows.max() - bottom) <= 3
+    red, _, blue = drawn[int(top + bottom) // 2, int(left + right) // 2].astype(int)
+    assert red > blue + 50  # vermilion: for the class
+    for outside in (DetectedFace((700, 500, 80, 80), 1.0), DetectedFace((-300, -300, 80, 80), 1.0)):
+        annotation.lay_over(drawn, Annotation(outside, item.probabilities, item.crop, item.map))
+
+
+def test_letters_can_be_read_on_their_ground():
+    assert annotation.contrast("#000000") == "#ffffff"
+    assert annotation.contrast("#E69F00") == "#000000"
+    assert annotation.font_that_fits("Surprise 100 %", 40, 90).getlength("Surprise 100 %") < 90
+
+
+@pytest.mark.parametrize("method", EXPLAINERS)
+def test_the_caption_says_what_the_colours_mean(model, method, tmp_path):
+    text = predict.caption(model, None, flags_of(tmp_path, explain=method, target="fear"))
+    row = EXPLAINERS[method]
+    assert f"{row.title} of Fear" in text
+    assert ("vermilion" if row.signed else "bright") in text
+
+
+def test_only_the_largest_of_a_crowd_have_cards():
+    boxes = [(20 * number, 30, 18, 18) for number in range(30)]
+    few = annotate(np.zeros((480, 640, 3), np.uint8), items_of(*boxes[:24]), "caption")
+    many = annotate(np.zeros((480, 640, 3), np.uint8), items_of(*boxes), "caption")
+    assert many.height < few.height + 60
+
+
+def test_every_detector_has_a_title():
+    assert all(kind.title for kind in faces.DETECTORS.values())
