@@ -79,16 +79,19 @@ class WholeBatches(nn.Module):
     def __init__(self, model: nn.Module, batch: torch.Tensor):
         super().__init__()
         self.size = len(batch)
-        with torch.inference_mode():
-            self.model = compile_or_keep(model, batch)
+        with (
+            torch.inference_mode()
+        ):  # the copy is a tensor of this mode, as those to come: others would compile it again
+            self.model = compile_or_keep(model, batch.clone(memory_format=torch.channels_last))
 
+    @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.cat([self.complete(part) for part in images.split(self.size)])
 
     def complete(self, images: torch.Tensor) -> torch.Tensor:
-        whole = images.new_zeros(self.size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
-        whole[: len(images)] = images
-        return self.model(whole)[: len(images)]
+        missing = self.size - len(images)
+        whole = torch.cat([images, images[:1].expand(missing, -1, -1, -1)])
+        return self.model(whole.contiguous(memory_format=torch.channels_last))[: len(images)]
 
 
 def half_hidden(images: torch.Tensor, hide_value: float = 0.5, cells: int = 8) -> torch.Tensor:
