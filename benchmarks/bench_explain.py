@@ -31,8 +31,6 @@ from skimage.segmentation import quickshift
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stock_memory import stock_memory
-
 import explain_lime
 import explain_shap
 import quantization
@@ -41,6 +39,7 @@ from devices import autocast_dtype, device_name, resolve_device
 from explanations import LogitModel
 from inference import CompiledIfWorth, compile_or_keep, prepare
 from models import create_model, model_spec
+from stock_memory import stock_memory
 from synthetic_faces import draw_faces
 from transforms import center_view
 

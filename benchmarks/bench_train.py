@@ -30,14 +30,13 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stock_memory import stock_memory
-
 import config
 import engine
 from devices import autocast_dtype, device_name, resolve_device
 from losses import cross_entropy
 from models import ModelSpec, create_model, model_spec
 from recipes import RECIPES, Recipe
+from stock_memory import stock_memory
 from transforms import augment, mix
 
 
