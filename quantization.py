@@ -7,8 +7,10 @@ activations affine with one scale per tensor (equation 1), weights symmetric wit
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -22,7 +24,8 @@ STEPS = 255  # of an activation's range
 WEIGHT_STEPS = 127  # on either side of zero
 TOLERANCE = 0.2  # of the logits' spread: what 8 bits may change, root mean square
 CALIBRATION_BATCH = 8
-PACKED: list[PackedConvolution] = []  # by number: a compiled graph cannot hold the library's own weight layout
+NUMBERS = itertools.count()
+PACKED: WeakValueDictionary[int, PackedConvolution] = WeakValueDictionary()  # for graphs, which cannot hold the weights
 
 
 def is_available(device: torch.device) -> bool:
@@ -115,6 +118,7 @@ class Int8Convolution(nn.Module):
         self.shape = torch.Size()
         self.next: Int8Convolution | None = None
         self.number = -1
+        self.packed: PackedConvolution | None = None
 
     def hand_on(self, following: Int8Convolution) -> None:
         """Gives `following` its input in 8 bits, after a ReLU."""
@@ -132,8 +136,8 @@ class Int8Convolution(nn.Module):
         """From now on in 8 bits; a layer of an auxiliary head, which evaluation does not use, stays as it is."""
         if not self.shape:
             return
-        self.number = len(PACKED)
-        PACKED.append(PackedConvolution(self, batch_size))
+        self.number = next(NUMBERS)
+        self.packed = PACKED[self.number] = PackedConvolution(self, batch_size)
         self.convolution = None
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

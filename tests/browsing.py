@@ -1,4 +1,4 @@
-"""The system's Chromium without a window, for tests of pages: `from browsing import browser, open_page`."""
+"""The system's Chromium without a window, for tests of pages; conftest.py makes its fixture `browser` known to all."""
 
 import contextlib
 import shutil
@@ -10,7 +10,7 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # two at a time cannot be: each needs an event loop of its own in the same thread
 def browser():
     """A running Chromium; the tests are skipped where there is none, or where Playwright is missing."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")

@@ -1,5 +1,6 @@
 """A small drawn data set and one tiny trained run, shared by all tests."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import config
 import datasets
 import recipes
 import train
+from browsing import browser  # noqa: F401 — a fixture
 
 TINY = replace(recipes.RECIPES["quick"], epochs=2, batch_size=16, max_steps=4)
 
@@ -73,3 +75,11 @@ def tiny_run(shared_outputs):
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C interrupts, here and in processes started here, also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

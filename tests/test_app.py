@@ -18,7 +18,7 @@ import app_models
 import app_server
 import app_views
 import config
-from browsing import accessibility_findings, browser, open_page, overflow  # noqa: F401 — browser is a fixture
+from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS
 from faces import DetectedFace, crop_face, open_detector
 from predictor import EXPLAINERS, SHIPPED, open_face_model
@@ -212,7 +212,7 @@ def site(shared_outputs, tiny_run):
 
 
 @pytest.fixture(scope="module")
-def window(site, browser):  # noqa: F811
+def window(site, browser):
     """One window for all tests, which then load the page from its cache."""
     with open_page(browser, site) as visit:
         visit.page.set_default_timeout(PATIENCE)
@@ -376,7 +376,7 @@ def test_the_maps_are_explained_on_a_page_of_their_own(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_a_phone_in_light_and_dark(site, browser, scheme):  # noqa: F811
+def test_the_page_fits_a_phone_in_light_and_dark(site, browser, scheme):
     with open_page(browser, site, width=390, height=844, color_scheme=scheme) as visit:
         visit.page.get_by_role("button", name="Example: four drawn faces").click()
         explained(visit.page)

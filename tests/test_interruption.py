@@ -73,7 +73,7 @@ def test_killed_and_resumed(few_real, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a group of processes")
-def test_explanations_stopped_by_ctrl_c_go_on(few_real, tmp_path):
+def test_explanations_stopped_by_ctrl_c_go_on(few_real, tmp_path, ctrl_c):
     finish(start(few_real, tmp_path, "--max-steps=1"))
     flags = ("--model=mini_resnet", "--samples=12", "--lime-samples=1500")
     folder = tmp_path / "explanations" / "lime" / RUN

@@ -1,9 +1,13 @@
 """quantization.py: the same answers in 8 bits, whatever the network does with what its convolutions make."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 
+import config
+import explain_lime
 import quantization
 from inference import frozen_copy
 from quantization import (
@@ -113,6 +117,29 @@ def test_a_network_that_does_not_bear_8_bits_is_refused():
 
     with pytest.raises(UserError, match="leave --int8 out"):
         quantize(nn.Sequential(*model, Late()).eval(), images, 4)
+
+
+def lime_maps(run, int8, **flags):
+    shared = {"model": run.model, "dataset": run.dataset, "tag": run.tag, "outputs_dir": run.outputs_dir}
+    settings = config.ExplainLime(
+        **shared, samples=7, lime_samples=400, figures=False, device="cpu", int8=int8, **flags
+    )
+    summary = explain_lime.explain(settings)
+    with np.load(run.explanation_maps("lime")) as saved:
+        return summary, saved["maps"].astype(np.float32)
+
+
+def test_lime_in_8_bits_ranks_the_same(tiny_run):
+    _, exact = lime_maps(tiny_run, int8=False)
+    summary, found = lime_maps(tiny_run, int8=True)
+    assert summary["settings"]["int8"]
+    ranks = [spearmanr(first.ravel(), second.ravel()).statistic for first, second in zip(exact, found, strict=True)]
+    assert 0.9 < np.mean(ranks) < 1
+
+
+def test_int8_in_float32_is_refused(tiny_run):
+    with pytest.raises(UserError, match="--int8 needs an x86 processor with VNNI, and not --no-amp"):
+        lime_maps(tiny_run, int8=True, amp=False)
 
 
 def test_batches_are_made_whole():

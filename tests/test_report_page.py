@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from browsing import accessibility_findings, browser, open_page, overflow  # noqa: F401
+from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS, Run
 from report_data import PLOTS
 from report_generator import build_report
@@ -59,7 +59,7 @@ def page_path(tmp_path_factory):
 
 
 @pytest.fixture
-def visit(browser, page_path):  # noqa: F811
+def visit(browser, page_path):
     """The page, freshly opened; in the end it must not have complained, nor asked anyone for anything."""
     with open_page(browser, page_path.as_uri()) as visit:
         yield visit
@@ -207,14 +207,14 @@ def test_links_lead_to_figures(visit, page_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_access_for_all(browser, page_path, scheme):  # noqa: F811
+def test_access_for_all(browser, page_path, scheme):
     with open_page(browser, page_path.as_uri(), color_scheme=scheme) as visit:
         visit.page.evaluate("document.querySelectorAll('details').forEach(it => it.open = true)")
         assert accessibility_findings(visit.page) == []
 
 
 @pytest.mark.parametrize("width", [1440, 1200, 768, 390])
-def test_nothing_is_wider_than_the_window(browser, page_path, width):  # noqa: F811
+def test_nothing_is_wider_than_the_window(browser, page_path, width):
     with open_page(browser, page_path.as_uri(), width=width) as visit:
         visit.page.evaluate("document.querySelectorAll('details').forEach(it => it.open = true)")
         visit.page.get_by_role("button", name="Show all").click()
@@ -223,7 +223,7 @@ def test_nothing_is_wider_than_the_window(browser, page_path, width):  # noqa: F
         assert visit.page.locator(".table").evaluate_all(cut) == []
 
 
-def test_without_scripts(browser, page_path):  # noqa: F811
+def test_without_scripts(browser, page_path):
     with open_page(browser, page_path.as_uri(), java_script_enabled=False) as visit:
         assert visible(visit.page, ".card") == FACES
         assert visible(visit.page, ".tile") == FACES * len(METHODS_SHOWN) * len(MODELS)
@@ -235,7 +235,7 @@ def test_without_scripts(browser, page_path):  # noqa: F811
         assert visit.page.locator("details.model").nth(1).locator(".charts").is_visible()
 
 
-def test_names_from_outside_do_nothing(browser, tmp_path):  # noqa: F811
+def test_names_from_outside_do_nothing(browser, tmp_path):
     run = Run("aaa", DATASET, NASTY, tmp_path)
     write_history(run, recipe_name=NASTY)
     names = [NASTY] * 1980
@@ -251,7 +251,7 @@ def test_names_from_outside_do_nothing(browser, tmp_path):  # noqa: F811
         assert NASTY in visit.page.locator(".card").inner_text()
 
 
-def test_only_the_own_script_may_run(browser, page_path, tmp_path):  # noqa: F811
+def test_only_the_own_script_may_run(browser, page_path, tmp_path):
     changed = tmp_path / "changed.html"
     page = page_path.read_text(encoding="utf-8")
     changed.write_text(page.replace("<body>", "<body><script>window.hacked = 1</script>"), encoding="utf-8")

@@ -147,7 +147,7 @@ def test_processes_started_while_interrupts_are_held_never_see_one(method):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signal masks")
-def test_a_held_interrupt_arrives_at_the_end():
+def test_a_held_interrupt_arrives_at_the_end(ctrl_c):
     reached = False
     with pytest.raises(KeyboardInterrupt), interrupts_held():
         os.kill(os.getpid(), signal.SIGINT)
