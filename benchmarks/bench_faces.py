@@ -1,4 +1,4 @@
-"""Detectors side by side: faces found, what the model makes of its own test faces once they are found and cropped, time.
+"""Detectors side by side: faces found, what the model makes of its own test faces once found and cropped, time.
 
 python benchmarks/bench_faces.py --faces 3589 --detector-weights FILE.onnx FILE.pth
 
@@ -14,7 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -33,19 +33,9 @@ from utils import UserError
 
 WIDTH, HEIGHT, SIDE = 640, 480, 120
 FACELESS = (
-    "coffee",
-    "chelsea",
-    "rocket",
-    "brick",
-    "grass",
-    "gravel",
-    "coins",
-    "clock",
-    "text",
-    "page",
-    "moon",
-    "retina",
-)
+    "coffee", "chelsea", "rocket", "brick", "grass", "gravel", "coins", "clock", "text", "page", "moon", "retina"
+)  # fmt: skip
+HEADLINE = "detector          tilt    found      raw  cropped  tilt seen     ms   box in the face's picture"
 
 
 @dataclass(frozen=True)
@@ -53,9 +43,7 @@ class Flags:
     faces: int = 1000  # of the test split, chosen at random
     tilts: tuple[int, ...] = (0, 20, -20)  # degrees
     detectors: tuple[str, ...] = tuple(DETECTORS)
-    detector_weights: tuple[Path, ...] = field(
-        default=()
-    )  # instead of the cached ones: .onnx of YuNet, .pth of RetinaFace
+    detector_weights: tuple[Path, ...] = ()  # instead of the cached ones: .onnx of YuNet, .pth of RetinaFace
     data_dir: Path = Path("data")
     outputs_dir: Path = Path("outputs")
     device: str = "auto"
@@ -117,7 +105,7 @@ def measure(
 
 
 def framing(finds: Sequence[DetectedFace]) -> dict[str, float]:
-    """Medians over upright faces: √ of the box's area and its centre, as shares of the side of the data set's picture."""
+    """Medians over upright faces: √ of the box's area and its centre, as shares of the data set's picture."""
     boxes = np.array([face.box for face in finds])
     centres = boxes[:, :2] + boxes[:, 2:] / 2 - ((WIDTH - SIDE) / 2, (HEIGHT - SIDE) / 2)
     across, down = np.median(centres, axis=0) / SIDE
@@ -138,9 +126,7 @@ def main() -> None:
     images, labels = test.images[np.sort(order)], test.labels[np.sort(order)]
     model = open_face_model(device=flags.device)
     print(f"{model.label} on {device_name(model.device)}; {len(images)} test faces of {SIDE} px in {WIDTH}×{HEIGHT}")
-    print(
-        f"{'detector':<17}{'tilt':>5}{'found':>9}{'raw':>9}{'cropped':>9}{'tilt seen':>11}{'ms':>7}   box in the face's picture"
-    )
+    print(HEADLINE)
     detectors = open_all(flags)
     for name, detector in detectors.items():
         for tilt in flags.tilts:
