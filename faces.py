@@ -29,7 +29,8 @@ SHORTEST_SIDE = 64  # of what the networks are given: of less, OpenCV's YuNet ma
 GREY = (128, 128, 128)  # beyond the picture
 MARGIN = 0.25  # of the longest side: grey around a picture in which nothing was found, as a face may fill it
 HAAR_NEIGHBOURS = 3  # windows at least that must agree
-LOOK_SIDE = 320  # of the levelled window in which a face is looked at again, twice as wide as its crop
+LOOK_SIDE = 224  # of the levelled window in which a face is looked at again
+LOOK_WIDTH = 1.5  # of the window, against that of the face's crop
 LOOK_SCORE = 0.5  # for a face that is known to be there
 LOOKS = 2  # at most
 STILL = math.radians(2)  # a change of the tilt below which no further look is needed
@@ -214,11 +215,12 @@ def search_framed(search: Search, picture: np.ndarray) -> list[DetectedFace]:
 def look_again(search: Search, picture: np.ndarray, face: DetectedFace) -> DetectedFace:
     """The face with landmarks that were found with it large and, as far as its tilt is known, upright.
 
-    YuNet's landmarks follow a tilted head by a third of the way only, the less the smaller the face: with one look at
-    faces of FER2013 tilted by 20°, 6° become 15°, and with two 18°.
+    YuNet's landmarks follow a tilted head by a quarter of the way only, the less the smaller the face: in FER2013's
+    faces tilted by 20° it sees 5°, and 15° after this (benchmarks/bench_faces.py).
     """
     for _ in range(LOOKS):
-        matrix = crop_matrix(face, LOOK_SIDE) @ np.array([(2, 0, -LOOK_SIDE / 2), (0, 2, -LOOK_SIDE / 2), (0, 0, 1)])
+        edge = (1 - LOOK_WIDTH) * LOOK_SIDE / 2
+        matrix = crop_matrix(face, LOOK_SIDE) @ np.array([(LOOK_WIDTH, 0, edge), (0, LOOK_WIDTH, edge), (0, 0, 1)])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         window = cv2.warpAffine(picture, matrix, (LOOK_SIDE, LOOK_SIDE), flags=flags, borderValue=GREY)
         found = [other for other in search(window) if is_central(other)]
@@ -256,7 +258,7 @@ def open_detector(
 
     weights: a file instead of the cached or downloaded one. min_score: 0..1, by default the detector's own. sides: the
     longest sides at which larger pictures are searched; one alone is faster and misses small faces. look_again: whether
-    YuNet looks at each face again, some 4 ms, to see how far the head is tilted. UserError for unknown names, missing
+    YuNet looks at each face again, some 2 ms, to see how far the head is tilted. UserError for unknown names, missing
     weights and files that hold something else.
     """
     if name == "auto":
