@@ -231,7 +231,7 @@ def painted_crop(item: Annotation) -> np.ndarray:
 
 def draw_bar(pen: ImageDraw.ImageDraw, row: int, share: float, left: int, middle: int, right: int, unit: int) -> None:
     """The name of a class, its probability as a bar and in words."""
-    start, end = left + round(5.3 * unit), right - round(2.8 * unit)
+    start, end = left + round(5.3 * unit), right - round(3.3 * unit)
     pen.text((left, middle), EMOTIONS[row], fill=INK, font=font(unit), anchor="lm")
     half = round(0.4 * unit)
     pen.rectangle((start, middle - half, end, middle + half), fill=TRACK)
@@ -261,7 +261,8 @@ def place_cards(photo: tuple[int, int], count: int, unit: int) -> tuple[int, lis
     """The size of the cards' text, and their corners: in a column beside the photo, or in rows as wide as it, below."""
     (width, height), (wide, tall) = photo, card_size(unit)
     if count * tall <= max(height, tall) and width <= 2.5 * height:
-        return unit, [(width + unit, row * tall) for row in range(count)]
+        unit = max(unit, min(round(1.6 * unit), height // (14 * max(count, 1))))
+        return unit, [(width + unit, row * card_size(unit)[1]) for row in range(count)]
     columns = max(1, round(1.2 * math.sqrt(count)), width // (wide + unit))
     unit = max(11, min(unit, width // (columns * 23)))
     wide, tall = card_size(unit)

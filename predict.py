@@ -90,16 +90,18 @@ def predict(flags: config.Predict) -> list[dict[str, Any]]:
     model = open_face_model(flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir, flags.device)
     detector = None if flags.whole else open_detector(flags.detector, flags.detector_weights, flags.min_score)
     print(f"{model.label}, {str(model.dtype).removeprefix('torch.')}; faces: {describe_detector(detector)}")
-    rows = []
-    with tqdm(total=len(photos), desc="photos", unit=" photos", disable=len(photos) == 1) as progress:
-        for name, path in photos.items():
-            rows.append(predict_file(path, name, model, detector, flags))
-            progress.write(describe_row(rows[-1]), file=sys.stdout)
-            progress.update()
-    if flags.json:
-        write_json(flags.json, {**describe_run(flags, model, detector), "photos": rows})
-    if flags.csv:
-        write_csv(flags.csv, rows)
+    rows: list[dict[str, Any]] = []
+    try:
+        with tqdm(total=len(photos), desc="photos", unit=" photos", disable=len(photos) == 1) as progress:
+            for name, path in photos.items():
+                rows.append(predict_file(path, name, model, detector, flags))
+                progress.write(describe_row(rows[-1]), file=sys.stdout)
+                progress.update()
+    finally:  # ctrl-C loses nothing that was done
+        if flags.json:
+            write_json(flags.json, {**describe_run(flags, model, detector), "photos": rows})
+        if flags.csv:
+            write_csv(flags.csv, rows)
     return rows
 
 

@@ -153,6 +153,22 @@ def test_bad_files_stop_nothing(tmp_path, astronaut, monkeypatch, capsys):
     assert {path.name for path in (tmp_path / "outputs" / "predictions").iterdir()} == {"astronaut.jpg", "zz.jpg"}
 
 
+def test_an_interruption_loses_nothing_that_was_done(tmp_path, astronaut, monkeypatch):
+    Image.new("RGB", (80, 60)).save(astronaut.parent / "later.png")
+    read = predict.read_photo
+
+    def stop(path):
+        if path.name == "later.png":
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(predict, "read_photo", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(flags_of(tmp_path, astronaut.parent, csv=tmp_path / "a.csv", json=tmp_path / "a.json"))
+    assert len(json.loads((tmp_path / "a.json").read_text())["photos"]) == 1
+    assert "Happy" in (tmp_path / "a.csv").read_text()
+
+
 def test_a_turned_photo_is_named_the_same(tmp_path, astronaut):
     exif = Image.Exif()
     exif[0x0112] = 6
