@@ -276,6 +276,8 @@ def describe(settings: config.ExplainLime) -> str:
     return (
         f"LIME: {settings.lime_samples} perturbations, hidden regions filled with {hidden} · {settings.segmentation} "
         f"on {settings.segmentation_side} px: {regions} · bars: 95 % intervals · seed {settings.seed}"
+        + " · network in 8 bits"
+        * settings.int8
     )
 
 

@@ -113,6 +113,8 @@ def describe(settings: config.ExplainOcclusion) -> str:
     return (
         f"Occlusion: squares of {100 * settings.window:g} % of the side and grey {settings.hide_value:g}, every "
         f"{100 * settings.stride:g} % · a pixel shows the mean of the squares over it"
+        + " · network in 8 bits"
+        * settings.int8
     )
 
 

@@ -93,7 +93,7 @@ class WholeBatches(nn.Module):
 
     def complete(self, images: torch.Tensor) -> torch.Tensor:
         missing = self.size - len(images)
-        whole = torch.cat([images, images[:1].expand(missing, -1, -1, -1)])
+        whole = torch.cat([images, images[:1].expand(missing, -1, -1, -1)]) if missing else images
         return self.model(whole.contiguous(memory_format=torch.channels_last))[: len(images)]
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 import config
 import explain_lime
+import explain_occlusion
 import quantization
 from inference import frozen_copy
 from quantization import (
@@ -135,6 +136,12 @@ def test_lime_in_8_bits_ranks_the_same(tiny_run):
     assert summary["settings"]["int8"]
     ranks = [spearmanr(first.ravel(), second.ravel()).statistic for first, second in zip(exact, found, strict=True)]
     assert 0.9 < np.mean(ranks) < 1
+
+
+def test_figures_say_that_the_network_was_in_8_bits():
+    for script, flags in ((explain_lime, config.ExplainLime), (explain_occlusion, config.ExplainOcclusion)):
+        assert "8 bits" in script.describe(flags(int8=True))
+        assert "8 bits" not in script.describe(flags())
 
 
 def test_int8_in_float32_is_refused(tiny_run):
