@@ -43,9 +43,9 @@ COMPILE_WORTH = 120  # seconds of forward passes from which compiling them, some
 class CompiledIfWorth(nn.Module):
     """A frozen model that compiles itself for batches of one shape when so many passes of single images take long.
 
-    Only forward passes gain by it (convolutions joined with what follows them, weights laid out for the kernels): those
-    with gradients, and batches of other shapes, take the model as it is. The first whole batch chooses kernels, the
-    time of the second one decides.
+    Only forward passes gain by it (what stands between two convolutions becomes one pass over memory): those with
+    gradients, and batches of other shapes, take the model as it is. The first whole batch chooses kernels, the time of
+    the second one decides.
     """
 
     def __init__(self, model: nn.Module, shape: torch.Size, passes: int):
@@ -70,7 +70,7 @@ class CompiledIfWorth(nn.Module):
 
 
 def compile_or_keep(model: nn.Module, images: torch.Tensor) -> nn.Module:
-    compiled = torch.compile(model, dynamic=False, options={"freezing": True})
+    compiled = torch.compile(model, dynamic=False)
     try:
         compiled(images)
     except Exception as error:  # no compiler, no Triton, an operation it does not know: many classes
