@@ -19,17 +19,17 @@ import tyro
 from gradio.data_classes import ImageData
 from PIL import Image
 
-import app_views as views
-from app_examples import make_examples
-from app_methods import PASSES, SETTINGS, Setting, method_facts
-from app_models import find_models
-from app_server import environment, find_port
-from app_theme import make_theme
 from config import EMOTIONS, App
 from faces import DETECTORS, crop_face, open_detector
-from photos import read_photo
+from photos.files import read_photo
 from predictor import EXPLAINERS, FaceModel, open_face_model, to_grey
 from utils import UserError, run_script
+from webpage import views
+from webpage.examples import make_examples
+from webpage.methods import PASSES, SETTINGS, Setting, method_facts
+from webpage.models import find_models
+from webpage.server import environment, find_port
+from webpage.theme import make_theme
 
 LONGEST_SIDE = 3000  # of a photo that is kept in memory
 PREDICTED = "the predicted one"

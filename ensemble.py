@@ -25,12 +25,12 @@ from combining import METHODS, Outputs, accuracy, cross_fitted, disagreement
 from config import Run
 from datasets import FaceData, load_stage
 from devices import device_name
-from ensemble_plots import plot_members
 from evaluate import score_predictions, write_evaluation
+from figures.ensemble import plot_members
 from metrics import accuracy_interval, compare_accuracies
 from models import MODELS, count_parameters
 from prediction import open_predictor
-from report_data import ModelReport, read_models
+from report.data import ModelReport, read_models
 from utils import UserError, command_line, library_versions, lookup, require, run_script
 
 PARTS = ("val", "test")

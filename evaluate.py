@@ -17,13 +17,13 @@ import tyro
 
 import config
 import cross_data
-from analysis_plots import draw_plots
 from config import SPLITS, Run
 from datasets import FaceData, load_stage, training_copies
 from devices import device_name
 from distributed import barrier, is_main, processes
 from error_analysis import analyse_errors
-from figure_style import PNG
+from figures.analysis import draw_plots
+from figures.style import PNG
 from metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from models import count_parameters
 from prediction import open_predictor

@@ -20,7 +20,7 @@ import config
 import kernel_shap
 from attributions import Attribution
 from explanations import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
-from lime_figures import draw_lime
+from figures.lime import draw_lime
 from superpixels import segment
 from utils import UserError, combine_seeds, run_script
 

@@ -17,10 +17,10 @@ from torch import nn
 import config
 from attributions import Attribution
 from config import EMOTIONS
-from explanation_figures import sum_blocks
 from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
 from face_choice import pick_faces
-from shap_figures import draw_shap
+from figures.parts import sum_blocks
+from figures.shap import draw_shap
 from utils import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 1, "mps": 4, "cuda": 16}

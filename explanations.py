@@ -27,7 +27,7 @@ from config import EMOTIONS, Explain, Run, dataset_facts, to_plain
 from devices import autocast, autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, rank, world_size
 from face_choice import Candidates, choose_faces, describe_question
-from figure_pool import FigurePool, is_drawn
+from figures.pool import FigurePool, is_drawn
 from inference import CompiledIfWorth, prepare
 from prediction import predict_split
 from utils import UserError, combine_seeds, command_line, library_versions, require, write_json

@@ -16,7 +16,7 @@ import tyro
 import config
 from config import Run, dataset_facts
 from models import model_spec, read_tensors
-from report_data import percent
+from report.data import percent
 from utils import atomic_path, read_json, require, run_script
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -1,7 +1,7 @@
 """Watches the GPU of a training: logs its readings, and makes the training wait while it is too hot.
 
 A thread reads the GPU every few seconds, so that no step asks it anything: a step only looks at a variable. The
-readings go to the run's own log (Run.gpu_log), from which gpu_plots.py draws the temperature. With train.py
+readings go to the run's own log (Run.gpu_log), from which figures/gpus.py draws the temperature. With train.py
 --max-gpu-temp the training waits between two steps while the GPU is hotter, and goes on when it is COOLER degrees
 below. Under torchrun each process watches its own GPU; every few steps all tell each other, on the host, whether one
 is too hot, and then all wait in step: no process is left in a collective of the GPUs, where ten minutes would end the

@@ -24,15 +24,15 @@ from tqdm import tqdm
 import config
 from config import EMOTIONS, timeline_path
 from faces import DetectedFace, Detector, crop_face, crop_matrix, open_detector
-from live_log import Log, open_log
-from overlay import draw
-from pipeline import Rate, Stopwatch, ahead
+from figures.timeline import plot_timeline
 from predictor import FaceModel, open_face_model
-from recording import Recorder, Window, open_window, recording
-from sources import Frame, Source, open_source
-from timeline_plots import plot_timeline
-from tracking import Sighting, Tracker, smooth
 from utils import UserError, run_script
+from video.log import Log, open_log
+from video.overlay import draw
+from video.pipeline import Rate, Stopwatch, ahead
+from video.recording import Recorder, Window, open_window, recording
+from video.sources import Frame, Source, open_source
+from video.tracking import Sighting, Tracker, smooth
 
 TITLE = "Facial expressions (q ends)"
 

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import RocCurveDisplay
 
 from config import EMOTIONS
-from figure_style import BLUE, COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
+from figures.style import BLUE, COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
 
-Titles = Sequence[str]  # what the picture shows, and of what: figure_style.entitle
+Titles = Sequence[str]  # what the picture shows, and of what: figures.style.entitle
 
 
 def plot_training_curves(

@@ -17,11 +17,11 @@ from PIL import Image
 from tqdm import tqdm
 
 import config
-from annotation import Annotation, annotate
 from config import EMOTIONS, annotated_photo, slug
 from faces import DETECTORS, Detector, crop_face, open_detector, whole_face
-from photo_rows import FacePrediction, describe_photo, describe_row, write_csv
-from photos import Photo, find_photos, read_photo
+from photos.annotation import Annotation, annotate
+from photos.files import Photo, find_photos, read_photo
+from photos.rows import FacePrediction, describe_photo, describe_row, write_csv
 from predictor import EXPLAINERS, FaceModel, open_face_model
 from utils import UserError, atomic_path, command_line, lookup, run_script, write_json
 

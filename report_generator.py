@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from config import EMOTIONS, Report, Run, dataset_facts, report_path
 from error_analysis import main_confusions, test_in_words
-from report_data import PLOTS, CrossTable, duration, find_datasets, majority, number, percent, read_cross
-from report_sections import DatasetReport, read_reports
-from report_tables import READABLE, all_tables, readable, to_latex, write_csv
+from report.data import PLOTS, CrossTable, duration, find_datasets, majority, number, percent, read_cross
+from report.sections import DatasetReport, read_reports
+from report.tables import READABLE, all_tables, readable, to_latex, write_csv
 from utils import UserError, atomic_path, run_script
 
 TEMPLATES = Path(__file__).parent / "templates"

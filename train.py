@@ -22,13 +22,13 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-import findings
 from config import Run, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
 from devices import autocast_dtype, device_name, resolve_device
 from distributed import barrier, is_main, processes, rank, world_size
 from engine import Training, place_faces, start_training, train_one_epoch
-from gpu_plots import plot_gpu_temperature
+from figures import findings
+from figures.gpus import plot_gpu_temperature
 from gpu_watch import check_limit, watch_gpu
 from losses import LOSSES, effective_loss
 from metrics import average_f1

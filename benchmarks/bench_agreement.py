@@ -31,7 +31,7 @@ from config import ExplainLime, ExplainShap, Stage
 from explain_shap import Background, Draws, draw_evenly, expected_gradients
 from explanations import LogitModel, Subject, find_candidates, open_run
 from face_choice import choose_faces
-from figure_style import BLUE, VERMILION, entitle, saved_figure
+from figures.style import BLUE, VERMILION, entitle, saved_figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from config import EMOTIONS, Run, cache_dir
-from report_data import PLOTS
-from report_methods import METHODS
+from report.data import PLOTS
+from report.methods import METHODS
 from utils import write_json
 
 NASTY = '"><script>window.hacked = 1</script>.png'

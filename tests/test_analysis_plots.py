@@ -1,11 +1,13 @@
-"""analysis_plots.py: pictures that can be opened and show what they should, also of the smallest results."""
+"""figures/analysis.py: pictures that can be opened and show what they should, also of the smallest results."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import analysis_plots
-from analysis_plots import (
+from config import Run
+from error_analysis import analyse_errors, confident_errors
+from figures import analysis as analysis_plots
+from figures.analysis import (
     draw_plots,
     plot_class_scores,
     plot_confident_errors,
@@ -13,11 +15,9 @@ from analysis_plots import (
     plot_precision_recall,
     plot_reliability,
 )
-from config import Run
-from error_analysis import analyse_errors, confident_errors
-from figure_style import VERMILION as RED
+from figures.style import VERMILION as RED
 from metrics import compute_metrics
-from report_data import PLOTS
+from report.data import PLOTS
 
 VERMILION = tuple(bytes.fromhex(RED[1:]))
 

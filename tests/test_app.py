@@ -13,16 +13,16 @@ from PIL import Image
 from skimage import data
 
 import app
-import app_methods
-import app_models
-import app_server
-import app_views
 import config
 from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS
 from faces import DetectedFace, crop_face, open_detector
 from predictor import EXPLAINERS, SHIPPED, open_face_model
 from utils import UserError
+from webpage import methods as app_methods
+from webpage import models as app_models
+from webpage import server as app_server
+from webpage import views as app_views
 
 MAX_PIXELS = 2_000_000
 PATIENCE = 30_000  # milliseconds

@@ -10,8 +10,8 @@ import pytest
 import config
 import datasets
 from config import EMOTIONS
-from face_files import Face
-from trees import ZipTree, candidate_trees
+from readers.face_files import Face
+from readers.trees import ZipTree, candidate_trees
 from utils import UserError
 
 

@@ -9,15 +9,15 @@ from PIL import Image
 import config
 import explain_lime
 import explain_shap
-import explanation_figures
 import explanations
-import lime_figures
 import models
-import shap_figures
 from attributions import Archive, Attribution, Entry, Face, Target
 from config import EMOTIONS
 from explanations import LogitModel, Method, Subject
 from face_choice import Candidates, choose_faces, describe_question, pick_faces
+from figures import lime as lime_figures
+from figures import parts as explanation_figures
+from figures import shap as shap_figures
 from utils import UserError
 
 SIDE = 16

@@ -1,9 +1,9 @@
-"""face_files.py: class names in any wording, parts held out class by class."""
+"""readers/face_files.py: class names in any wording, parts held out class by class."""
 
 import pytest
 
 from config import DATASETS, EMOTIONS
-from face_files import CLASSES, FaceFile, class_named, hold_out, of_known_class, parse_emotion
+from readers.face_files import CLASSES, FaceFile, class_named, hold_out, of_known_class, parse_emotion
 from utils import UserError
 
 

@@ -1,9 +1,9 @@
-"""findings.py: each title says what the numbers say, and something true where there is nothing to say."""
+"""figures/findings.py: each title says what the numbers say, and something true where there is nothing to say."""
 
 import pytest
 
-import findings
 from config import Run
+from figures import findings
 
 
 def row(emotion, value, support=10):

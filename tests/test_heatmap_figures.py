@@ -1,4 +1,4 @@
-"""heatmap_figures.py: the colours say what they should, whatever the map."""
+"""figures/heatmaps.py: the colours say what they should, whatever the map."""
 
 import io
 import pickle
@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from PIL import Image
 
 from attributions import Attribution, Face, Target
-from explanation_figures import AGAINST, FOR
-from heatmap_figures import draw_heatmap, stretch, tint
+from figures.heatmaps import draw_heatmap, stretch, tint
+from figures.parts import AGAINST, FOR
 
 LOOK = {"method_title": "Grad-CAM", "unit": "share of the peak", "run": "run", "footer": "footer"}
 

@@ -13,16 +13,16 @@ from PIL import Image
 from skimage.data import astronaut
 
 import live
-import sources
 from config import Live
 from faces import DetectedFace
-from pipeline import Stopwatch
-from recording import Recorder
-from sources import Frame
 from test_recording import FakeWindow, read_video
 from test_sources import FakeCapture
-from tracking import Tracker
 from utils import UserError
+from video import sources
+from video.pipeline import Stopwatch
+from video.recording import Recorder
+from video.sources import Frame
+from video.tracking import Tracker
 
 FRAMES = 12
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import timeline_plots
 from config import EMOTIONS
-from live_log import HEADER, open_log
-from sources import Frame
-from timeline_plots import in_words, plot_timeline, spacing, thinned, with_gaps
-from tracking import Sighting
+from figures import timeline as timeline_plots
+from figures.timeline import in_words, plot_timeline, spacing, thinned, with_gaps
+from video.log import HEADER, open_log
+from video.sources import Frame
+from video.tracking import Sighting
 
 
 def frame(number: int, fps: float = 25) -> Frame:

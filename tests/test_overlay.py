@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from config import EMOTIONS
-from overlay import (
+from video.overlay import (
     GLOW,
     OPACITY,
     RGB,
@@ -19,7 +19,7 @@ from overlay import (
     shade,
     text_mask,
 )
-from tracking import Sighting
+from video.tracking import Sighting
 
 HAPPY = EMOTIONS.index("Happy")
 

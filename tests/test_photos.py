@@ -1,4 +1,4 @@
-"""photos.py: pictures of every kind become the same RGB pixels; what is no picture or too large is refused."""
+"""photos/files.py: pictures of every kind become the same RGB pixels; what is no picture or too large is refused."""
 
 import struct
 import zlib
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import photos
-from photos import find_photos, read_photo
+from photos import files as photos
+from photos.files import find_photos, read_photo
 from utils import UserError
 
 COLOURS = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 0)], [(9, 9, 9), (250, 250, 250)]], np.uint8)

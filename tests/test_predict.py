@@ -9,14 +9,14 @@ import pytest
 import skimage.data
 from PIL import Image
 
-import annotation
 import config
 import faces
 import predict
-from annotation import Annotation, annotate
 from config import EMOTIONS
 from face_crops import DetectedFace
 from faces import Detector, open_detector
+from photos import annotation
+from photos.annotation import Annotation, annotate
 from predict import name_photos, predict_single_image
 from predictor import EXPLAINERS, open_face_model
 from utils import UserError

@@ -91,7 +91,7 @@ def test_a_model_of_one_colour_tells_red_from_blue():
 
 def test_a_file_in_colour_reaches_the_model_in_the_same_colours(tmp_path):
     """From a PNG on disk, through reader and crop, to the model."""
-    from photos import read_photo
+    from photos.files import read_photo
 
     Image.new("RGB", (60, 60), (0, 0, 255)).save(tmp_path / "blue.png")
     pixels = read_photo(tmp_path / "blue.png").pixels
@@ -115,7 +115,7 @@ def test_grey_is_that_of_pillow():
 def test_a_photo_of_a_training_face_gives_the_numbers_of_the_data_set(few_real, shared_outputs, shipped, tmp_path):
     """The same face as datasets and transforms give it, and as a picture file found whole: equal to the bit."""
     import datasets
-    from photos import read_photo
+    from photos.files import read_photo
 
     faces = datasets.load_faces("fer2013", few_real, shared_outputs).split("test").images[:3]
     for number, face in enumerate(faces):

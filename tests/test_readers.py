@@ -1,4 +1,4 @@
-"""readers.py on drawn files in each data set's own layouts, whole and broken."""
+"""readers/voted.py on drawn files in each data set's own layouts, whole and broken."""
 
 import io
 import zipfile
@@ -9,8 +9,8 @@ from PIL import Image
 
 import datasets
 from config import EMOTIONS
-from face_files import parse_emotion
-from readers import FER2013_EMOTIONS, RAFDB_EMOTIONS
+from readers.face_files import parse_emotion
+from readers.voted import FER2013_EMOTIONS, RAFDB_EMOTIONS
 from utils import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest")

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 import error_analysis
-import report_caveats
-import report_data
-import report_methods
-import report_pictures
-import report_sections
 from config import Run
+from report import caveats as report_caveats
+from report import data as report_data
+from report import methods as report_methods
+from report import pictures as report_pictures
+from report import sections as report_sections
+from report.sections import Missing
 from report_generator import FORMATS, build_report, write_reports
 from report_outputs import (
     DATASET,
@@ -30,7 +31,6 @@ from report_outputs import (
     write_picture,
     write_results,
 )
-from report_sections import Missing
 from utils import UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS, Run
-from report_data import PLOTS
+from report.data import PLOTS
 from report_generator import build_report
 from report_outputs import (
     DATASET,

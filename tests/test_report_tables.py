@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import report_charts
-import report_faces
-import report_gallery
-import report_pictures
-import report_tables
 from config import Run, monitor_log
-from report_data import read_model
-from report_faces import FaceStore, Predictions
+from report import charts as report_charts
+from report import faces as report_faces
+from report import gallery as report_gallery
+from report import pictures as report_pictures
+from report import tables as report_tables
+from report.data import read_model
+from report.faces import FaceStore, Predictions
 from report_generator import escape_markdown, write_reports
 from report_outputs import (
     DATASET,

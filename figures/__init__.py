@@ -1,0 +1,1 @@
+"""Every picture but those of plots.py: how it looks and what it shows."""

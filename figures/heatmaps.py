@@ -1,0 +1,98 @@
+"""Pictures of maps that give each pixel one value: over the face, and alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from config import EMOTIONS
+from figures.parts import (
+    AGAINST,
+    FOR,
+    IMPORTANCE,
+    SIGNED,
+    color_limit,
+    draw_signed,
+    footnote,
+    headline,
+    importance_bar,
+    key,
+    new_figure,
+    panel_row,
+    show,
+    signed_bar,
+    sum_blocks,
+    to_grey,
+    to_rgb,
+)
+from figures.style import in_style
+
+if TYPE_CHECKING:
+    from attributions import Attribution, Face
+
+QUESTION = "explained: why {target}?"
+
+
+@in_style()
+def draw_heatmap(
+    face: Face,
+    image: np.ndarray,
+    attribution: Attribution,
+    *,
+    method_title: str,
+    unit: str,
+    signed: bool,
+    run: str,
+    footer: str,
+    question: str = QUESTION,
+    meaning: str = "bright: matters most",
+    summed: bool = False,
+) -> Figure:
+    """Three panels: the face, the map over it, the map alone (as cells where the array "grid" has them).
+
+    image H×W×C in 0..1, map H×W. Signed maps are vermilion for and blue against the target, others cividis from 0 up,
+    with their `meaning` in words. `summed`: attributions that add up are drawn as sums over blocks of pixels, as signs
+    that change from pixel to pixel cannot be read. `question` may name the {target} and the {label} of its class.
+    """
+    values, block = attribution.map.astype(np.float32), 1
+    if summed:
+        values, block = sum_blocks(values)
+    cells = attribution.arrays.get("grid")
+    limit = color_limit(values) if cells is None else float(values.max()) or 1.0
+    label = EMOTIONS[face.target.label]
+    figure = new_figure(3.7)
+    panels, bars = panel_row(figure, 3)
+    show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
+    key(bars[0], (question.format(target=face.target.name, label=label), "black"))
+    if signed:
+        draw_signed(panels[1], stretch(image), values, limit, "the map over the face")
+        key(bars[1], ("■ speaks for the class", FOR), ("■ speaks against the class", AGAINST))
+        show(panels[2], values, "the map alone", cmap=SIGNED, vmin=-limit, vmax=limit)
+        signed_bar(figure, bars[2], limit, f"{label}: {unit}")
+    else:
+        show(panels[1], tint(stretch(image), values, limit), "the map over the face")
+        key(bars[1], (meaning, "0.35"))
+        alone, title = (values, "the map alone") if cells is None else (cells, "its {} × {} cells".format(*cells.shape))
+        show(panels[2], alone.astype(np.float32), title, cmap=IMPORTANCE, vmin=0, vmax=limit)
+        importance_bar(figure, bars[2], limit, unit)
+    headline(figure, method_title, face)
+    blocks = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
+    clipped = f" · colours saturate at {'±' if signed else ''}{limit:.2g}" if np.abs(values).max() > limit else ""
+    footnote(figure, run, face, footer + blocks + clipped)
+    return figure
+
+
+def stretch(image: np.ndarray) -> np.ndarray:
+    """The face in grey from black to white, so that a dark one can be seen under colours: H×W×1 in 0..1."""
+    grey = to_grey(image)
+    low, high = np.quantile(grey, (0.01, 0.99))
+    return np.clip((grey - low) / max(high - low, 0.05), 0, 1)[..., None]
+
+
+def tint(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
+    """The face in the colours of H×W values from 0 to `limit`, shaded by its own grey: H×W×3 in 0..1."""
+    colour = matplotlib.colormaps[IMPORTANCE](np.clip(values / limit, 0, 1))[..., :3]
+    return (0.25 + 0.75 * colour) * (0.5 + 0.5 * to_grey(image)[..., None])

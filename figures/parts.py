@@ -1,0 +1,200 @@
+"""Parts of the pictures of explanations: vermilion speaks for a class, blue against it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.colors
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure, SubFigure
+from PIL import Image
+
+from config import EMOTIONS
+from figures.style import BLUE, VERMILION, WIDTH, wrap
+
+if TYPE_CHECKING:
+    from attributions import Face
+
+FOR, AGAINST = (np.array(matplotlib.colors.to_rgb(color)) for color in (VERMILION, BLUE))
+PALE = np.full(3, 0.93)
+SIGNED = LinearSegmentedColormap.from_list("against_for", [AGAINST, PALE, FOR])
+IMPORTANCE = "cividis"
+TITLE, SMALL = 8.5, 8  # points: of a panel's title; of what stands below it
+HEAD = 0.54  # inches
+MAX_SIDE = 28  # finer maps are summed over square blocks of pixels before they are drawn
+
+
+# ── arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """H×W×1 or H×W×3 in 0..1 → H×W×3."""
+    return np.broadcast_to(np.clip(image, 0, 1), (*image.shape[:2], 3))
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """H×W×1 or H×W×3 in 0..1 → H×W."""
+    return image.mean(axis=2)
+
+
+def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
+    """The face in pale grey under the colours of H×W signed values, opaque at ±limit: H×W×3 in 0..1."""
+    strength = np.clip(np.abs(values) / limit, 0, 1)[..., None]
+    face = np.repeat((0.35 + 0.6 * to_grey(image))[..., None], 3, axis=2)
+    colour = np.where(values[..., None] > 0, FOR, AGAINST)
+    return face + (colour - face) * 0.9 * strength**0.75
+
+
+def sum_blocks(values: np.ndarray, max_side: int = MAX_SIDE) -> tuple[np.ndarray, int]:
+    """H×W summed over the smallest square blocks of which at most `max_side` lie in a row, and the blocks' side.
+
+    Attributions add up, so a block's sum is the attribution of the block.
+    """
+    block = -(-max(values.shape) // max_side)
+    rows, columns = (-(-side // block) for side in values.shape)
+    padded = np.zeros((rows * block, columns * block))
+    padded[: values.shape[0], : values.shape[1]] = values
+    return padded.reshape(rows, block, columns, block).sum(axis=(1, 3)), block
+
+
+def color_limit(maps: np.ndarray, quantile: float = 0.995) -> float:
+    """The absolute value that gets full colour: a high quantile, lest one pixel makes all others pale."""
+    limit = float(np.quantile(np.abs(maps), quantile)) or float(np.abs(maps).max())
+    return limit or 1.0
+
+
+def top_supporting(values: np.ndarray, segments: np.ndarray, count: int) -> np.ndarray:
+    """Mask H×W of the `count` segments with the largest positive values; fewer if fewer are positive."""
+    numbers, first = np.unique(segments, return_index=True)
+    weights = values.ravel()[first]
+    order = np.argsort(-weights, kind="stable")[:count]
+    return np.isin(segments, numbers[order[weights[order] > 0]])
+
+
+# ── parts of a figure ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def new_figure(height: float) -> Figure:
+    """An empty page as wide as a text, that leaves HEAD inches at the top for the headline."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.03, rect=(0, 0, 1, 1 - HEAD / height))
+    return figure
+
+
+def show(axes: Axes, picture: np.ndarray, title: str, smooth: bool = False, **colours) -> None:
+    """A picture without ticks; `smooth` for faces, not for maps, whose pixels are what was measured."""
+    axes.imshow(picture, interpolation="bicubic" if smooth else "nearest", interpolation_stage="data", **colours)
+    title_panel(axes, title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+
+
+def title_panel(axes: Axes, title: str) -> None:
+    """A panel's title, broken to its width, the third of a page or as many panels as stand in a row."""
+    columns = axes.get_subplotspec().get_gridspec().ncols
+    axes.set_title("\n".join(wrap(line, WIDTH / columns - 0.1, TITLE) for line in title.split("\n")), fontsize=TITLE)
+
+
+def outline(axes: Axes, numbers: np.ndarray, color: str = "black", linewidth: float = 1.2) -> None:
+    """Lines along the pixel edges where the values of H×W change, 0 lying beyond the border."""
+    padded = np.pad(numbers, 1)
+    rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    level = np.stack([np.stack([columns, rows], 1), np.stack([columns + 1, rows], 1)], 1)
+    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
+    upright = np.stack([np.stack([columns, rows], 1), np.stack([columns, rows + 1], 1)], 1)
+    lines = np.concatenate([level, upright]) - 0.5
+    axes.add_collection(LineCollection(lines, colors=color, linewidths=linewidth, clip_on=False, capstyle="round"))
+
+
+def panel_row(figure: Figure | SubFigure, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Axes of `count` pictures side by side and, below each, the narrow axes of its colour bar or key."""
+    return figure.subplots(2, count, height_ratios=(1, 0.045))
+
+
+def signed_bar(figure: Figure | SubFigure, axes: Axes, limit: float, label: str) -> None:
+    """A colour bar whose ends say in words which colour speaks for and which against what the `label` names."""
+    bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), SIGNED), cax=axes, orientation="horizontal")
+    bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"])
+    left, middle, right = bar.ax.get_xticklabels()
+    left.set(ha="left", color=AGAINST, fontweight="bold")
+    middle.set(color="0.35")
+    right.set(ha="right", color=FOR, fontweight="bold")
+    style_bar(bar, label)
+
+
+def importance_bar(figure: Figure | SubFigure, axes: Axes, limit: float, unit: str) -> None:
+    """A colour bar of values without a sign."""
+    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), IMPORTANCE), cax=axes, orientation="horizontal")
+    bar.set_ticks([0, limit], labels=["0", f"{limit:.2g}"])
+    left, right = bar.ax.get_xticklabels()
+    left.set_ha("left")
+    right.set_ha("right")
+    style_bar(bar, unit)
+
+
+def style_bar(bar: Colorbar, label: str) -> None:
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=SMALL, length=2)
+    bar.ax.set_xlabel(label, fontsize=SMALL, labelpad=1)
+
+
+def key(axes: Axes, *lines: tuple[str, tuple | np.ndarray]) -> None:
+    """Words in place of a colour bar, each line in its colour."""
+    axes.axis("off")
+    columns = axes.get_subplotspec().get_gridspec().ncols
+    wrapped = [(part, color) for text, color in lines for part in wrap(text, WIDTH / columns, SMALL + 0.5).split("\n")]
+    for row, (text, color) in enumerate(wrapped):
+        axes.annotate(
+            text, (0.5, 1), (0, -11 * row), xycoords="axes fraction", textcoords="offset points", color=color,
+            ha="center", va="top", fontsize=SMALL, fontweight="bold", annotation_clip=False,
+        )  # fmt: skip
+
+
+def headline(figure: Figure, method: str, face: Face, *facts: str) -> None:
+    """Title of a figure: the method, then true and predicted class and its probability; black badge if it is wrong."""
+    true = [] if face.true is None else [f"true {EMOTIONS[face.true]}"]
+    parts = [*true, f"predicted {name_with_percent(face, face.predicted)}", *facts]
+    height = figure.get_figheight()
+    figure.text(0.012, 1 - 0.06 / height, method, fontsize=10, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.25 / height, " · ".join(parts), fontsize=9, va="top")
+    if face.correct is None:
+        return
+    box = {"boxstyle": "round", "facecolor": "white" if face.correct else "black", "edgecolor": "black"}
+    text, color = ("✓ right", "black") if face.correct else ("✗ WRONG", "white")
+    look = {"fontsize": 9, "fontweight": "bold", "ha": "right", "va": "center"}
+    figure.text(0.98, 1 - 0.2 / height, text, color=color, bbox=box, **look)
+
+
+def footnote(figure: Figure, run: str, face: Face, footer: str) -> None:
+    """Small print: run, face, settings and seed."""
+    where = face.name if face.true is None else f"face {face.index} of the test split ({face.name})"
+    facts = f"{run} · {where}", footer.replace(" · ", "\N{NO-BREAK SPACE}· ")  # no line begins with a dot
+    lines = (wrap(fact, WIDTH - 0.1, SMALL - 0.5) for fact in facts)
+    figure.supxlabel("\n".join(lines), fontsize=SMALL, color="0.35", x=0.012, ha="left")
+
+
+def name_with_percent(face: Face, label: int) -> str:
+    return f"{EMOTIONS[label]} ({100 * face.probabilities[label]:.0f} %)"
+
+
+def draw_signed(axes: Axes, image: np.ndarray, values: np.ndarray, limit: float, title: str) -> None:
+    """Signed sums over blocks of pixels, with the face at twice their resolution or its own behind them."""
+    block = -(-len(image) // len(values))
+    image = shrink(image, len(values), block)
+    repeat = len(image) // len(values)
+    show(axes, overlay(image, np.repeat(np.repeat(values, repeat, axis=0), repeat, axis=1), limit), title)
+
+
+def shrink(image: np.ndarray, blocks: int, block: int) -> np.ndarray:
+    """A grey face with at most 2×2 pixels a block, of `blocks` × `blocks` blocks that may reach beyond it: S×S×1."""
+    fill = [(0, blocks * block - side) for side in image.shape[:2]]
+    side = blocks * min(block, 2)
+    grey = Image.fromarray(np.pad(to_grey(image), fill, mode="edge").astype(np.float32))
+    return np.asarray(grey.resize((side, side), Image.Resampling.BOX))[..., None]

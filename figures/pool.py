@@ -1,0 +1,85 @@
+"""Draws figures in other processes, so that drawing never holds up computing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from distributed import is_main
+from figures.style import PNG, all_drawn, save_figure
+from utils import interrupts_held
+
+KEY = "explanation"  # text chunk of a PNG that says what it shows, and in which look
+LOOK = 2  # number of the look; a figure of an older one is drawn again
+WAITING = 64  # figures that may wait for a process; they hold their arrays in memory
+
+
+class FigurePool:
+    """A context: `draw` hands a figure to a process; at the end all are on disk, or the first error is raised.
+
+    draw: function of a module (or a partial of one) that makes a matplotlib figure of what it is handed. With
+    `wanted` false nothing is drawn and no process is started; `formats` as in figures.style.save_figure.
+    """
+
+    def __init__(self, draw: Callable[..., Any], wanted: bool = True, formats: Sequence[str] = PNG):
+        self._draw, self.wanted, self._formats = draw, wanted, tuple(formats)
+        self._pending: deque[Future] = deque()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> FigurePool:
+        return self
+
+    def draw(self, path: Path, key: str, *values: Any) -> None:
+        """Draws `values` to the PNG `path`, some time before the context ends; `key` is kept in it."""
+        if not self.wanted:
+            return
+        if self._pool is None:  # processes that are spawned know nothing of torch's threads
+            workers = max((os.cpu_count() or 1) - 1, 1)
+            self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=give_way)
+        while len(self._pending) >= WAITING:
+            self._pending.popleft().result()
+        with interrupts_held():  # a task may start a process
+            self._pending.append(self._pool.submit(draw_figure, self._draw, path, key, values, self._formats))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        try:
+            if kind is None:
+                for future in tqdm(self._pending, desc="figures", unit=" faces", disable=not is_main()):
+                    future.result()
+        finally:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def give_way() -> None:
+    """A process that draws leaves the processor to the one that computes, and ctrl-C to it too."""
+    if hasattr(os, "nice"):
+        os.nice(10)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def draw_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple, formats: Sequence[str]) -> None:
+    save_figure(draw(*values), path, formats, **{KEY: signature(key)})
+
+
+def signature(key: str) -> str:
+    return f"{key} look {LOOK}"
+
+
+def is_drawn(path: Path, key: str, formats: Sequence[str] = PNG) -> bool:
+    """Whether the figure is there in all formats, and was drawn under this key in today's look."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(KEY) == signature(key) and all_drawn(path, formats)
+    except OSError:
+        return False

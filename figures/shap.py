@@ -1,0 +1,104 @@
+"""The picture of SHAP for a face: the class it was taken for, a rival, and all seven classes on one scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
+
+from config import EMOTIONS
+from figures.parts import (
+    AGAINST,
+    FOR,
+    IMPORTANCE,
+    SMALL,
+    color_limit,
+    draw_signed,
+    footnote,
+    headline,
+    importance_bar,
+    key,
+    name_with_percent,
+    new_figure,
+    panel_row,
+    show,
+    signed_bar,
+    sum_blocks,
+    to_rgb,
+)
+from figures.style import WIDTH, in_style, wrap
+
+if TYPE_CHECKING:
+    from attributions import Attribution, Face
+
+
+@in_style()
+def draw_shap(face: Face, image: np.ndarray, attribution: Attribution, run: str, footer: str) -> Figure:
+    """Two rows: the face, SHAP of the target and of a rival class, importance; the seven classes on one scale."""
+    values, block = sum_blocks(attribution.map.astype(np.float32))
+    maps = np.stack([sum_blocks(each.astype(np.float32))[0] for each in attribution.arrays["class_maps"]])
+    limit = color_limit(np.concatenate([maps, values[None]]))
+    figure = new_figure(6.1)
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
+    draw_shap_pair(upper, face, image, values, maps, limit)
+    draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
+    headline(figure, "SHAP", face)
+    note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
+    footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
+    return figure
+
+
+def role(face: Face, label: int) -> str:
+    """What a class is to a face: predicted, true, both, the runner-up, or nothing in particular."""
+    if label == face.predicted:
+        return {True: "predicted, true", False: "predicted, wrong", None: "predicted"}[face.correct]
+    return "true class" if label == face.true else "runner-up" if label == face.runner_up else ""
+
+
+def rival(face: Face) -> int:
+    """The class to set beside the target: the one it is compared with, the true one, the predicted one, or the next."""
+    choices = (face.target.against, face.true, face.predicted, face.runner_up)
+    return next(label for label in choices if label not in (None, face.target.label))
+
+
+def draw_shap_pair(
+    figure: SubFigure, face: Face, image: np.ndarray, values: np.ndarray, maps: np.ndarray, limit: float
+) -> None:
+    panels, bars = panel_row(figure, 4)
+    show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
+    key(bars[0], ("■ speaks for the class", FOR), ("■ speaks against the class", AGAINST))
+    other = rival(face)
+    title = face.target.name if face.target.against is not None else title_of_class(face, face.target.label)
+    for axes, bar, shown, label, text in (
+        (panels[1], bars[1], values, face.target.label, title),
+        (panels[2], bars[2], maps[other], other, title_of_class(face, other)),
+    ):
+        draw_signed(axes, image, shown, limit, text)
+        signed_bar(figure, bar, limit, f"{EMOTIONS[label]}: Δ logit")
+    title = f"importance for or against {face.target.name}"
+    show(panels[3], np.abs(values), title, cmap=IMPORTANCE, vmin=0, vmax=limit)
+    importance_bar(figure, bars[3], limit, "|Δ logit|")
+
+
+def title_of_class(face: Face, label: int) -> str:
+    return ":\n".join(part for part in (role(face, label), name_with_percent(face, label)) if part)
+
+
+def draw_shap_classes(
+    figure: SubFigure, face: Face, image: np.ndarray, maps: np.ndarray, limit: float, facts: dict[str, list[float]]
+) -> None:
+    """One panel per class, with what its values sum to beside what they should (completeness)."""
+    grid = figure.add_gridspec(2, len(EMOTIONS), height_ratios=(1, 0.06))
+    panels = [figure.add_subplot(grid[0, column]) for column in range(len(EMOTIONS))]
+    marks = {face.true: "true", face.predicted: "right" if face.correct else "predicted"}
+    for label, axes in enumerate(panels):
+        rise, gap = facts["logits_above_background"][label], facts["completeness_gaps"][label]
+        percent = f"{100 * face.probabilities[label]:.0f} %"
+        draw_signed(axes, image, maps[label], limit, f"{marks.get(label, '')}\n{EMOTIONS[label]}\n{percent}")
+        axes.set_xlabel(f"Σ {rise + gap:+.2f}\nof {rise:+.2f}".replace("-", "−"), fontsize=SMALL)
+        if label in marks:
+            axes.title.set_fontweight("bold")
+            axes.spines[:].set(visible=True, linewidth=2, color="black")
+    words = "Δ logit of the class above; Σ: sum of its values, of its logit's rise over the mean background"
+    signed_bar(figure, figure.add_subplot(grid[1, 1:-1]), limit, wrap(words, WIDTH * 5 / 7, SMALL))

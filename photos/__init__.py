@@ -1,0 +1,1 @@
+"""Photos for predict.py and app.py: read, described in rows, and annotated."""

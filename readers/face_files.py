@@ -1,0 +1,142 @@
+"""Faces in files: the names and codes of classes, pictures decoded, parts held out for val and test."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from config import EMOTIONS, SPLITS, DatasetFacts
+from readers.trees import Tree
+from utils import UserError
+
+CLASSES = (*EMOTIONS, "Contempt")  # all that any set knows
+WORDS = {  # what else a class is called, in lower case; JAFFE's file names have the two letters
+    "Angry": ("anger", "an"),
+    "Disgust": ("disgusted", "di"),
+    "Fear": ("fearful", "afraid", "fe"),
+    "Happy": ("happiness", "happily", "ha", "joy"),
+    "Neutral": ("neutrality", "ne"),
+    "Sad": ("sadness", "sa"),
+    "Surprise": ("surprised", "su"),
+    "Contempt": ("contemptuous", "co"),
+}
+NAMES = {word: name for name, words in WORDS.items() for word in (name.lower(), *words)}
+PICTURE = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|webp)$", re.I)
+
+
+class Face(NamedTuple):
+    """One face as a reader gives it."""
+
+    image: np.ndarray  # uint8 H,W,C
+    label: int  # index into the data set's classes
+    split: str
+    name: str
+    subject: int = -1
+    evidence: np.ndarray | None = None  # uint8 H,W
+    votes: np.ndarray | None = None  # float32, one share per class of EMOTIONS
+
+
+class FaceFile(NamedTuple):
+    """Where a face lies in a tree and what the layout says of it."""
+
+    path: str
+    label: int
+    split: str = "train"
+    subject: int = -1
+
+
+# ── classes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def class_named(text: str) -> str | None:
+    """The class of a name, whatever its case or wording: anger, Happiness, SU; None if there is no such class."""
+    return NAMES.get(text.strip().lower())
+
+
+def parse_emotion(text: str, where: str, classes: Sequence[str] = EMOTIONS) -> int:
+    """Index into `classes` of a class name, whatever its case or wording; UserError for other names."""
+    name = class_named(text)
+    if name not in classes:
+        raise UserError(f"{where}: unknown emotion '{text}'; known are {', '.join(classes)}")
+    return classes.index(name)
+
+
+def parse_code(text: str, names: Sequence[str], first: int, where: str) -> int:
+    """Index into CLASSES of a data set's own class code, which counts from `first`."""
+    codes = {str(code): name for code, name in enumerate(names, start=first)}
+    if text.strip() not in codes:
+        known = ", ".join(f"{code} {name}" for code, name in codes.items())
+        raise UserError(f"{where}: unknown emotion '{text.strip()}'; known are {known}")
+    return CLASSES.index(codes[text.strip()])
+
+
+def of_known_class(files: Iterable[FaceFile], facts: DatasetFacts) -> list[FaceFile]:
+    """The files less those of a class that the data set leaves out, as the seven leave out contempt."""
+    return [file for file in files if file.label < len(facts.classes)]
+
+
+# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_validation(files: Sequence[FaceFile], facts: DatasetFacts) -> list[FaceFile]:
+    """Moves the data set's share of train to val; test stays whole."""
+    return hold_out(files, facts.validation_fraction, "train", "val")
+
+
+def with_test(files: Sequence[FaceFile], facts: DatasetFacts) -> list[FaceFile]:
+    """Moves the data set's share of train to test, where the layout has no parts."""
+    return hold_out(files, facts.test_fraction, "train", "test")
+
+
+def hold_out(files: Sequence[FaceFile], fraction: float, source: str, split: str) -> list[FaceFile]:
+    """Moves a share of each class from one part to another, the same at every call."""
+    rng = np.random.default_rng(0)
+    moved = set()
+    for label in range(len(CLASSES)):
+        rows = [row for row, file in enumerate(files) if file.split == source and file.label == label]
+        moved |= set(rng.permutation(rows)[: round(fraction * len(rows))].tolist())
+    return [file._replace(split=split) if row in moved else file for row, file in enumerate(files)]
+
+
+# ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parse_pixels(text: str, size: int, where: str) -> np.ndarray:
+    """uint8 size×size×1 from numbers between spaces."""
+    try:
+        values = np.fromstring(text, dtype=np.int64, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise UserError(f"{where}: the pixels are not whole numbers between spaces") from error
+    if len(values) != size * size:
+        raise UserError(f"{where}: {len(values)} pixels instead of {size}×{size} = {size * size}")
+    if values.min() < 0 or values.max() > 255:
+        raise UserError(f"{where}: pixel values {values.min()}..{values.max()} are outside 0..255")
+    return values.astype(np.uint8).reshape(size, size, 1)
+
+
+def decode_faces(tree: Tree, files: Iterable[FaceFile], facts: DatasetFacts) -> Iterator[Face]:
+    """Decodes picture files in parallel, part by part; of a picture of another shape, the central square is scaled."""
+    files = sorted(files, key=lambda file: (SPLITS.index(file.split), file.path))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = pool.map(lambda file: decode_image(tree, file.path, facts), files)
+        for file, image in zip(files, images, strict=True):
+            yield Face(image, file.label, file.split, Path(file.path).name, file.subject)
+
+
+def decode_image(tree: Tree, path: str, facts: DatasetFacts) -> np.ndarray:
+    """uint8 size×size×channels of a picture file."""
+    try:
+        with tree.open(path) as file, Image.open(file) as picture:
+            picture = picture.convert("L" if facts.channels == 1 else "RGB")
+    except (OSError, KeyError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
+        raise UserError(f"{tree.root}/{path} is missing or not a readable picture: {error}") from error
+    if picture.size != (facts.size, facts.size):
+        picture = ImageOps.fit(picture, (facts.size, facts.size), Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.uint8).reshape(facts.size, facts.size, facts.channels)

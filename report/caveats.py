@@ -1,0 +1,133 @@
+"""What a reader must know before believing the figures of a report, worked out from the files themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config import dataset_facts
+from report.data import ModelReport, is_useful, majority, percent
+
+
+def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
+    """Reasons to read the figures with care, in plain sentences; `models` by falling accuracy, the best evaluated."""
+    evaluated = [model for model in models if model.results]
+    best = evaluated[0]
+    found = [
+        drawn_faces(dataset),
+        chance_level(best),
+        few_faces(best.results),
+        close_race(best, evaluated[1:]),
+        different_faces(evaluated),
+        training_copies(best),
+        *(averaged_views(model) for model in evaluated),
+        rare_classes(best.results),
+        *(unfinished(model) for model in evaluated),
+        *(bounded(model) for model in evaluated),
+        overfitted(evaluated),
+    ]
+    return [sentence for sentence in found if sentence]
+
+
+def drawn_faces(dataset: str) -> str | None:
+    if dataset_facts(dataset).places:
+        return None
+    return "The faces are drawn, not photographed: these figures say that the stages work, nothing about real faces."
+
+
+def averaged_views(model: ModelReport) -> str | None:
+    """A figure of several views of each face is not one of the model's plain use."""
+    views = model.results.get("views", "single")
+    if views == "single":
+        return None
+    single = model.results.get("other_views", {}).get("single")
+    alone = f"; one view reaches {percent(single['accuracy'])}" if single else ""
+    return f"{model.label} was scored on the mean of several views of each face ({views}){alone}."
+
+
+def chance_level(best: ModelReport) -> str | None:
+    constant = majority(best.results)
+    if is_useful(best.results):
+        return None
+    return f"{best.label} is no better than always answering {constant['emotion']}, as far as these faces can tell."
+
+
+def few_faces(results: dict[str, Any]) -> str | None:
+    """Fewer than 1000 test faces: the 95 % interval is then wider than about 5 points."""
+    if results["samples"] >= 1000:
+        return None
+    low, high = results["intervals"]["accuracy"]
+    return (
+        f"Only {results['samples']} test faces: the 95\u202f% interval of the accuracy is "
+        f"{100 * (high - low):.1f} points wide, and smaller differences may be chance."
+    )
+
+
+def close_race(best: ModelReport, others: list[ModelReport]) -> str | None:
+    low = best.results["intervals"]["accuracy"][0]
+    close = [other.label for other in others if other.accuracy >= low]
+    if not close:
+        return None
+    return f"Within the 95\u202f% interval of {best.label}: {', '.join(close)}. Their order may be chance."
+
+
+def different_faces(evaluated: list[ModelReport]) -> str | None:
+    """Test splits of different sizes, or training on different readings of the data set."""
+    samples = {model.results["samples"] for model in evaluated}
+    fingerprints = {model.history["data"]["fingerprint"] for model in evaluated if model.history}
+    if len(samples) <= 1 and len(fingerprints) <= 1:
+        return None
+    return "The models did not all see the same version of the data set, so their figures cannot be compared directly."
+
+
+def training_copies(best: ModelReport) -> str | None:
+    """Copies that are worth half a point of accuracy or more, or copies that no one looked for."""
+    if best.clean_accuracy is None:
+        return "The accuracy on test faces without a copy in the training split is not known; copies would flatter it."
+    gap = best.accuracy - best.clean_accuracy
+    if gap < 0.005:
+        return None
+    samples = best.results["samples"]
+    copies = samples - best.results["without_training_copies"]["samples"]
+    return (
+        f"{copies:,} of {samples:,} test faces have a copy in the training split; without them the accuracy "
+        f"is {100 * gap:.1f} points lower, and that is the figure to believe."
+    )
+
+
+def rare_classes(results: dict[str, Any]) -> str | None:
+    """Classes of fewer than 100 test faces, where one face is worth more than a point of recall."""
+    rare = [f"{row['emotion']} ({row['support']})" for row in results["per_class"] if row["support"] < 100]
+    if not rare:
+        return None
+    if len(rare) == len(results["per_class"]):
+        return "Every class has fewer than 100 test faces: one face moves its recall by a point or more."
+    return f"Classes of few test faces: {', '.join(rare)}. One face moves their recall by a point or more."
+
+
+def unfinished(model: ModelReport) -> str | None:
+    if not model.history or model.history["finished"]:
+        return None
+    return f"The training of {model.label} did not finish; the figures are those of its best epoch so far."
+
+
+def bounded(model: ModelReport) -> str | None:
+    """Training on a part of each epoch's faces, which --max-steps is for."""
+    steps = model.history["recipe"]["max_steps"] if model.history else None
+    if not steps:
+        return None
+    epochs = len(model.history["epochs"])
+    faces = steps * model.history["recipe"]["batch_size"] * epochs
+    return f"{model.label} was only tried out: it saw {faces:,} faces at most (--max-steps {steps}, epochs: {epochs})."
+
+
+def overfitted(evaluated: list[ModelReport]) -> str | None:
+    """Models with more than 15 points between training and validation accuracy at the chosen epoch."""
+    epochs = [(model.label, model.best_epoch) for model in evaluated if model.best_epoch]
+    gaps = [
+        f"{label} ({percent(epoch['train_accuracy'], 0)} against {percent(epoch['val_accuracy'], 0)})"
+        for label, epoch in epochs
+        if epoch["train_accuracy"] - epoch["val_accuracy"] > 0.15
+    ]
+    if not gaps:
+        return None
+    return f"Far better on the faces of the training split than on those of the validation split: {', '.join(gaps)}."

@@ -1,0 +1,247 @@
+"""What the stages left of every run on a data set, and the figures that the report draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config import DATASETS, Run
+from report.methods import METHODS, Method
+from utils import UserError, read_json
+
+HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of one run: what a stage draws as Run.plot(kind)."""
+
+    title: str
+    script: str
+    description: str  # what it shows, for the caption and for readers who cannot see it
+    expected: bool = True  # of every run; one that is not is shown where it is there
+
+
+PLOTS = {
+    "training_curves": Plot(
+        "training curves", "train.py", "loss and accuracy after each epoch, on the training and the validation split"
+    ),
+    "class_scores": Plot(
+        "scores by class",
+        "evaluate.py",
+        "precision, recall and F1 of each class on the test split, with 95 % intervals",
+    ),
+    "confusion_matrix": Plot(
+        "confusion matrix", "evaluate.py", "true classes in rows, predicted classes in columns, on the test split"
+    ),
+    "misclassifications": Plot(
+        "errors",
+        "evaluate.py",
+        "what the misclassified faces of each class were taken for, as shares of the class’s errors, and by how much "
+        "that is more or less often than chance, in standard units",
+    ),
+    "roc_curves": Plot(
+        "ROC curves", "evaluate.py", "each class against the rest, faces found (up) by false alarms (right)"
+    ),
+    "precision_recall": Plot(
+        "precision-recall curves",
+        "evaluate.py",
+        "each class against the rest, right alarms (up) by faces found (right)",
+    ),
+    "reliability": Plot(
+        "reliability",
+        "evaluate.py",
+        "accuracy by confidence; on the dashed line the probabilities are true to their word",
+    ),
+    "confident_errors": Plot(
+        "most confident errors",
+        "evaluate.py",
+        "the misclassified faces whose predicted class is the most probable, with the probability of every class; "
+        "some of them are errors of the label",
+    ),
+    "gpu_temperature": Plot(
+        "GPU temperature", "train.py", "temperature of the GPU while the model was trained", expected=False
+    ),
+    "members": Plot(
+        "members and methods",
+        "ensemble.py",
+        "accuracy of every member and of every way to join them; the share of faces on which just one of two is right",
+        expected=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """What the stages left of one run; None where a stage has not run."""
+
+    run: Run
+    history: dict[str, Any] | None
+    results: dict[str, Any] | None
+    explanations: dict[str, dict[str, Any] | None]  # method → its summary
+
+    @property
+    def label(self) -> str:
+        notes = ", ".join(filter(None, (self.run.tag, self.run.fold and f"fold {self.run.fold}")))
+        return f"{self.run.model} ({notes})" if notes else self.run.model
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether ensemble.py wrote it: then it has no checkpoint, no history and no explanations of its own."""
+        return bool(self.results and "ensemble" in self.results)
+
+    @property
+    def scoring_command(self) -> str:
+        """The command that makes results and predictions anew; an ensemble's names its members."""
+        return self.results["command"] if self.is_ensemble else self.run.command("evaluate.py")
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the faces that it was scored on; older results leave it to the history."""
+        data = self.history["data"]["fingerprint"] if self.history else None
+        return (self.results or {}).get("fingerprint", data)
+
+    @property
+    def accuracy(self) -> float:
+        return self.results["accuracy"] if self.results else -1.0
+
+    @property
+    def clean_accuracy(self) -> float | None:
+        """Accuracy on the test faces without a copy in the training split; None where no one looked."""
+        without = self.results and self.results["without_training_copies"]
+        return without["accuracy"] if without else None
+
+    @property
+    def best_epoch(self) -> dict[str, Any] | None:
+        epochs = self.history["epochs"] if self.history else []
+        return next((row for row in epochs if row["epoch"] == self.history["best_epoch"]), None)
+
+
+@dataclass(frozen=True)
+class CrossTable:
+    """Runs by the data sets on whose test faces they were scored."""
+
+    datasets: list[str]
+    rows: list[tuple[Run, dict[str, dict[str, Any]]]]  # a run and its results by data set, its own included
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_models(outputs_dir: Path, dataset: str) -> list[ModelReport]:
+    """All runs on `dataset`: the evaluated ones by falling accuracy, then the others; UserError where there is none."""
+    runs = find_runs(outputs_dir, dataset)
+    if not runs:
+        command = Run("mini_resnet", dataset, outputs_dir=outputs_dir).command("train.py")
+        raise UserError(f"{outputs_dir} holds no run on {dataset}; run: {command}")
+    return sorted((read_model(run) for run in runs), key=lambda model: -model.accuracy)
+
+
+def find_runs(outputs_dir: Path, dataset: str) -> list[Run]:
+    """The runs on `dataset` that left a history or results file, sorted by name; UserError if one is broken."""
+    runs = set()
+    for path in (Path(outputs_dir) / "checkpoints").glob("*.json"):
+        run = read_json(path, "the stage that writes it")["run"]
+        if run["dataset"] == dataset:
+            runs.add(Run(**run, outputs_dir=Path(outputs_dir)))
+    return sorted(runs, key=lambda run: run.name)
+
+
+def find_datasets(outputs_dir: Path) -> list[str]:
+    """The data sets of all runs below `outputs_dir`, those that config.DATASETS lists first."""
+    paths = (Path(outputs_dir) / "checkpoints").glob("*.json")
+    names = {read_json(path, "the stage that writes it")["run"]["dataset"] for path in paths}
+    order = list(DATASETS)
+    return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def read_model(run: Run) -> ModelReport:
+    return ModelReport(
+        run=run,
+        history=read_if_there(run.history, run.command("train.py")),
+        results=read_if_there(run.results, run.command("evaluate.py")),
+        explanations={
+            name: read_if_there(run.explanation_summary(name), run.command(method.script))
+            for name, method in METHODS.items()
+        },
+    )
+
+
+def read_cross(outputs_dir: Path) -> CrossTable | None:
+    """The runs that were scored on other data sets than their own, on whatever they were trained; None: no run was."""
+    found: dict[Run, dict[str, dict[str, Any]]] = {}
+    for path in sorted((Path(outputs_dir) / "elsewhere").glob("*.json")):
+        results = read_json(path, "evaluate.py --on")
+        found.setdefault(Run(**results["run"], outputs_dir=Path(outputs_dir)), {})[results["on"]] = results
+    if not found:
+        return None
+    for run, cells in found.items():
+        own = read_if_there(run.results, run.command("evaluate.py"))
+        cells |= {run.dataset: own} if own else {}
+    columns = sorted({dataset for cells in found.values() for dataset in cells})
+    return CrossTable(columns, sorted(found.items(), key=lambda row: (row[0].dataset, row[0].name)))
+
+
+def shown_methods(models: Iterable[ModelReport]) -> dict[str, Method]:
+    """The methods that the page names: those expected of every run, and those that some run was explained with."""
+    done = {name for model in models for name, summary in model.explanations.items() if summary}
+    return {name: method for name, method in METHODS.items() if method.expected or name in done}
+
+
+def read_if_there(path: Path, command: str) -> dict[str, Any] | None:
+    return read_json(path, command) if path.exists() else None
+
+
+# ── figures for the tables ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def majority(results: dict[str, Any]) -> dict[str, Any]:
+    """The most frequent class and its share: the accuracy of always naming it."""
+    row = max(results["per_class"], key=lambda row: row["support"])
+    return {"emotion": row["emotion"], "share": row["support"] / results["samples"]}
+
+
+def is_useful(results: dict[str, Any]) -> bool:
+    """Whether the accuracy is above that of always naming the most frequent class, for all its interval says."""
+    return results["intervals"]["accuracy"][0] > majority(results)["share"]
+
+
+def find_highest(evaluated: Iterable[ModelReport]) -> dict[str, float | None]:
+    """The highest of each headline figure; None for one on which all models agree."""
+    columns = {name: [model.results[name] for model in evaluated] for name in HEADLINES}
+    columns["clean_accuracy"] = [model.clean_accuracy for model in evaluated]
+    known = {name: {value for value in values if value is not None} for name, values in columns.items()}
+    return {name: max(values) if len(values) > 1 else None for name, values in known.items()}
+
+
+def interval_axis(models: Iterable[ModelReport]) -> tuple[float, float]:
+    """Ends of the axis on which the accuracies are drawn: multiples of 5 % around the intervals.
+
+    Models that do no better than always naming the most frequent class are left out, where there are better ones.
+    """
+    evaluated = [model for model in models if model.results]
+    useful = [model for model in evaluated if is_useful(model.results)]
+    ends = [end for model in useful or evaluated for end in model.results["intervals"]["accuracy"]]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    return max(0.0, int(low * 20) / 20), min(1.0, -int(-high * 20 // 1) / 20)
+
+
+# ── numbers in words ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    return "\u2013" if fraction is None else f"{100 * fraction:.{digits}f}\u202f%"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    if value is None:
+        return "\u2013"
+    shown = f"{value:,.{digits}f}"
+    return shown.replace("-", "\u2212") if float(shown.replace(",", "")) else shown.lstrip("-")
+
+
+def duration(seconds: float) -> str:
+    """3 ms, 0.34 s"""
+    return f"{1000 * seconds:.0f}\u202fms" if seconds < 0.1 else f"{seconds:,.2f}\u202fs"

@@ -1,0 +1,175 @@
+"""The explanation gallery: one face is one card, with every run that explained it and every method side by side."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from report.data import ModelReport
+from report.faces import FaceStore, face_key
+from report.methods import METHODS, Method
+from report.pictures import Picture, face_picture, locate, map_picture
+from utils import UserError
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one method says of a face to one run."""
+
+    method: str  # a row of METHODS
+    target: str  # the explained class
+    facts: tuple[tuple[str, float], ...]
+    map_uri: str | None  # None: maps.npz is gone, or older than the summary
+    place: str  # where the map is strongest, in words
+    figure: str | None  # address of the drawn figure, as seen from the page
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one run makes of a face, and why."""
+
+    model: ModelReport
+    predicted: str
+    correct: bool
+    confidence: float  # of the predicted class
+    probabilities: list[float]
+    zoom: float  # the model sees the centre of the face, the side of which is this many times smaller
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A face that some run was explained on."""
+
+    id: str
+    key: tuple  # of its thumbnail
+    index: int
+    name: str
+    true: str
+    face: Picture | None  # None: the decoded data set is not in the cache
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A face in a summary, with its map."""
+
+    model: ModelReport
+    method: str
+    summary: dict[str, Any]
+    face: dict[str, Any]
+    map: np.ndarray | None
+
+
+def build_gallery(models: Iterable[ModelReport], faces: FaceStore, page_dir: Path) -> list[Card]:
+    """A card for every explained face, in the order of the test split; links are as seen from `page_dir`."""
+    found: dict[tuple, list[Explained]] = {}
+    for model in models:
+        for explained in explained_faces(model):
+            key = (*face_key(model, explained.face["index"]), explained.face["name"])
+            found.setdefault(key, []).append(explained)
+    order = sorted(found, key=lambda key: (key[2], str(key)))
+    return [make_card(f"{number}", found[key], faces, page_dir) for number, key in enumerate(order)]
+
+
+def explained_faces(model: ModelReport) -> Iterator[Explained]:
+    for method, summary in model.explanations.items():
+        if not summary:
+            continue
+        maps = read_maps(model, method)
+        for face in summary["faces"]:
+            yield Explained(model, method, summary, face, maps.get(face["index"]))
+
+
+def read_maps(model: ModelReport, method: str) -> dict[int, np.ndarray]:
+    """Index of a face → its map H×W; empty where the file is gone. UserError for a broken one."""
+    path = model.run.explanation_maps(method)
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path) as saved:
+            return dict(zip(saved["indices"].tolist(), saved["maps"], strict=True))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        command = model.run.command(METHODS[method].script)
+        raise UserError(f"{path} cannot be read ({error}); run: {command}") from error
+
+
+# ── cards ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_card(number: str, found: list[Explained], faces: FaceStore, page_dir: Path) -> Card:
+    first = found[0]
+    index, name = first.face["index"], first.face["name"]
+    pixels = faces.pixels(first.model, index, name)
+    by_model: dict[str, list[Explained]] = {}
+    for explained in found:
+        by_model.setdefault(explained.model.run.name, []).append(explained)
+    return Card(
+        id=number,
+        key=face_key(first.model, index),
+        index=index,
+        name=name,
+        true=first.face["true"] or "unknown",
+        face=None if pixels is None else face_picture(pixels),
+        answers=tuple(make_answer(group, pixels, page_dir) for group in by_model.values()),
+    )
+
+
+def make_answer(found: list[Explained], pixels: np.ndarray | None, page_dir: Path) -> Answer:
+    face = found[0].face
+    return Answer(
+        model=found[0].model,
+        predicted=face["predicted"],
+        correct=face["true"] == face["predicted"],
+        confidence=max(face["probabilities"]),
+        probabilities=face["probabilities"],
+        zoom=view_zoom(found[0], pixels),
+        tiles=tuple(make_tile(explained, page_dir) for explained in found),
+    )
+
+
+def view_zoom(explained: Explained, pixels: np.ndarray | None) -> float:
+    """How much larger the face is than the square at its centre that the model sees.
+
+    Older summaries do not name the side that faces are scaled to; then they are taken to be scaled up only.
+    """
+    summary = explained.summary
+    seen = summary.get("image_size") or (0 if explained.map is None else explained.map.shape[0])
+    side = max(seen, 0 if pixels is None else pixels.shape[0])
+    return round(summary.get("scaled_size", side) / seen, 4) if seen else 1.0
+
+
+def make_tile(explained: Explained, page_dir: Path) -> Tile:
+    method, face, values = METHODS[explained.method], explained.face, explained.map
+    return Tile(
+        method=explained.method,
+        target=face["target"],
+        facts=tuple((name, face[key]) for key, name in method.facts.items() if face.get(key) is not None),
+        map_uri=None if values is None else map_picture(values, method.signed, method.summed),
+        place="" if values is None else locate(values),
+        figure=link(figure_path(explained), page_dir),
+    )
+
+
+def figure_path(explained: Explained) -> Path | None:
+    """Where the drawn figure lies; None for a face explained with --no-figures."""
+    name = explained.face["figure"]
+    return explained.model.run.explanations(explained.method) / Path(name).name if name else None
+
+
+def link(path: Path | None, page_dir: Path) -> str | None:
+    """The address of a file as seen from the page's folder; None where there is no such file."""
+    return quote(Path(os.path.relpath(path, page_dir)).as_posix()) if path and path.exists() else None
+
+
+def used_methods(cards: Iterable[Card]) -> dict[str, Method]:
+    """The methods of which there is a map or a figure, in the order of METHODS."""
+    used = {tile.method for card in cards for answer in card.answers for tile in answer.tiles}
+    return {name: method for name, method in METHODS.items() if name in used}

@@ -1,0 +1,228 @@
+"""All that the page shows of one data set, worked out before any template is opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config import DatasetFacts, dataset_facts
+from report.caveats import find_caveats
+from report.charts import Chart, model_charts
+from report.data import PLOTS, ModelReport, find_highest, interval_axis, read_models, shown_methods
+from report.faces import (
+    Cell,
+    FaceStore,
+    Shown,
+    cell_faces,
+    confusion_cells,
+    make_sheet,
+    read_predictions,
+    worst_errors,
+)
+from report.gallery import Card, build_gallery, link, used_methods
+from report.methods import Method
+from report.pictures import Picture, Sheet, embed_pictures
+
+PICTURE_BYTES = 5_000_000  # all plots of a page together
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the page shows of one run beside its files."""
+
+    cells: list[list[Cell]] | None  # the confusion matrix; None: not evaluated
+    errors: list[dict[str, Any]]  # the most confident ones
+    charts: dict[str, tuple[Chart, ...]]  # kind of plot → what shows the same
+    plots: dict[str, Picture]  # kind → a plot that nothing else on the page shows
+    links: dict[str, str]  # kind → address of the plot's file, as seen from the page
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A stage of a run that has not run, or whose files are gone."""
+
+    model: ModelReport
+    script: str
+    files: tuple[str, ...]  # in words
+
+    @property
+    def command(self) -> str:
+        return self.model.run.command(self.script)
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """The page, or the part of it, on one data set."""
+
+    dataset: str
+    outputs_dir: Path
+    models: list[ModelReport]  # by falling accuracy
+    details: dict[str, Details]  # name of a run → what is shown of it
+    gallery: list[Card]
+    sheet: Sheet | None  # thumbnails; None: the decoded faces are not in the cache
+    methods: dict[str, Method]  # that the page names
+    missing: list[Missing]
+    caveats: list[str]
+
+    @property
+    def facts(self) -> DatasetFacts:
+        return dataset_facts(self.dataset)
+
+    @property
+    def id(self) -> str:
+        """Of the elements on this data set; it is fit for a selector, too."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.dataset)
+
+    @property
+    def evaluated(self) -> list[ModelReport]:
+        return [model for model in self.models if model.results]
+
+    @property
+    def best(self) -> ModelReport | None:
+        return next(iter(self.evaluated), None)
+
+    @property
+    def axis(self) -> tuple[float, float]:
+        return interval_axis(self.models)
+
+    @property
+    def highest(self) -> dict[str, float | None]:
+        return find_highest(self.evaluated)
+
+    @property
+    def unexplained(self) -> list[str]:
+        """Runs that lack a method that is expected of every run, in words."""
+        return [
+            f"{model.label} ({', '.join(lacking)})"
+            for model in self.models
+            if not model.is_ensemble and (lacking := lacking_methods(model, self.methods))
+        ]
+
+    @property
+    def missing_by_model(self) -> dict[str, list[Missing]]:
+        """Label of a run → the stages that it lacks."""
+        found: dict[str, list[Missing]] = {}
+        for stage in self.missing:
+            found.setdefault(stage.model.label, []).append(stage)
+        return found
+
+    @property
+    def used_methods(self) -> dict[str, Method]:
+        return used_methods(self.gallery)
+
+
+def read_reports(outputs_dir: Path, datasets: Sequence[str], page_dir: Path) -> list[DatasetReport]:
+    """What the stages left of every run on the data sets; links are as seen from `page_dir`."""
+    models = {dataset: read_models(outputs_dir, dataset) for dataset in datasets}
+    faces_each = cell_faces(model for found in models.values() for model in found if model.results)
+    plot_bytes = PICTURE_BYTES // len(models)
+    return [
+        make_report(outputs_dir, dataset, found, page_dir, faces_each, plot_bytes) for dataset, found in models.items()
+    ]
+
+
+def make_report(
+    outputs_dir: Path, dataset: str, models: list[ModelReport], page_dir: Path, faces_each: int, plot_bytes: int
+) -> DatasetReport:
+    store = FaceStore(outputs_dir, dataset)
+    predictions = {model.run.name: read_predictions(model) for model in models}
+    gallery = build_gallery(models, store, page_dir)
+    evaluated = [model for model in models if model.results]
+    cells = {model.run.name: confusion_cells(model, predictions[model.run.name], faces_each) for model in evaluated}
+    errors = {model.run.name: worst_errors(model, predictions[model.run.name]) for model in evaluated}
+    sheet = make_sheet(store, wanted_faces(evaluated, cells, errors, gallery))
+    charts = {model.run.name: model_charts(model, predictions[model.run.name]) for model in models}
+    left = {model.run.name: plots_to_embed(model, charts[model.run.name], sheet) for model in models}
+    pictures = embed_pictures((path for paths in left.values() for path in paths.values()), plot_bytes)
+    methods = shown_methods(models)
+    return DatasetReport(
+        dataset=dataset,
+        outputs_dir=outputs_dir,
+        models=models,
+        details={
+            model.run.name: Details(
+                cells=cells.get(model.run.name),
+                errors=errors.get(model.run.name, []),
+                charts=charts[model.run.name],
+                plots={kind: pictures[path] for kind, path in left[model.run.name].items() if path in pictures},
+                links=plot_links(model, page_dir),
+            )
+            for model in models
+        },
+        gallery=gallery,
+        sheet=sheet,
+        methods=methods,
+        missing=find_missing(models, methods),
+        caveats=find_caveats(models, dataset) if evaluated else [],
+    )
+
+
+def wanted_faces(
+    models: Iterable[ModelReport],
+    cells: dict[str, list[list[Cell]]],
+    errors: dict[str, list[dict[str, Any]]],
+    gallery: Iterable[Card],
+) -> Iterator[tuple[ModelReport, int, str]]:
+    """Every face of which the page shows a thumbnail, some of them twice."""
+    for card in gallery:
+        yield card.answers[0].model, card.index, card.name
+    for model in models:
+        shown: list[Shown] = [face for row in cells[model.run.name] for cell in row for face in cell.faces]
+        yield from ((model, face.index, face.name) for face in shown)
+        yield from ((model, error["index"], error["name"]) for error in errors[model.run.name])
+
+
+# ── plots ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plots_to_embed(model: ModelReport, charts: dict[str, tuple[Chart, ...]], sheet: Sheet | None) -> dict[str, Path]:
+    """Kind → file of the plots that nothing else on the page shows."""
+    shown = set(charts)
+    if model.results:
+        shown |= {"confusion_matrix", "class_scores"}
+    if sheet:
+        shown.add("confident_errors")
+    return {kind: model.run.plot(kind) for kind in PLOTS if kind not in shown}
+
+
+def plot_links(model: ModelReport, page_dir: Path) -> dict[str, str]:
+    found = {kind: link(model.run.plot(kind), page_dir) for kind in PLOTS}
+    return {kind: address for kind, address in found.items() if address}
+
+
+# ── what is missing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def find_missing(models: Iterable[ModelReport], methods: dict[str, Method]) -> list[Missing]:
+    """The stages of each run that are missing, one row per command."""
+    return [
+        Missing(model, script, tuple(files))
+        for model in models
+        for script, files in missing_files(model, methods).items()
+    ]
+
+
+def lacking_methods(model: ModelReport, methods: dict[str, Method]) -> list[str]:
+    """Titles of the methods that are expected of every run and that this one was not explained with."""
+    return [method.title for name, method in methods.items() if method.expected and not model.explanations[name]]
+
+
+def missing_files(model: ModelReport, methods: dict[str, Method]) -> dict[str, list[str]]:
+    """script → what it has not left of this run; an ensemble is written whole."""
+    if model.is_ensemble:
+        return {}
+    plots = {kind: plot for kind, plot in PLOTS.items() if plot.expected}
+    expected = [
+        ("train.py", "history", model.history),
+        ("evaluate.py", "results", model.results),
+        *((plot.script, plot.title, model.run.plot(kind).exists() or None) for kind, plot in plots.items()),
+        *((method.script, f"{method.title} explanations", model.explanations[key]) for key, method in methods.items()),
+    ]
+    missing: dict[str, list[str]] = {}
+    for script, what, found in expected:
+        if found is None:
+            missing.setdefault(script, []).append(what)
+    return missing

@@ -1,0 +1,219 @@
+"""The report's tables as data frames, and as Markdown, CSV and LaTeX for a thesis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from report.data import CrossTable, ModelReport
+from results_text import HEADLINES
+from utils import atomic_path
+
+
+def models_table(models: Iterable[ModelReport]) -> pd.DataFrame:
+    """A row for every evaluated run: headline figures as fractions, with the ends of their 95 % intervals."""
+    rows = []
+    for model in (model for model in models if model.results):
+        results = model.results
+        row: dict[str, Any] = {"model": model.label, "test_faces": results["samples"]}
+        for name in HEADLINES:
+            low, high = results["intervals"].get(name) or (None, None)
+            row |= {name: results.get(name), f"{name}_low": low, f"{name}_high": high}
+        clean = results["without_training_copies"] or {}
+        row |= {"clean_faces": clean.get("samples"), "clean_accuracy": clean.get("accuracy")}
+        row |= {"views": results.get("views", "single"), "parameters": results["parameters"]}
+        row |= {"images_per_second": results["images_per_second"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def classes_table(models: Iterable[ModelReport]) -> pd.DataFrame:
+    """A row for every evaluated run and class: scores as fractions, with the ends of F1's 95 % interval."""
+    rows = []
+    for model in (model for model in models if model.results):
+        for scores in model.results["per_class"]:
+            low, high = scores.get("intervals", {}).get("f1") or (None, None)
+            shown = {name: scores.get(name) for name in ("precision", "recall", "f1", "auc", "average_precision")}
+            row = {"model": model.label, "class": scores["emotion"], "test_faces": scores["support"], **shown}
+            rows.append(row | {"f1_low": low, "f1_high": high})
+    return pd.DataFrame(rows)
+
+
+def confusion_table(models: Iterable[ModelReport]) -> pd.DataFrame:
+    """A row for every evaluated run, true and predicted class: how many faces, and their share of the true class."""
+    rows = []
+    for model in (model for model in models if model.results):
+        names = [scores["emotion"] for scores in model.results["per_class"]]
+        for true, counts in zip(names, model.results["confusion_matrix"], strict=True):
+            for predicted, faces in zip(names, counts, strict=True):
+                share = faces / sum(counts) if sum(counts) else None
+                rows.append(
+                    {"model": model.label, "true": true, "predicted": predicted, "faces": faces, "share": share}
+                )
+    return pd.DataFrame(rows)
+
+
+def explanations_table(models: Iterable[ModelReport]) -> pd.DataFrame:
+    """A row for every run and method: how many faces, how long each took, and the means of what it says of itself."""
+    rows = []
+    for model in models:
+        for name, summary in model.explanations.items():
+            if summary:
+                row = {"model": model.label, "method": name, "faces": len(summary["faces"]), "seed": summary["seed"]}
+                rows.append(row | {"seconds_per_face": summary["seconds_per_face"]} | mean_facts(summary))
+    return pd.DataFrame(rows)
+
+
+def mean_facts(summary: dict[str, Any]) -> dict[str, float]:
+    facts = pd.DataFrame(summary["faces"]).select_dtypes("number")
+    names = [name for name in ("r2", "completeness_gap", "class_kept", "largest_fall") if name in facts]
+    return {f"mean_{name}": float(facts[name].mean()) for name in names}
+
+
+def cross_table(cross: CrossTable | None) -> pd.DataFrame:
+    """A row for every run and data set that it was scored on: accuracy, with the ends of its 95 % interval."""
+    rows = []
+    for run, cells in cross.rows if cross else ():
+        for dataset, results in cells.items():
+            low, high = results["intervals"]["accuracy"]
+            row = {"run": run.name, "trained_on": run.dataset, "tested_on": dataset, "test_faces": results["samples"]}
+            rows.append(row | {"accuracy": results["accuracy"], "accuracy_low": low, "accuracy_high": high})
+    return pd.DataFrame(rows)
+
+
+def all_tables(models: list[ModelReport], cross: CrossTable | None) -> dict[str, pd.DataFrame]:
+    """Every table that has rows, by name."""
+    tables = {
+        "models": models_table(models),
+        "classes": classes_table(models),
+        "confusion": confusion_table(models),
+        "explanations": explanations_table(models),
+        "other_data_sets": cross_table(cross),
+    }
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+# ── for people ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def percent_with_interval(row: pd.Series, name: str) -> str:
+    """70.1 (68.6 to 71.6), in percent."""
+    if pd.isna(row[name]):
+        return "–"
+    shown = f"{100 * row[name]:.1f}"
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return shown if pd.isna(low) else f"{shown} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def plain_percent(name: str) -> Callable[[pd.Series], str]:
+    return lambda row: "–" if pd.isna(row[name]) else f"{100 * row[name]:.1f}"
+
+
+def interval(name: str) -> Callable[[pd.Series], str]:
+    return lambda row: percent_with_interval(row, name)
+
+
+def decimals(name: str, digits: int) -> Callable[[pd.Series], str]:
+    return lambda row: "–" if pd.isna(row[name]) else f"{row[name]:,.{digits}f}"
+
+
+READABLE = {  # table → its caption and the columns that people read
+    "models": (
+        "Models on the test split, in percent with 95 % intervals",
+        {
+            "Model": lambda row: row["model"],
+            "Accuracy": interval("accuracy"),
+            "Without training copies": plain_percent("clean_accuracy"),
+            "Macro F1": interval("macro_f1"),
+            "Mean AUC": decimals("mean_auc", 3),
+            "ECE": plain_percent("ece"),
+            "Parameters (millions)": lambda row: f"{row['parameters'] / 1e6:.2f}",
+        },
+    ),
+    "classes": (
+        "Scores by class, in percent",
+        {
+            "Model": lambda row: row["model"],
+            "Class": lambda row: row["class"],
+            "Precision": plain_percent("precision"),
+            "Recall": plain_percent("recall"),
+            "F1": interval("f1"),
+            "AUC": decimals("auc", 3),
+            "Faces": decimals("test_faces", 0),
+        },
+    ),
+    "explanations": (
+        "Explanations",
+        {
+            "Model": lambda row: row["model"],
+            "Method": lambda row: row["method"],
+            "Faces": decimals("faces", 0),
+            "Seconds per face": decimals("seconds_per_face", 2),
+        },
+    ),
+    "other_data_sets": (
+        "Accuracy on other data sets, in percent with 95 % intervals",
+        {
+            "Run": lambda row: row["run"],
+            "Trained on": lambda row: row["trained_on"],
+            "Tested on": lambda row: row["tested_on"],
+            "Accuracy": interval("accuracy"),
+            "Faces": decimals("test_faces", 0),
+        },
+    ),
+}
+
+
+def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A table as people read it, every cell a string."""
+    _, columns = READABLE[name]
+    return pd.DataFrame({title: [cell(row) for _, row in table.iterrows()] for title, cell in columns.items()})
+
+
+def confusion_matrix(model: ModelReport) -> pd.DataFrame:
+    """Counts 7×7 of one run, true classes in rows."""
+    names = [scores["emotion"] for scores in model.results["per_class"]]
+    return pd.DataFrame(model.results["confusion_matrix"], index=names, columns=names)
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def to_latex(tables: dict[str, pd.DataFrame], best: ModelReport | None, name: str) -> str:
+    """The readable tables for LaTeX, with the rules of booktabs, each with a caption and a label."""
+    parts = ["% \\usepackage{booktabs}"]
+    for key in (key for key in READABLE if key in tables):
+        shown = readable(key, tables[key])
+        words = sum(shown[column].str.fullmatch(r"[\d.,]+( \(.*\))?|–").mean() < 0.5 for column in shown)
+        layout = "l" * words + "r" * (len(shown.columns) - words)
+        parts.append(latex_table(shown, layout, READABLE[key][0], f"tab:{label(name)}-{label(key)}", index=False))
+    if best:
+        matrix = confusion_matrix(best)
+        caption = f"Confusion matrix of {best.label}: faces of the test split, true classes in rows"
+        parts.append(latex_table(matrix, "l" + "r" * len(matrix), caption, f"tab:{label(name)}-confusion", index=True))
+    return "\n".join(parts)
+
+
+def latex_table(table: pd.DataFrame, layout: str, caption: str, name: str, index: bool) -> str:
+    escaped = escape_latex(caption)
+    return table.to_latex(index=index, escape=True, column_format=layout, caption=escaped, label=name, position="htbp")
+
+
+def escape_latex(text: str) -> str:
+    """Names from outside as LaTeX prints them."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return re.sub(r"[\\~^&%$#_{}]", lambda found: special.get(found[0], "\\" + found[0]), text)
+
+
+def label(name: str) -> str:
+    """A name fit for a LaTeX label."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
