@@ -77,12 +77,10 @@ def measure_errors(model: LogitModel, images: torch.Tensor, background: Backgrou
     return errors
 
 
-def draws_for_equal_error(flags: Flags, errors: dict[str, list], count: int) -> float:
-    """How many even draws err as `count` independent ones, by a line through the logarithms."""
-    theirs, ours = (np.log(errors[kind]) for kind in KINDS)
-    wanted = np.interp(np.log(count), np.log(flags.draws), theirs)
-    slope, start = np.polyfit(np.log(flags.draws), ours, 1)
-    return float(np.exp((wanted - start) / slope))
+def draws_for_equal_error(flags: Flags, errors: dict[str, list]) -> np.ndarray:
+    """How many independent draws err as each number of even ones: their squared error falls as 1 / draws."""
+    theirs, ours = (np.square(errors[kind]) for kind in KINDS)
+    return (theirs * flags.draws).mean() / ours
 
 
 def plot_errors(path: Path, flags: Flags, errors: dict[str, list], run: str) -> None:
@@ -145,9 +143,12 @@ def main() -> None:
     print(f"{'draws':<32}" + "".join(f"{count:>9}" for count in flags.draws))
     for kind, values in errors.items():
         print(f"{kind:<32}" + "".join(f"{value:>9.1%}" for value in values))
-    for count in (100, 200):
-        equal = draws_for_equal_error(flags, errors, count)
-        print(f"{count} independent draws err as {equal:.0f} even ones: {count / equal:.1f}× fewer")
+    independent = draws_for_equal_error(flags, errors)
+    print(f"{'independent draws of equal error':<32}" + "".join(f"{count:>9.0f}" for count in independent))
+    for count in (200, 400):
+        if independent.min() <= count <= independent.max():
+            equal = np.exp(np.interp(np.log(count), np.log(independent), np.log(flags.draws)))
+            print(f"{count} independent draws err as {equal:.0f} even ones: {count / equal:.1f}× fewer")
     if flags.figure:
         plot_errors(flags.figure, flags, errors, subject.run.name)
 

@@ -99,13 +99,27 @@ def test_the_same_draws_give_the_values_of_shap(channels):
     assert np.abs(ours - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_draws_are_even():
-    draws = draw_evenly(30, 7, seed=0)
-    assert np.ptp(np.bincount(draws.rows, minlength=7)) == 1
-    assert sorted((draws.shares * 30).astype(int)) == list(range(30))
-    for face in range(7):
-        own = (draws.shares[draws.rows == face] * 30).astype(int)
-        assert len(set(own // 7)) == len(own), "two draws of a background face from the same part of the way"
+@pytest.mark.parametrize(("count", "background"), [(30, 7), (21, 7), (3, 7), (7, 7), (5, 1)])
+def test_draws_are_even(count, background):
+    draws = draw_evenly(count, background, seed=0)
+    assert len(draws.rows) == len(draws.shares) == count
+    assert draws.shares.min() >= 0
+    assert draws.shares.max() < 1
+    times = np.bincount(draws.rows, minlength=background)
+    assert np.ptp(times) == bool(count % background)
+    for face in range(background):
+        own = np.sort(draws.shares[draws.rows == face])
+        assert np.allclose(np.diff(own), 1 / max(len(own), 1)), "draws of a background face at unequal distances"
+    for each in set(times) - {0}:
+        group = draws.shares[times[draws.rows] == each]
+        assert sorted((group * len(group)).astype(int)) == list(range(len(group)))
+
+
+def test_draws_depend_on_the_seed_alone():
+    first, second, other = (draw_evenly(30, 7, seed) for seed in (0, 0, 1))
+    assert (first.rows == second.rows).all()
+    assert (first.shares == second.shares).all()
+    assert (first.shares != other.shares).any()
 
 
 def test_even_draws_err_less_than_independent_ones():
