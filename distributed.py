@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 
@@ -83,7 +84,10 @@ def gather_rows(rows: torch.Tensor, total: int) -> torch.Tensor:
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm with the statistics of the whole batch, whichever processes hold its parts; on a CPU too."""
+    """Batch norm with the statistics of the whole batch, whichever processes hold its parts; on a CPU too.
+
+    Of timm's kind, which drops out and activates after it, these parts follow.
+    """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         if not self.training or world_size() == 1:
@@ -96,7 +100,10 @@ class SharedBatchNorm(nn.BatchNorm2d):
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
         shift = self.bias - mean * scale
-        return (values * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(features.dtype)
+        outputs = (values * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(features.dtype)
+        for following in ("drop", "act"):
+            outputs = getattr(self, following, nn.Identity())(outputs)
+        return outputs
 
     @torch.no_grad()
     def _track(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
@@ -106,7 +113,12 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def share_batch_norm(model: nn.Module) -> None:
-    """Turns every BatchNorm2d of `model` into a SharedBatchNorm, weights and statistics kept."""
+    """Turns every BatchNorm2d of `model`, timm's kinds too, into a SharedBatchNorm; weights and statistics are kept."""
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm
+        if isinstance(module, nn.BatchNorm2d) and not isinstance(module, SharedBatchNorm):
+            module.__class__ = shared_kind(type(module))
+
+
+@functools.cache
+def shared_kind(kind: type[nn.BatchNorm2d]) -> type[SharedBatchNorm]:
+    return type(f"Shared{kind.__name__}", (SharedBatchNorm, kind), {})

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+import distributed
 
 ROOT = Path(__file__).parents[1]
 TRAIN = "train.py --epochs 2 --batch-size 16 --max-steps 3 --dropout 0 --no-amp --mixup 0.2 --ema-decay 0.9 --lr 0.01"
@@ -59,3 +64,28 @@ def test_same_explanations(outputs):
     assert [face["name"] for face in summaries[0]["faces"]] == [face["name"] for face in summaries[1]["faces"]]
     assert np.corrcoef(one["maps"].ravel(), two["maps"].ravel())[0, 1] > 0.95
     assert not list(outputs[1].rglob("partial"))
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
+def test_a_batch_norm_sees_the_parts_of_all_processes(kind, monkeypatch):
+    torch.manual_seed(0)
+    parts = [torch.randn(6, 3, 4, 4) * scale + scale for scale in (1, 2)]
+    alone, shared = (nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), kind(3)) for _ in range(2))
+    shared.load_state_dict(alone.state_dict())
+    distributed.share_batch_norm(shared)
+    expected = alone(torch.cat(parts))
+
+    others: list[torch.Tensor] = []  # the sums of the process whose turn it was
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "differentiable_all_reduce", lambda own: (others.append(own), sum(others))[1])
+    statistics = {name: value.clone() for name, value in shared.state_dict().items()}
+    shared(parts[1])  # leaves its sums for the first process, whose statistics they are not yet
+    shared.load_state_dict(statistics)
+    found = shared(parts[0])
+
+    torch.testing.assert_close(found, expected[:6], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shared[1].running_var, alone[1].running_var)
+    torch.testing.assert_close(shared[1].running_mean, alone[1].running_mean)
+    assert shared[1].num_batches_tracked == 1
+    shared.eval()
+    torch.testing.assert_close(shared(parts[0]), alone.eval()(parts[0]), rtol=1e-4, atol=1e-5)
