@@ -19,7 +19,7 @@ def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
         close_race(best, evaluated[1:]),
         different_faces(evaluated),
         training_copies(best),
-        *(averaged_views(model) for model in evaluated),
+        averaged_views(evaluated),
         rare_classes(best.results),
         *(unfinished(model) for model in evaluated),
         *(bounded(model) for model in evaluated),
@@ -34,14 +34,18 @@ def drawn_faces(dataset: str) -> str | None:
     return "The faces are drawn, not photographed: these figures say that the stages work, nothing about real faces."
 
 
-def averaged_views(model: ModelReport) -> str | None:
+def averaged_views(evaluated: list[ModelReport]) -> str | None:
     """A figure of several views of each face is not one of the model's plain use."""
-    views = model.results.get("views", "single")
-    if views == "single":
+    averaged = [model for model in evaluated if model.results.get("views", "single") != "single"]
+    if not averaged:
         return None
+    return f"Scored on the mean of several views of each face: {'; '.join(map(name_views, averaged))}."
+
+
+def name_views(model: ModelReport) -> str:
     single = model.results.get("other_views", {}).get("single")
-    alone = f"; one view reaches {percent(single['accuracy'])}" if single else ""
-    return f"{model.label} was scored on the mean of several views of each face ({views}){alone}."
+    alone = f" (one view reaches {percent(single['accuracy'])})" if single else ""
+    return f"{model.label} with {model.results['views']}{alone}"
 
 
 def chance_level(best: ModelReport) -> str | None:

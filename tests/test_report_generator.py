@@ -302,7 +302,13 @@ def test_caveat_of_a_rare_class(tmp_path):
 def test_caveat_of_averaged_views(tmp_path):
     run = Run("aaa", DATASET, outputs_dir=tmp_path)
     write_results(run, views="ten_crop", other_views={"single": {"accuracy": 0.689}})
-    assert "the mean of several views of each face (ten_crop); one view reaches 68.9" in caveats(tmp_path)
+    write_results(Run("bbb", DATASET, outputs_dir=tmp_path), views="flip")
+    write_results(Run("ccc", DATASET, outputs_dir=tmp_path))
+    found = caveats(tmp_path).replace("\u202f", " ")
+    assert found.count("several views of each face") == 1
+    assert "aaa with ten_crop (one view reaches 68.9 %)" in found
+    assert "bbb with flip" in found
+    assert "ccc with" not in found
 
 
 def test_no_caveat_without_a_reason(tmp_path):
