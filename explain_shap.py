@@ -174,7 +174,7 @@ def explain(settings: config.ExplainShap) -> dict[str, Any]:
     method = Method(
         name="shap",
         output="logit",
-        settings={**own_flags(settings), "background_faces": count},
+        settings={**own_flags(settings), "background_faces": count, "sampling": "systematic"},
         explain=partial(explain_faces, model, background=background, settings=settings),
         draw=partial(draw_shap, run=subject.run.name, footer=describe(settings, count)),
         faces_per_call=FACES_PER_CALL[subject.device.type],

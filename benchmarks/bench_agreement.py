@@ -77,7 +77,7 @@ def measure_errors(model: LogitModel, images: torch.Tensor, background: Backgrou
     return errors
 
 
-def draws_for_equal_error(flags: Flags, errors: dict[str, list]) -> np.ndarray:
+def independent_draws(flags: Flags, errors: dict[str, list]) -> np.ndarray:
     """How many independent draws err as each number of even ones: their squared error falls as 1 / draws."""
     theirs, ours = (np.square(errors[kind]) for kind in KINDS)
     return (theirs * flags.draws).mean() / ours
@@ -143,7 +143,7 @@ def main() -> None:
     print(f"{'draws':<32}" + "".join(f"{count:>9}" for count in flags.draws))
     for kind, values in errors.items():
         print(f"{kind:<32}" + "".join(f"{value:>9.1%}" for value in values))
-    independent = draws_for_equal_error(flags, errors)
+    independent = independent_draws(flags, errors)
     print(f"{'independent draws of equal error':<32}" + "".join(f"{count:>9.0f}" for count in independent))
     for count in (200, 400):
         if independent.min() <= count <= independent.max():
