@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import resource_tracker
@@ -41,16 +42,27 @@ def interrupts_held() -> Iterator[None]:
     """Holds ctrl-C back until the block ends; a process started in it inherits the mask and never sees one.
 
     A handler set by the new process itself comes too late: ctrl-C goes to the whole group while Python is starting.
+    The mask alone does not hold it back from this process: the kernel hands the signal to any other thread (OpenMP's,
+    a progress bar's), and Python's main thread is interrupted all the same. So it is noted, and raised at the end.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # multiprocessing starts it with the first process, which lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.getsignal(signal.SIGINT)
+    noting = handler is not None and threading.current_thread() is threading.main_thread()
+    maskable = hasattr(signal, "pthread_sigmask")
+    noted = []
+    if maskable:
+        resource_tracker.ensure_running()  # multiprocessing starts it with the first process, which lifts the mask
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if noting:
+        signal.signal(signal.SIGINT, lambda *_: noted.append(True))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if maskable:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if noting:
+            signal.signal(signal.SIGINT, handler)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:

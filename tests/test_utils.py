@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -146,10 +148,31 @@ def test_processes_started_while_interrupts_are_held_never_see_one(method):
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signal masks")
-def test_a_held_interrupt_arrives_at_the_end(ctrl_c):
-    reached = False
-    with pytest.raises(KeyboardInterrupt), interrupts_held():
-        os.kill(os.getpid(), signal.SIGINT)
-        reached = True
+@pytest.mark.parametrize("threads", [0, 3])
+def test_a_held_interrupt_arrives_at_the_end(ctrl_c, threads):
+    reached, leave = False, threading.Event()
+    others = [threading.Thread(target=leave.wait, daemon=True) for _ in range(threads)]
+    for other in others:
+        other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts_held():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            reached = True
+    finally:
+        leave.set()
     assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupts_are_held_in_a_thread_too():
+    held = []
+
+    def hold():
+        with interrupts_held():
+            held.append(True)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    thread.join()
+    assert held
