@@ -82,9 +82,11 @@ def region_means(image: torch.Tensor, segments: np.ndarray) -> torch.Tensor:
 
 
 def perturb(puzzle: Puzzle, shown: torch.Tensor) -> torch.Tensor:
-    """Copies of a face with only some regions shown: bool draws×regions on its device → draws×C×H×W."""
+    """Copies of a face with only some regions shown: bool draws×regions on its device → draws×C×H×W, channels last."""
     numbers = torch.from_numpy(puzzle.segments.astype(np.int64)).to(shown.device)
-    return torch.where(shown[:, None, numbers], puzzle.image, puzzle.fill)
+    visible = shown.gather(1, numbers.flatten().expand(len(shown), -1)).view(-1, *numbers.shape, 1)
+    image, fill = puzzle.image.permute(1, 2, 0), puzzle.fill.permute(1, 2, 0)
+    return torch.lerp(fill, image, visible.to(image.dtype)).permute(0, 3, 1, 2)  # exact at 0 and 1; `where` is slower
 
 
 @torch.inference_mode()
@@ -93,7 +95,8 @@ def ask_model(model: nn.Module, puzzles: Iterable[Puzzle], batch_size: int) -> l
     answers: dict[int, list[torch.Tensor]] = {}
     asked: dict[int, Puzzle] = {}
     for batch in pack(puzzles, batch_size):
-        images = torch.cat([perturb(puzzle, shown) for puzzle, shown in batch])
+        parts = [perturb(puzzle, shown) for puzzle, shown in batch]
+        images = torch.cat(parts) if len(parts) > 1 else parts[0]  # spares a copy
         outputs = model(images.contiguous(memory_format=torch.channels_last)).double().softmax(1)
         for (puzzle, _), part in zip(batch, outputs.split([len(shown) for _, shown in batch]), strict=True):
             asked[id(puzzle)] = puzzle

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -12,14 +13,15 @@ import explain_occlusion
 import quantization
 from inference import frozen_copy
 from quantization import (
+    Steps,
+    Watch,
     WholeBatches,
     change,
     convert,
-    find_chains,
     half_hidden,
     in_batches,
     quantize,
-    watch_convolutions,
+    trace,
 )
 from utils import UserError
 from zoo import KINDS, make_classifier, random_faces, small_spec
@@ -29,13 +31,19 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Block(nn.Module):
-    """A residual block between two plain layers, its sum and its ReLU in place as torchvision's."""
+class Layers(nn.Module):
+    """Four convolutions and a ReLU."""
 
-    def __init__(self):
+    def __init__(self, side=3):
         super().__init__()
-        self.first, self.second, self.third = (nn.Conv2d(3 if i == 0 else 16, 16, 3, padding=1) for i in range(3))
+        self.first, self.second, self.third, self.fourth = (
+            nn.Conv2d(16 if i else 3, 16, side, padding=side // 2) for i in range(4)
+        )
         self.relu = nn.ReLU(inplace=True)
+
+
+class Plain(Layers):
+    """A sum with what no convolution made, in place as torchvision's."""
 
     def forward(self, images):
         out = self.second(self.relu(self.first(images)))
@@ -43,23 +51,78 @@ class Block(nn.Module):
         return self.third(self.relu(out)).mean((2, 3))
 
 
-class Twice(Block):
-    """What stands between two convolutions is used elsewhere too."""
+class Residual(Layers):
+    """A residual block behind a pooled stem."""
 
     def forward(self, images):
-        stem = self.relu(self.first(images))
-        return (self.second(stem) + stem).mean((2, 3))
+        stem = F.max_pool2d(self.relu(self.first(images)), 3, 2, 1)
+        out = self.third(self.relu(self.second(stem)))
+        out += stem
+        return self.fourth(self.relu(out)).mean((2, 3))
 
 
-class Function(Twice):
-    """A ReLU that is no module and not in place, read by two convolutions."""
+class Pointwise(Residual):
+    """One whose convolutions are products."""
+
+    def __init__(self):
+        super().__init__(side=1)
+
+
+class Downsampled(Layers):
+    """Both sides of the sum are convolutions without a ReLU, and no convolution reads it."""
+
+    def forward(self, images):
+        stem = self.first(images)
+        return self.relu(self.second(stem) + self.third(stem)).mean((2, 3))
+
+
+class Short(Layers):
+    """The convolution reads what its output is added to, which must not be overwritten meanwhile."""
 
     def forward(self, images):
         stem = self.first(images).relu()
-        return (self.second(stem) + self.third(stem)).mean((2, 3))
+        return self.third((self.second(stem) + stem).relu()).mean((2, 3))
 
 
-CHAINS = {Block: {"first": "second"}, Twice: {}, Function: {"first": "second"}}
+class Late(Layers):
+    """The stem is read after the sum."""
+
+    def forward(self, images):
+        stem = self.first(images).relu()
+        total = self.third(self.second(stem).relu()) + stem
+        return (self.fourth(total) * stem).mean((2, 3))
+
+
+class Crossed(Layers):
+    """The last sum comes when its convolution's input has been overwritten by the one before."""
+
+    def forward(self, images):
+        stem = self.first(images).relu()
+        left, right = self.second(self.third(stem).relu()), self.fourth(stem)
+        total = left + stem
+        return self.third((right + total).relu()).mean((2, 3))
+
+
+class Function(Layers):
+    """A ReLU that is no module and not in place, read by two convolutions and by another operation."""
+
+    def forward(self, images):
+        stem = self.first(images).relu()
+        return (self.second(stem) * self.third(stem) + stem).mean((2, 3))
+
+
+# whether each convolution takes a ReLU, whether it takes a sum, whether it hands its output on in 8 bits
+BARE, HANDED_ON, RELU, SUM, SUM_RELU = (0, 0, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)
+UNITS = {
+    Plain: [RELU, BARE, BARE],
+    Residual: [RELU, RELU, SUM_RELU, BARE],
+    Pointwise: [RELU, RELU, SUM_RELU, BARE],
+    Downsampled: [HANDED_ON, HANDED_ON, SUM_RELU],
+    Short: [RELU, BARE, BARE],
+    Late: [RELU, RELU, BARE, BARE],
+    Crossed: [RELU, RELU, BARE, SUM, BARE],
+    Function: [RELU, BARE, BARE],
+}
 
 
 def quantized_error(model, images):
@@ -70,16 +133,27 @@ def quantized_error(model, images):
     return ((found - expected).square().mean().sqrt() / expected.std()).item()
 
 
-@pytest.mark.parametrize("kind", CHAINS)
+@pytest.mark.parametrize("kind", UNITS)
 def test_blocks_in_8_bits(kind):
     torch.manual_seed(0)
     assert quantized_error(kind().eval(), torch.rand(16, 3, 12, 12)) < 0.05
 
 
-@pytest.mark.parametrize("kind", CHAINS)
-def test_a_chain_ends_where_another_operation_reads(kind):
+@pytest.mark.parametrize("kind", UNITS)
+def test_what_is_done_with_a_convolution(kind):
     with torch.no_grad():
-        assert find_chains(kind().eval(), torch.rand(1, 3, 12, 12)) == CHAINS[kind]
+        packed = convert(kind().eval(), torch.rand(2, 3, 12, 12), 2).packed
+    found = [(unit.after == "relu", unit.added is not None, unit.dtype == torch.uint8) for unit in packed]
+    assert found == UNITS[kind]
+
+
+def test_compiled_the_answers_are_the_same():
+    """The compiler may order and copy, but what a sum overwrites must not be read afterwards."""
+    torch.manual_seed(0)
+    images = torch.rand(4, 3, 12, 12)
+    model = quantize(nn.Sequential(Residual(), nn.Unflatten(1, (16, 1, 1)), nn.Flatten()).eval(), images, 4)
+    with torch.inference_mode():
+        torch.testing.assert_close(WholeBatches(model, images)(images).float(), model(images).float())
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -98,12 +172,13 @@ def test_every_model_in_8_bits(name):
 
 
 def test_ranges_contain_zero_and_the_extremes():
-    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten())
-    (layer,) = watch_convolutions(model).values()
-    model(torch.tensor([-1.0, 4.1]).view(1, 1, 1, 2))
-    assert (layer.low, layer.high) == (-1.0, pytest.approx(4.1))
-    assert layer.zero == 50
-    assert layer.scale == pytest.approx(0.02)
+    images = torch.tensor([-1.0, 4.1]).view(1, 1, 1, 2)
+    watch = Watch(trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten()), images))
+    watch.run(images)
+    entry, output = watch.ranges.values()
+    assert entry == (-1.0, pytest.approx(4.1))
+    assert output[0] <= 0 <= output[1]
+    assert Steps.of(*entry) == (pytest.approx(0.02), 50)
 
 
 def test_a_network_that_does_not_bear_8_bits_is_refused():
@@ -152,7 +227,7 @@ def test_int8_in_float32_is_refused(tiny_run):
 def test_batches_are_made_whole():
     torch.manual_seed(0)
     images = torch.rand(11, 3, 12, 12)
-    model = quantize(Block().eval(), images, 4)
+    model = quantize(Residual().eval(), images, 4)
     with torch.inference_mode():
         whole = WholeBatches(model, images[:4])
         assert torch.allclose(whole(images).float(), model(images).float(), atol=0.02)
