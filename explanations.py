@@ -108,7 +108,7 @@ class Subject:
     def quantized(self, face: torch.Tensor) -> nn.Module:
         if not quantization.is_available(self.device) or self.model.dtype != torch.bfloat16:
             raise UserError("--int8 needs an x86 processor with VNNI, and not --no-amp")
-        test, size = self.data.split("test").images, self.config.batch_size
+        test, size = self.data.split("test").images, min(self.config.batch_size, quantization.PASS)
         examples = quantization.half_hidden(self.views(test[:: max(len(test) // 16, 1)][:16]))
         model = LogitModel(quantization.quantize(self.model.classifier, examples, size), self.model.dtype)
         batch = face.repeat(size, 1, 1, 1).contiguous(memory_format=torch.channels_last)

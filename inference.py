@@ -6,6 +6,8 @@ import copy
 import math
 import sys
 import time
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -138,8 +140,8 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
 def speed_up_gradients(model: nn.Module) -> None:
     """Gives layers whose gradients are slow on the CPU faster ones of the same values."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and is_strided_depthwise(module):
-            module.__class__ = StridedDepthwise
+        if isinstance(module, nn.Conv2d) and is_plain_strided(module):
+            module.__class__ = strided_kind(module)
         elif type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1)):
             module.__class__ = GlobalAverage
 
@@ -165,24 +167,35 @@ class _GlobalAverage(torch.autograd.Function):
         return (gradients / math.prod(ctx.shape[2:])).expand(ctx.shape)
 
 
-def is_strided_depthwise(layer: nn.Conv2d) -> bool:
+STEM_CHANNELS = 4
+
+
+def is_plain_strided(layer: nn.Conv2d) -> bool:
     plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and set(layer.dilation) == {1}
-    return plain and layer.groups == layer.in_channels == layer.out_channels and max(layer.stride) > 1
+    return plain and max(layer.stride) > 1
 
 
-class StridedDepthwise(nn.Conv2d):
-    """A depthwise convolution with a stride, whose weights are fixed, with a fast gradient of its input.
+def strided_kind(layer: nn.Conv2d) -> type[nn.Conv2d]:
+    """The class whose gradients are fast for this layer: its own where there is none."""
+    if layer.groups == layer.in_channels == layer.out_channels:
+        return StridedDepthwise
+    if layer.groups == 1 and layer.in_channels <= STEM_CHANNELS and len(set(layer.stride)) == 1:
+        return StridedStem
+    return type(layer)
 
-    The CPU kernel of that gradient takes 10 to 30 times as long as the forward pass.
-    """
+
+class Strided(nn.Conv2d):
+    """A convolution with a stride, whose weights are fixed, with a fast gradient of its input by `spread`."""
+
+    spread: ClassVar[Callable[..., torch.Tensor]]
 
     def _conv_forward(self, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if torch.is_autocast_enabled(images.device.type):
             images = images.to(weight.dtype)
-        return _StridedDepthwise.apply(images, weight, bias, self.stride, self.padding)
+        return _Strided.apply(images, weight, bias, self.stride, self.padding, self.groups, self.spread)
 
 
-class _StridedDepthwise(torch.autograd.Function):
+class _Strided(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx,
@@ -191,18 +204,53 @@ class _StridedDepthwise(torch.autograd.Function):
         bias: torch.Tensor | None,
         stride: tuple[int, int],
         padding: tuple[int, int],
+        groups: int,
+        spread: Callable[..., torch.Tensor],
     ) -> torch.Tensor:
         ctx.save_for_backward(weight)
-        ctx.size, ctx.stride, ctx.padding = images.shape[-2:], stride, padding
-        return F.conv2d(images, weight, bias, stride, padding, groups=len(weight))
+        ctx.size, ctx.stride, ctx.padding, ctx.spread = images.shape[-2:], stride, padding, spread
+        return F.conv2d(images, weight, bias, stride, padding, groups=groups)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        return spread_gradients(gradients, weight, ctx.size, ctx.stride, ctx.padding), None, None, None, None
+        return ctx.spread(gradients, weight, ctx.size, ctx.stride, ctx.padding), *(None,) * 6
 
 
-def spread_gradients(
+def spread_at_once(
+    gradients: torch.Tensor,
+    weight: torch.Tensor,
+    size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> torch.Tensor:
+    """Gradient of a convolution's input N×C×`size`, given its output's and the weight O×C×k×k; equal strides.
+
+    One convolution without a stride makes the pixels of all phases (see spread_by_phase) as channels, which are then
+    put in their places (Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
+    convolutional neural network", 2016, section 2.2): with three channels, one phase alone leaves the processor idle.
+    """
+    step = stride[0]
+    sides = zip(weight.shape[-2:], padding, size, gradients.shape[-2:], strict=True)
+    (row_ends, row_margins), (column_ends, column_margins) = (group_taps(step, *side) for side in sides)
+    whole = F.pad(weight, (*column_ends, *row_ends))
+    outputs, channels, *taps = whole.shape
+    rows, columns = (side // step for side in taps)
+    phases = whole.view(outputs, channels, rows, step, columns, step).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
+    phases = phases.reshape(-1, outputs, rows, columns).contiguous(memory_format=torch.channels_last)
+    padded = F.pad(gradients, (*column_margins, *row_margins))
+    return F.pixel_shuffle(F.conv2d(padded, phases), step)[..., : size[0], : size[1]]
+
+
+def group_taps(step: int, taps: int, padding: int, pixels: int, cells: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros around the taps of one side, so that groups of `step` begin with phase 0; and around the gradients."""
+    before = -padding % step
+    after = -(taps + before) % step
+    groups, offset = (before + taps + after) // step, (padding + before) // step
+    return (before, after), (groups - 1 - offset, -(-pixels // step) + offset - cells)
+
+
+def spread_by_phase(
     gradients: torch.Tensor,
     weight: torch.Tensor,
     size: tuple[int, int],
@@ -238,3 +286,15 @@ def find_phase(phase: int, size: int, stride: int, padding: int, taps: int, outp
     offset = (phase + padding) // stride
     pixels = len(range(phase, size, stride))
     return slice(first, None, stride), reach - offset, offset + pixels - outputs
+
+
+class StridedDepthwise(Strided):
+    """The CPU kernel of a depthwise layer's gradient takes 10 to 30 times as long as its forward pass."""
+
+    spread = staticmethod(spread_by_phase)
+
+
+class StridedStem(Strided):
+    """The CPU kernel of the gradient of three channels takes some 6 times as long as the forward pass."""
+
+    spread = staticmethod(spread_at_once)

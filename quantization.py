@@ -25,6 +25,7 @@ STEPS = 255  # of an activation's range
 WEIGHT_STEPS = 127  # on either side of zero
 TOLERANCE = 0.2  # of the logits' spread: what 8 bits may change, root mean square
 CALIBRATION_BATCH = 8
+PASS = 16  # images at once: more, and what the layers hand to one another leaves the processor's cache
 CONVOLUTION, LINEAR = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default
 SUM, RELU, POOL = torch.ops.aten.add.Tensor, torch.ops.aten.relu.default, torch.ops.aten.max_pool2d.default
 NUMBERS = itertools.count()

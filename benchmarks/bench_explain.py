@@ -123,8 +123,9 @@ def compile_for(model: LogitModel, view: torch.Tensor, flags: Flags) -> torch.nn
 
 def quantize_for(classifier: torch.nn.Module, views: torch.Tensor, flags: Flags) -> torch.nn.Module:
     """What explain_lime.py --int8 does."""
-    quantized = quantization.quantize(classifier, quantization.half_hidden(views), flags.batch_size)
-    batch = constant_batch(views[:1], flags.batch_size)
+    size = min(flags.batch_size, quantization.PASS)
+    quantized = quantization.quantize(classifier, quantization.half_hidden(views), size)
+    batch = constant_batch(views[:1], size)
     return quantization.WholeBatches(LogitModel(quantized, torch.bfloat16), batch)
 
 

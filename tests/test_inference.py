@@ -14,6 +14,7 @@ from inference import (
     CompiledIfWorth,
     GlobalAverage,
     StridedDepthwise,
+    StridedStem,
     compile_or_keep,
     find_pairs,
     prepare,
@@ -65,18 +66,33 @@ class Strided(nn.Module):
         return self.layers(images).flatten(1)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (5, 2, 2), (3, 3, 0), (1, 2, 0), (4, (3, 1), 1)])
-@pytest.mark.parametrize("size", [(12, 9), (11, 13)])
-def test_gradients_through_strided_depthwise_layers(kernel, stride, padding, size, generator):
-    torch.manual_seed(0)
-    plain = Strided(nn.Conv2d(3, 3, kernel, stride, padding, groups=3)).double()
+def compare_gradients(plain, kind, size, generator):
+    """The gradients of a first layer's input N×3×size are those of the class `kind`."""
+    plain = plain.double()
     images = torch.rand(2, 3, *size, dtype=torch.double, generator=generator, requires_grad=True)
     fast = prepare(plain, images.detach(), torch.double)
-    assert type(fast.layers[0]) is StridedDepthwise
+    assert type(fast.layers[0]) is kind
     assert type(plain.layers[0]) is nn.Conv2d, "the model was changed"
     weights = torch.randn(plain(images).shape, dtype=torch.double, generator=generator)
     expected, found = (torch.autograd.grad((model(images) * weights).sum(), images)[0] for model in (plain, fast))
     assert torch.allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (5, 2, 2), (3, 3, 0), (1, 2, 0), (4, (3, 1), 1)])
+@pytest.mark.parametrize("size", [(12, 9), (11, 13)])
+def test_gradients_through_strided_depthwise_layers(kernel, stride, padding, size, generator):
+    torch.manual_seed(0)
+    compare_gradients(Strided(nn.Conv2d(3, 3, kernel, stride, padding, groups=3)), StridedDepthwise, size, generator)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [(3, 2, 1), (7, 2, 3), (11, 4, 2), (4, 4, 0), (3, 3, 0), (1, 2, 0), ((5, 3), 2, (1, 2)), (2, 3, 2)],
+)
+@pytest.mark.parametrize("size", [(24, 19), (16, 17), (21, 22)])
+def test_gradients_through_strided_stems(kernel, stride, padding, size, generator):
+    torch.manual_seed(0)
+    compare_gradients(Strided(nn.Conv2d(3, 8, kernel, stride, padding)), StridedStem, size, generator)
 
 
 def test_gradients_through_squeeze_and_excitation(generator):
@@ -96,10 +112,11 @@ def test_other_convolutions_stay():
     layers = [
         nn.Conv2d(4, 4, 3, groups=4),
         nn.Conv2d(4, 8, 3, 2, groups=4),
-        nn.Conv2d(8, 8, 3, 2, dilation=2, groups=8),
+        nn.Conv2d(8, 4, 3, 2, dilation=2, groups=4),
+        nn.Conv2d(4, 4, 2, (2, 1)),
     ]
     fast = prepare(Strided(*layers), torch.rand(1, 4, 20, 20), torch.float32)
-    assert [type(layer) for layer in fast.layers] == [nn.Conv2d] * 3
+    assert [type(layer) for layer in fast.layers] == [nn.Conv2d] * 4
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
