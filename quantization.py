@@ -27,7 +27,12 @@ TOLERANCE = 0.2  # of the logits' spread: what 8 bits may change, root mean squa
 CALIBRATION_BATCH = 8
 PASS = 16  # images at once: more, and what the layers hand to one another leaves the processor's cache
 CONVOLUTION, LINEAR = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default
-SUM, RELU, POOL = torch.ops.aten.add.Tensor, torch.ops.aten.relu.default, torch.ops.aten.max_pool2d.default
+SUM, POOL = torch.ops.aten.add.Tensor, torch.ops.aten.max_pool2d.default
+ACTIVATIONS = {  # done with the convolution before them, by oneDNN's names
+    torch.ops.aten.relu.default: "relu",
+    torch.ops.aten.silu.default: "swish",
+    torch.ops.aten.hardswish.default: "hardswish",
+}
 NUMBERS = itertools.count()
 PACKED: WeakValueDictionary[int, PackedConvolution] = WeakValueDictionary()  # for graphs, which cannot hold the weights
 
@@ -112,12 +117,13 @@ def trace(model: nn.Module, images: torch.Tensor) -> fx.GraphModule:
     return program.run_decompositions({}).module(check_guards=False)
 
 
-def is_dense(node: fx.Node) -> bool:
-    """Whether 8 bits make this convolution faster."""
+def is_fast(node: fx.Node) -> bool:
+    """Whether this is a convolution, dense or depthwise, that 8 bits make faster."""
     if node.target is not CONVOLUTION or node.args[1].op != "get_attr":
         return False
     *_, padding, _, groups = convolution_arguments(node)
-    return groups == 1 and not isinstance(padding, str)
+    channels = node.args[0].meta["val"].shape[1], node.meta["val"].shape[1]
+    return (groups == 1 or channels == (groups, groups)) and not isinstance(padding, str)
 
 
 def convolution_arguments(node: fx.Node) -> tuple:
@@ -133,8 +139,8 @@ class Unit:
     convolution: fx.Node
     output: fx.Node  # what the others read
     place: fx.Node  # in the order of the graph
-    added: fx.Node | None = None  # a number of 8 bits each, overwritten by the sum
-    relu: bool = False
+    added: fx.Node | None = None  # numbers of 8 bits, overwritten by the sum
+    activation: str = "none"  # of what oneDNN knows
 
 
 def find_units(graph: fx.Graph) -> dict[fx.Node, Unit]:
@@ -148,7 +154,7 @@ def find_units(graph: fx.Graph) -> dict[fx.Node, Unit]:
         return (
             unit is not None
             and unit.added is None
-            and not unit.relu
+            and unit.activation == "none"
             and set(own.users) == {total}
             and before_pools(added) in units
             and own.meta["val"].shape == added.meta["val"].shape
@@ -156,12 +162,17 @@ def find_units(graph: fx.Graph) -> dict[fx.Node, Unit]:
             and all(order[reader] <= order[total] for reader in added.users)
         )
 
+    def can_activate(node: fx.Node) -> bool:
+        unit = units.get(node.args[0])
+        known = unit is not None and (unit.added is None or ACTIVATIONS[node.target] == "relu")
+        return known and unit.activation == "none" and len(node.args[0].users) == 1
+
     for node in graph.nodes:
-        if is_dense(node):
+        if is_fast(node):
             units[node] = Unit(node, node, node)
-        elif node.target is RELU and node.args[0] in units and len(node.args[0].users) == 1:
+        elif node.target in ACTIVATIONS and can_activate(node):
             units[node] = unit = units.pop(node.args[0])
-            unit.output, unit.relu = node, True
+            unit.output, unit.activation = node, ACTIVATIONS[node.target]
         elif node.target is SUM and not node.kwargs and all(isinstance(side, fx.Node) for side in node.args):
             for own, added in (node.args, node.args[::-1]):
                 if can_take(node, own, added):
@@ -263,7 +274,7 @@ class Rewriter:
     def is_read_whole(self, node: fx.Node) -> bool:
         added = {unit.added for unit in self.units.values()}
         pooled = (reader for reader in node.users if reader.target is POOL)
-        return node in added or any(map(is_dense, node.users)) or any(map(self.is_read_whole, pooled))
+        return node in added or any(map(is_fast, node.users)) or any(map(self.is_read_whole, pooled))
 
     def steps_of(self, node: fx.Node) -> Steps:
         return self.steps[before_pools(node)]
@@ -322,7 +333,7 @@ class PackedConvolution:
         self.bias = biases[0].float() if biases else None
         self.input, self.output, self.added = entry, exit or Steps(1.0, 0), added
         self.dtype = torch.bfloat16 if exit is None else torch.uint8
-        self.after = "relu" if unit.relu else "none"
+        self.after = unit.activation
         batch = [batch_size, *images.meta["val"].shape[1:]]
         self.is_product = added is not None and [*self.kernel, *geometry[0], *geometry[1]] == [1, 1, 1, 1, 0, 0]
         if self.is_product:  # oneDNN's product adds in place, where its convolution makes a copy
@@ -339,7 +350,7 @@ class PackedConvolution:
         )  # fmt: skip
 
     def add(self, features: torch.Tensor, added: torch.Tensor) -> None:
-        """Adds what a call returns, but for its ReLU, to `added` in place, and then takes the ReLU of the sum."""
+        """Adds what a call returns, but for its activation, to `added` in place, and takes that of the sum."""
         after = (*self.output, self.dtype, *self.added, "sum", 1.0, self.after, [], "")
         if self.is_product:
             cells, total = (tensor.permute(0, 2, 3, 1) for tensor in (features, added))

@@ -103,6 +103,27 @@ class Crossed(Layers):
         return self.third((right + total).relu()).mean((2, 3))
 
 
+class Inverted(Layers):
+    """As of MobileNet: wide and depthwise convolutions, each with its activation, and a sum without one."""
+
+    def __init__(self):
+        super().__init__()
+        self.second, self.third = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 32, 3, padding=1, groups=32)
+        self.fourth = nn.Conv2d(32, 16, 1)
+
+    def forward(self, images):
+        stem = F.silu(self.first(images))
+        return (self.fourth(F.hardswish(self.third(F.silu(self.second(stem))))) + stem).relu().mean((2, 3))
+
+
+class Swish(Layers):
+    """After a sum oneDNN knows no activation but a ReLU."""
+
+    def forward(self, images):
+        stem = self.first(images).relu()
+        return self.fourth(F.silu(self.third(self.second(stem).relu()) + stem)).mean((2, 3))
+
+
 class Function(Layers):
     """A ReLU that is no module and not in place, read by two convolutions and by another operation."""
 
@@ -111,8 +132,9 @@ class Function(Layers):
         return (self.second(stem) * self.third(stem) + stem).mean((2, 3))
 
 
-# whether each convolution takes a ReLU, whether it takes a sum, whether it hands its output on in 8 bits
-BARE, HANDED_ON, RELU, SUM, SUM_RELU = (0, 0, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)
+# the activation that each convolution takes, whether it takes a sum, whether it hands its output on in 8 bits
+BARE, HANDED_ON, RELU = ("none", 0, 0), ("none", 0, 1), ("relu", 0, 1)
+SUM, SUM_RELU, SWISH, HARD_SWISH = ("none", 1, 1), ("relu", 1, 1), ("swish", 0, 1), ("hardswish", 0, 1)
 UNITS = {
     Plain: [RELU, BARE, BARE],
     Residual: [RELU, RELU, SUM_RELU, BARE],
@@ -121,6 +143,8 @@ UNITS = {
     Short: [RELU, BARE, BARE],
     Late: [RELU, RELU, BARE, BARE],
     Crossed: [RELU, RELU, BARE, SUM, BARE],
+    Inverted: [SWISH, SWISH, HARD_SWISH, SUM_RELU],
+    Swish: [RELU, RELU, SUM, BARE],
     Function: [RELU, BARE, BARE],
 }
 
@@ -143,7 +167,7 @@ def test_blocks_in_8_bits(kind):
 def test_what_is_done_with_a_convolution(kind):
     with torch.no_grad():
         packed = convert(kind().eval(), torch.rand(2, 3, 12, 12), 2).packed
-    found = [(unit.after == "relu", unit.added is not None, unit.dtype == torch.uint8) for unit in packed]
+    found = [(unit.after, unit.added is not None, unit.dtype == torch.uint8) for unit in packed]
     assert found == UNITS[kind]
 
 
