@@ -2,8 +2,8 @@
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference" (2018):
 activations affine with one scale per tensor (equation 1), weights symmetric with one scale per output channel (section
-3), ranges from a few faces (the post-training way), sums of residual blocks and ReLUs done with the convolution before
-them (section 2.4 and appendix A.2). Convolutions are done so, all else stays in bfloat16.
+3), ranges from a few faces (the post-training way), activations and the sums of residual blocks done with the
+convolution before them (section 2.4 and appendix A.2). All else but convolutions stays in bfloat16.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def quantize(classifier: nn.Module, images: torch.Tensor, batch_size: int) -> nn
 
     images: faces N×C×H×W in 0..1 like those to come, which say how large the activations get. batch_size: of the passes
     to come, for the layout of the weights. From convolution to convolution the numbers stay in 8 bits where nothing but
-    a ReLU, the sum of a residual block or a max pooling stands between. UserError if the logits suffer.
+    an activation, the sum of a residual block or a max pooling stands between. UserError if the logits suffer.
     """
     expected = in_batches(frozen_copy(classifier), images)
     model = convert(classifier, images, batch_size)
