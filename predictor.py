@@ -29,7 +29,7 @@ from synthetic_faces import draw_faces
 from transforms import center_view
 from utils import UserError, lookup, require
 
-SHIPPED = Path(__file__).parent / "pretrained" / "fer_resnet_wide_fer2013.pth"
+SHIPPED = Path(__file__).parent / "pretrained" / "fer_resnet_wide_fer2013_seed2.pth"
 BATCH = 64  # faces per forward pass
 
 

@@ -107,7 +107,7 @@ def test_files_and_lines(tmp_path, astronaut, capsys):
     saved = json.loads((tmp_path / "a.json").read_text())
     assert saved["photos"] == [row]
     assert (saved["model"], saved["detector"], saved["explanation"]) == (
-        "fer_resnet_wide_fer2013 (shipped)", "Haar cascade", "gradcam",
+        "fer_resnet_wide_fer2013_seed2 (shipped)", "Haar cascade", "gradcam",
     )  # fmt: skip
     (face,) = row["faces"]
     assert face["label"] == max(face["probabilities"], key=face["probabilities"].get) == "Happy"

@@ -272,7 +272,7 @@ def test_unknown_methods_and_settings_are_named(shipped, crops):
 
 
 def test_by_default_the_shipped_model(shipped):
-    assert shipped.label == "fer_resnet_wide_fer2013 (shipped)"
+    assert shipped.label == "fer_resnet_wide_fer2013_seed2 (shipped)"
     assert (shipped.name, shipped.dataset, shipped.crop_size, shipped.grey) == ("fer_resnet_wide", "fer2013", 48, True)
 
 
