@@ -156,8 +156,8 @@ RECIPES = {
     # The best accuracy of a quarter of an hour on 2 CPU cores: 68.0 % on PrivateTest (PublicTest 67.7 %), 12.5 minutes
     # python train.py --model fer_resnet --dataset fer2013
     "fast": FAST,
-    # The best accuracy from random weights, two seeds: 70.7 ± 0.4 % on PrivateTest (PublicTest 69.7 ± 0.7 %), with ten
-    # crops 71.7 ± 0.4 % (70.6 ± 0.4 %); 80 minutes on 2 CPU cores
+    # The best accuracy from random weights, three seeds: 70.9 ± 0.5 % on PrivateTest (PublicTest 69.9 ± 0.6 %), with ten
+    # crops 71.8 ± 0.3 % (70.9 ± 0.6 %); 80 minutes on 2 CPU cores
     # python train.py --model fer_resnet_wide --dataset fer2013 --recipe scratch
     "scratch": replace(
         FAST,
