@@ -117,7 +117,8 @@ def start_training(
 ) -> Training:
     recipe = flags.settings
     seed_everything(flags.seed)
-    model = create_model(flags.model, recipe.weights, recipe.dropout, classes, recipe.image_size)
+    weights = "none" if recipe.init_from else recipe.weights  # the run's take their place
+    model = create_model(flags.model, weights, recipe.dropout, classes, recipe.image_size)
     set_stochastic_depth(model, recipe.stochastic_depth)
     if recipe.init_from:
         path = Run(recipe.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint

@@ -194,7 +194,7 @@ def test_batches_are_whole(generator):
 def test_backbone_of_another_run(train_flags, shared_outputs):
     first = train_flags("source", epochs=1)
     train.fit(first)
-    flags = train_flags("target", epochs=1, init_from=first.run.name, backbone_lr=1e-9)
+    flags = train_flags("target", epochs=1, init_from=first.run.name, backbone_lr=1e-9, weights="imagenet")
     train.fit(flags)
     source, target = (read_tensors(f.run.best_checkpoint)["state"] for f in (first, flags))
     kernels = [name for name in source if name.startswith("backbone") and source[name].ndim == 4]
