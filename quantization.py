@@ -62,10 +62,11 @@ def convert(classifier: nn.Module, images: torch.Tensor, batch_size: int) -> nn.
     model, images = frozen_copy(classifier), images.clone()  # no tensor of inference mode, which cannot be traced
     fold(model, images[:1])
     traced = trace(model, images[:CALIBRATION_BATCH])
-    watch = Watch(traced)
+    units = find_units(traced.graph)
+    watch = Watch(traced, units)
     for batch in images.split(CALIBRATION_BATCH):
         watch.run(batch)
-    return Rewriter(traced, watch.ranges, batch_size).rewritten()
+    return Rewriter(traced, units, watch.ranges, batch_size).rewritten()
 
 
 def change(model: nn.Module, images: torch.Tensor, expected: torch.Tensor) -> float:
@@ -194,9 +195,8 @@ def before_pools(node: fx.Node) -> fx.Node:
 class Watch(fx.Interpreter):
     """Runs a graph, and keeps the smallest and the largest value of every tensor that may be needed in 8 bits."""
 
-    def __init__(self, traced: fx.GraphModule):
+    def __init__(self, traced: fx.GraphModule, units: dict[fx.Node, Unit]):
         super().__init__(traced)
-        units = find_units(traced.graph)
         self.ranges = {before_pools(unit.convolution.args[0]): (0.0, 0.0) for unit in units.values()}
         self.ranges |= dict.fromkeys(units, (0.0, 0.0))  # zero, which pads, must be one of the steps
 
@@ -223,10 +223,16 @@ class Steps(NamedTuple):
 class Rewriter:
     """Writes the graph of a network anew, with its convolutions in 8 bits."""
 
-    def __init__(self, traced: fx.GraphModule, ranges: dict[fx.Node, tuple[float, float]], batch_size: int):
-        self.traced, self.batch_size = traced, batch_size
+    def __init__(
+        self,
+        traced: fx.GraphModule,
+        units: dict[fx.Node, Unit],
+        ranges: dict[fx.Node, tuple[float, float]],
+        batch_size: int,
+    ):
+        self.traced, self.units, self.batch_size = traced, units, batch_size
+        self.added = {unit.added for unit in units.values()}
         self.steps = {node: Steps.of(*ends) for node, ends in ranges.items()}
-        self.units = find_units(traced.graph)
         self.graph = fx.Graph()
         self.packed: list[PackedConvolution] = []
         self.real: dict[fx.Node, fx.Node] = {}  # of the old graph: the same in the new one, in floating point
@@ -272,9 +278,8 @@ class Rewriter:
             (self.whole if in_steps else self.real)[unit.output] = output
 
     def is_read_whole(self, node: fx.Node) -> bool:
-        added = {unit.added for unit in self.units.values()}
         pooled = (reader for reader in node.users if reader.target is POOL)
-        return node in added or any(map(is_fast, node.users)) or any(map(self.is_read_whole, pooled))
+        return node in self.added or any(map(is_fast, node.users)) or any(map(self.is_read_whole, pooled))
 
     def steps_of(self, node: fx.Node) -> Steps:
         return self.steps[before_pools(node)]

@@ -18,6 +18,7 @@ from quantization import (
     WholeBatches,
     change,
     convert,
+    find_units,
     half_hidden,
     in_batches,
     quantize,
@@ -197,7 +198,8 @@ def test_every_model_in_8_bits(name):
 
 def test_ranges_contain_zero_and_the_extremes():
     images = torch.tensor([-1.0, 4.1]).view(1, 1, 1, 2)
-    watch = Watch(trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten()), images))
+    traced = trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten()), images)
+    watch = Watch(traced, find_units(traced.graph))
     watch.run(images)
     entry, output = watch.ranges.values()
     assert entry == (-1.0, pytest.approx(4.1))
