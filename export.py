@@ -39,11 +39,13 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     return weights, card
 
 
-def without_folders(command: str) -> str:
-    """A command less the flags that say where on one machine the files were."""
+def from_the_start(command: str) -> str:
+    """A command less the flags that say where on one machine the files were, and that a stopped run went on."""
     words, kept = iter(shlex.split(command)), []
     for word in words:
         name, given, _ = word.partition("=")
+        if name == "--resume":  # a flag without a value
+            continue
         if name not in ("--data-dir", "--outputs-dir"):
             kept.append(word)
         elif not given:
@@ -67,7 +69,7 @@ def model_card(run: Run, history: dict[str, Any], results: dict[str, Any], size:
         dataset=dataset_facts(run.dataset),
         spec=model_spec(run.model),
         history=history,
-        command=without_folders(history["command"]),
+        command=from_the_start(history["command"]),
         results=results,
         best=best,
         megabytes=size / 1e6,

@@ -29,9 +29,9 @@ def test_shipped_model(tiny_run, tmp_path):
         assert words in text
 
 
-def test_the_command_names_no_folder_of_a_machine():
-    command = "python train.py --model m --data-dir '/my data' --recipe scratch --outputs-dir=o"
-    assert export.without_folders(command) == "python train.py --model m --recipe scratch"
+def test_the_command_begins_anew_and_names_no_folder_of_a_machine():
+    command = "python train.py --model m --resume --data-dir '/my data' --recipe scratch --outputs-dir=o"
+    assert export.from_the_start(command) == "python train.py --model m --recipe scratch"
 
 
 def test_a_run_must_have_been_evaluated(tmp_path):
