@@ -21,6 +21,7 @@ from explanations import Method, Subject, explain_run, face_seeds, open_run, own
 from face_choice import pick_faces
 from figures.parts import sum_blocks
 from figures.shap import draw_shap
+from quantization import class_gradients
 from utils import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 1, "mps": 4, "cuda": 16}
@@ -99,11 +100,8 @@ def expected_gradients(
         others = background[row]
         differences = images[face] - others
         inputs = torch.addcmul(others, share.view(-1, 1, 1, 1), differences)
-        inputs = inputs.contiguous(memory_format=torch.channels_last).requires_grad_()
-        logits = model(inputs)
-        for label in range(len(EMOTIONS)):
-            last = label == len(EMOTIONS) - 1
-            (gradients,) = torch.autograd.grad(logits[:, label].sum(), inputs, retain_graph=not last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        for label, gradients in enumerate(class_gradients(model, inputs)):
             sums[:, label].index_add_(0, face, (gradients * differences).sum(1))
     counts = torch.bincount(faces, minlength=len(images))
     return sums / counts.view(-1, 1, 1, 1)
@@ -159,7 +157,7 @@ def describe(settings: config.ExplainShap, background: int) -> str:
     """The line of settings under a figure."""
     return (
         f"SHAP: expected gradients of the logits, {settings.shap_samples} draws over {background} background "
-        f"faces of the train split · seed {settings.seed}"
+        f"faces of the train split · seed {settings.seed}" + " · gradients in 8 bits" * settings.int8
     )
 
 
@@ -168,7 +166,7 @@ def explain(settings: config.ExplainShap) -> dict[str, Any]:
     if settings.shap_samples < 1:
         raise UserError("--shap-samples must be 1 or more")
     subject = open_run(settings)
-    model = subject.prepared()
+    model = subject.prepared_gradients(settings.int8)
     background = choose_background(subject, model, settings)
     count = len(background.images)
     method = Method(

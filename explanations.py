@@ -105,11 +105,22 @@ class Subject:
         shape = torch.Size([self.config.batch_size, *face.shape[1:]])
         return CompiledIfWorth(model, shape, passes * self.face_count // world_size())
 
-    def quantized(self, face: torch.Tensor) -> nn.Module:
+    def prepared_gradients(self, int8: bool = False) -> nn.Module:
+        """The same model, made ready for many passes with gradients; `int8`: these in 8 bits."""
+        model = self.prepared()
+        if not int8:
+            return model
+        return quantization.quantize_gradients(model, self.model.classifier, quantization.between(self.examples()))
+
+    def examples(self) -> torch.Tensor:
+        """Some faces as the model sees them, to find ranges for 8 bits; UserError where these do not pay."""
         if not quantization.is_available(self.device) or self.model.dtype != torch.bfloat16:
             raise UserError("--int8 needs an x86 processor with VNNI, and not --no-amp")
-        test, size = self.data.split("test").images, min(self.config.batch_size, quantization.PASS)
-        examples = quantization.half_hidden(self.views(test[:: max(len(test) // 16, 1)][:16]))
+        test = self.data.split("test").images
+        return self.views(test[:: max(len(test) // 16, 1)][:16])
+
+    def quantized(self, face: torch.Tensor) -> nn.Module:
+        examples, size = quantization.half_hidden(self.examples()), min(self.config.batch_size, quantization.PASS)
         model = LogitModel(quantization.quantize(self.model.classifier, examples, size), self.model.dtype)
         batch = face.repeat(size, 1, 1, 1).contiguous(memory_format=torch.channels_last)
         return quantization.WholeBatches(model, batch)

@@ -6,7 +6,7 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -231,15 +231,22 @@ def spread_at_once(
     convolutional neural network", 2016, section 2.2): with three channels, one phase alone leaves the processor idle.
     """
     step = stride[0]
-    sides = zip(weight.shape[-2:], padding, size, gradients.shape[-2:], strict=True)
+    phases, margins = phases_as_channels(weight, size, step, padding, gradients.shape[-2:])
+    phases = phases.contiguous(memory_format=torch.channels_last)
+    return F.pixel_shuffle(F.conv2d(F.pad(gradients, margins), phases), step)[..., : size[0], : size[1]]
+
+
+def phases_as_channels(
+    weight: torch.Tensor, size: Sequence[int], step: int, padding: Sequence[int], cells: Sequence[int]
+) -> tuple[torch.Tensor, tuple[int, int, int, int]]:
+    """The weight (C · step²)×O×k'×k' of that convolution, and the zeros to put around the gradients N×O×`cells`."""
+    sides = zip(weight.shape[-2:], padding, size, cells, strict=True)
     (row_ends, row_margins), (column_ends, column_margins) = (group_taps(step, *side) for side in sides)
     whole = F.pad(weight, (*column_ends, *row_ends))
     outputs, channels, *taps = whole.shape
     rows, columns = (side // step for side in taps)
     phases = whole.view(outputs, channels, rows, step, columns, step).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
-    phases = phases.reshape(-1, outputs, rows, columns).contiguous(memory_format=torch.channels_last)
-    padded = F.pad(gradients, (*column_margins, *row_margins))
-    return F.pixel_shuffle(F.conv2d(padded, phases), step)[..., : size[0], : size[1]]
+    return phases.reshape(-1, outputs, rows, columns), (*column_margins, *row_margins)
 
 
 def group_taps(step: int, taps: int, padding: int, pixels: int, cells: int) -> tuple[tuple[int, int], tuple[int, int]]:

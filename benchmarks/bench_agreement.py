@@ -121,9 +121,13 @@ def rank_correlations(
     }
     settings = ExplainShap(batch_size=flags.batch_size)
     background = explain_shap.choose_background(subject, slow, settings)
-    shap = [explain_shap.explain_faces(model, images, targets, seeds, background, settings) for model in (slow, fast)]
-    pairs = zip(*shap, strict=True)
-    found["SHAP"] = [spearmanr(first.map.ravel(), second.map.ravel()).statistic for first, second in pairs]
+    exact = explain_shap.explain_faces(slow, images, targets, seeds, background, settings)
+    reduced = {"SHAP": fast}
+    if quantization.is_available(subject.device):
+        reduced["SHAP in 8 bits"] = subject.prepared_gradients(int8=True)
+    for name, model in reduced.items():
+        pairs = zip(exact, explain_shap.explain_faces(model, images, targets, seeds, background, settings), strict=True)
+        found[name] = [spearmanr(first.map.ravel(), second.map.ravel()).statistic for first, second in pairs]
     return found
 
 

@@ -6,8 +6,8 @@ stock: lime and shap as most projects call them: float32, batches of 32 (LIME) a
 one by one, a forward and a backward pass per class, the allocator as they leave it. ours: explain_lime.py (the model
 compiled) and explain_shap.py, superpixels, sampling and regression included, compiling and drawing not. limit: as many
 forward passes (LIME), or forward and seven backward passes (SHAP), of the same prepared model on one batch that is made
-once. LIME int8: the same with --int8. All take turns, so that a change of the machine's speed meets all of them. The
-weights are random: they do not change the time.
+once. LIME int8, SHAP int8: the same with --int8. All take turns, so that a change of the machine's speed meets all of
+them. The weights are random: they do not change the time.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ from devices import autocast_dtype, device_name, resolve_device
 from explanations import LogitModel
 from inference import CompiledIfWorth, compile_or_keep, prepare
 from models import create_model, model_spec
+from quantization import class_gradients
 from stock_memory import stock_memory
 from synthetic_faces import draw_faces
 from transforms import center_view
+from utils import UserError
 
 STOCK_LIME_BATCH, STOCK_SHAP_BATCH = 32, 50
 
@@ -99,10 +101,8 @@ def bare_backward(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
     """As many forward passes as draws, each with seven backward passes."""
     images = constant_batch(view, flags.batch_size)
     for size in batches(flags.shap_samples, flags.batch_size):
-        inputs = images[:size].detach().requires_grad_()
-        logits = model(inputs)
-        for label in range(len(EMOTIONS)):
-            torch.autograd.grad(logits[:, label].sum(), inputs, retain_graph=True)
+        for _ in class_gradients(model, images[:size]):
+            pass
 
 
 def constant_batch(view: torch.Tensor, count: int) -> torch.Tensor:
@@ -175,13 +175,23 @@ def compare(name: str, flags: Flags, device: torch.device) -> dict[str, dict[str
             "ours, int8": lambda: our_lime(whole, view, flags),
             "limit, int8": lambda: bare_forward(whole, view, flags),
         }
+        with contextlib.suppress(UserError):  # not for every network
+            whole_gradients = quantization.quantize_gradients(fast, classifier, quantization.between(views))
+            contestants["SHAP"] |= {
+                "ours, int8": lambda: our_shap(whole_gradients, view, background, flags),
+                "limit, int8": lambda: bare_backward(whole_gradients, view, flags),
+            }
     for model in (plain, fast):  # the first pass chooses kernels
         bare_backward(model, view, Flags(shap_samples=4))
-    seconds = {method: time_turns(each, flags.rounds, device) for method, each in contestants.items()}
-    int8 = {kind: seconds["LIME"].pop(f"{kind}, int8", None) for kind in ("ours", "limit")}
-    if int8["ours"]:
-        seconds["LIME int8"] = {"stock": seconds["LIME"]["stock"], **int8}
-    return seconds
+    rows = {}
+    for method, each in contestants.items():
+        seconds = time_turns(each, flags.rounds, device)
+        rows[method] = {kind: seconds[kind] for kind in ("stock", "ours", "limit")}
+        if "ours, int8" in seconds:
+            rows[f"{method} int8"] = dict(
+                zip(rows[method], (seconds[kind] for kind in ("stock", "ours, int8", "limit, int8")), strict=True)
+            )
+    return rows
 
 
 def main() -> None:

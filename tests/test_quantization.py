@@ -11,19 +11,12 @@ import config
 import explain_lime
 import explain_occlusion
 import quantization
+from eight_bits.graphs import trace
+from eight_bits.operations import Steps
+from eight_bits.rewriting import Watch
+from eight_bits.units import find_units
 from inference import frozen_copy
-from quantization import (
-    Steps,
-    Watch,
-    WholeBatches,
-    change,
-    convert,
-    find_units,
-    half_hidden,
-    in_batches,
-    quantize,
-    trace,
-)
+from quantization import WholeBatches, change, convert, half_hidden, in_batches, quantize
 from utils import UserError
 from zoo import KINDS, make_classifier, random_faces, small_spec
 
@@ -198,7 +191,7 @@ def test_every_model_in_8_bits(name):
 
 def test_ranges_contain_zero_and_the_extremes():
     images = torch.tensor([-1.0, 4.1]).view(1, 1, 1, 2)
-    traced = trace(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten()), images)
+    traced = trace(nn.Sequential(nn.Conv2d(1, 16, 1), nn.Flatten()), images)
     watch = Watch(traced, find_units(traced.graph))
     watch.run(images)
     entry, output = watch.ranges.values()
@@ -208,14 +201,14 @@ def test_ranges_contain_zero_and_the_extremes():
 
 
 def test_a_network_that_does_not_bear_8_bits_is_refused():
-    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten()).eval()
+    model = nn.Sequential(nn.Conv2d(1, 16, 1, bias=False), nn.Flatten()).eval()
     images = torch.full((4, 1, 2, 2), 0.5)
     images[0, 0, 0, 0] = 1e6  # one huge value leaves no steps for the rest
     images += torch.arange(4).view(4, 1, 1, 1) * 1e-3
 
     class Late(nn.Module):
         def forward(self, outputs):
-            return outputs[:, 1:] * 1e3
+            return outputs.unflatten(1, (16, 4))[..., 1:].flatten(1) * 1e3
 
     with pytest.raises(UserError, match="leave --int8 out"):
         quantize(nn.Sequential(*model, Late()).eval(), images, 4)
