@@ -229,12 +229,12 @@ def shown(features: torch.Tensor) -> torch.Tensor:
 
 
 def let_through(gradients: torch.Tensor, mask: torch.Tensor, zero: int = 0) -> torch.Tensor:
-    """Gradients (k · n)×C×H×W where the mask, uint8 n×C×H×W, is 255, and zero where it is 0."""
+    """Gradients (k · n)×C×H×W where the mask, uint8 n×C×H×W, is 255, and zero where it is 0; in 8 bits in place."""
     bits = gradients.view(BITS[gradients.element_size()]).view(-1, *mask.shape)
     if bits.dtype == torch.uint8:
-        bits = bits.bitwise_and(mask).bitwise_or_((~mask).bitwise_and_(zero))
-    else:
-        bits = bits.bitwise_and(mask.view(torch.int8))  # whose sign bit fills the upper ones
+        bits.bitwise_and_(mask).bitwise_or_((~mask).bitwise_and_(zero))
+        return gradients
+    bits = bits.bitwise_and(mask.view(torch.int8))  # whose sign bit fills the upper ones
     return bits.view(gradients.dtype).view(gradients.shape)
 
 

@@ -105,8 +105,9 @@ class Rewriter:
     def write_move(self, node: fx.Node) -> None:
         source, *arguments = node.args
         arguments = fx.map_arg(arguments, self.as_real)  # masks
+        whole = self.whole[source] if len(source.users) == 1 else self.call(torch.clone, self.whole[source])
         zero = {"zero": self.steps_of(node).zero}
-        self.whole[node] = self.graph.call_function(MOVES[node.target], (self.as_whole(source), *arguments), zero)
+        self.whole[node] = self.graph.call_function(MOVES[node.target], (whole, *arguments), zero)
 
     def is_read_whole(self, node: fx.Node) -> bool:
         moved = (reader for reader in node.users if reader.target in MOVES)
