@@ -196,8 +196,8 @@ RECIPES = {
     # python train.py --model resnet34_sa --dataset affectnet8 --recipe two_phase
     # python train.py --model resnet34_sa --dataset fer2013 --recipe two_phase --init-from resnet34_sa_affectnet8
     "two_phase": replace(IMAGENET, epochs=20, backbone_lr=5e-5, cutmix=0.0),
-    # The same short training for every model of the zoo, to compare them: fer_vgg 53.9 % on PrivateTest (PublicTest
-    # 52.8 %), 21 networks together 55.1 % (53.9 %). AdamW, as Muon's steps are dear where layers are large
+    # The same short training for every model of the zoo, to compare them: rmn 54.0 % on PrivateTest (PublicTest
+    # 52.8 %), 22 networks together 55.6 % (54.6 %). AdamW, as Muon's steps are dear where layers are large
     # python benchmarks/bench_zoo.py --dataset fer2013 --ensemble
     "zoo": replace(FAST, epochs=3, optimizer="adamw", lr=1e-3, weight_decay=0.05, ema_decay=0.99, erasing=0.0),
     # A few minutes of a laptop; for the embedded faces: python train.py

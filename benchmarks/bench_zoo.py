@@ -5,6 +5,9 @@ python benchmarks/bench_zoo.py --dataset fer2013 --ensemble
 The runs are named MODEL_DATASET_zoo; what is done is not done again, and a training that was stopped goes on. Networks
 made for pictures of 224 px see the faces at --side. With --ensemble the predictions are joined by ensemble.py. Speeds
 are medians of steps on random faces, trained and evaluated in turns; measure them (--speed) on a quiet machine.
+
+A longer training of some of them takes a tag of its own:
+python benchmarks/bench_zoo.py --dataset fer2013 --ensemble --epochs 12 --tag zoo12 --models fer_vgg resnet18 fer_resnet
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from evaluate import evaluate
 from losses import cross_entropy
 from models import MODELS, model_spec, resized
 from recipes import RECIPES
-from utils import read_json, run_script, write_json
+from utils import UserError, read_json, run_script, write_json
 
 LARGE = 100  # px; models that see larger faces than this by default take them at --side
 SPEED_BATCH = 128
@@ -42,6 +45,7 @@ class Flags(config.Stage):
     dataset: str = "fer2013"
     tag: str = "zoo"
     models: tuple[str, ...] = tuple(name for name in MODELS if not model_spec(name).fixed_size)
+    epochs: int = RECIPES["zoo"].epochs
     side: int = 64  # px, of the faces that large models see
     ensemble: bool = False  # join all of them
     speed: bool = False  # measure the speeds now; otherwise those measured before are printed
@@ -54,7 +58,8 @@ class Flags(config.Stage):
 
 def settings(name: str, flags: Flags) -> config.Train:
     """How a model is trained: by the recipe, but AlexNet's pools leave nothing of faces that are smaller at first."""
-    recipe = replace(RECIPES["zoo"], image_size=flags.side if model_spec(name).image_size > LARGE else None)
+    side = flags.side if model_spec(name).image_size > LARGE else None
+    recipe = replace(RECIPES["zoo"], epochs=flags.epochs, image_size=side)
     if name == "alexnet":
         recipe = replace(recipe, start_size=1.0)
     return config.Train(model=name, recipe="zoo", settings=recipe, **shared(flags))
@@ -69,7 +74,10 @@ def make_run(name: str, flags: Flags) -> None:
     """Trains and evaluates a model as far as that is not done yet."""
     wanted = settings(name, flags)
     run = wanted.run
-    finished = run.history.exists() and read_json(run.history, run.command("train.py"))["finished"]
+    history = read_json(run.history, run.command("train.py")) if run.history.exists() else {"finished": False}
+    finished = history["finished"]
+    if finished and history["recipe"] != config.to_plain(wanted.settings):
+        raise UserError(f"{run.name} was trained with other settings; name these runs with another --tag")
     if not finished:
         train.fit(replace(wanted, resume=run.last_checkpoint.exists()))
     if not finished or not run.results.exists():
