@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 import zipfile
 from dataclasses import dataclass, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +221,11 @@ def common_facts(members: list[Member], weights: dict[str, float]) -> dict[str, 
 
 
 def summarize(comparison: dict[str, Any]) -> str:
-    """The comparison in the form that a person reads at the terminal."""
+    """The comparison in the form that a person reads at the terminal, the best members first."""
     best = comparison["best_member"]
     width = 2 + max(len(row.get("title", row["name"])) for row in comparison["members"] + comparison["methods"])
     lines = [f"{'member':<{width}}{'val':>8}{'test':>8}   95 % interval"]
-    for row in comparison["members"]:
+    for row in sorted(comparison["members"], key=itemgetter("val_accuracy"), reverse=True):
         lines.append(f"{row['name']:<{width}}{accuracy_cells(row)}" + ("   best on val" if row["name"] == best else ""))
     lines.append(f"\n{'method':<{width}}{'val':>8}{'test':>8}   95 % interval    points against {best}")
     for row in comparison["methods"]:

@@ -103,6 +103,16 @@ def test_the_table_at_the_terminal(flags, capsys, monkeypatch):
         assert words in printed
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_best_member_comes_first_however_they_are_given(flags, turn):
+    flags = replace(flags, members=flags.members[::turn])
+    comparison = join(flags)["ensemble"]
+    best, other = sorted(flags.members, key=lambda name: name != comparison["best_member"])
+    assert "best on val" in ensemble.summarize(comparison).splitlines()[1]
+    page = build_report(flags.outputs_dir, "synthetic").read_text()
+    assert page.index(f'<th scope="row">{best}</th>') < page.index(f'<th scope="row">{other}</th>')
+
+
 def test_the_report_shows_it_and_asks_nothing_of_it(flags):
     join(replace(flags, figures=True))
     page = build_report(flags.outputs_dir, "synthetic").read_text()
