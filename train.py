@@ -138,14 +138,17 @@ def load_shared(flags: config.Train) -> FaceData:
 def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
     """Goes on from a last checkpoint; UserError if it was made with other settings, another seed or other data."""
     content = read_tensors(path)
-    saved = content["identity"]
-    changed = [name for name in ("seed", "fingerprint") if saved[name] != identity[name]]
-    changed += [name for name, value in identity["recipe"].items() if saved["recipe"].get(name) != value]
-    if changed:
+    if changed := changed_settings(content["identity"], identity):
         raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
     training.restore(content)
     if is_main():
         print(f"going on after epoch {len(training.epochs)} of {path}")
+
+
+def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given."""
+    changed = [name for name, value in wanted.items() if name != "recipe" and saved[name] != value]
+    return changed + [name for name, value in wanted["recipe"].items() if saved["recipe"].get(name) != value]
 
 
 def check_recipe(recipe: Recipe, snapshots: bool) -> None:

@@ -76,8 +76,11 @@ def make_run(name: str, flags: Flags) -> None:
     run = wanted.run
     history = read_json(run.history, run.command("train.py")) if run.history.exists() else {"finished": False}
     finished = history["finished"]
-    if finished and history["recipe"] != config.to_plain(wanted.settings):
-        raise UserError(f"{run.name} was trained with other settings; name these runs with another --tag")
+    identity = {"recipe": config.to_plain(wanted.settings), "seed": wanted.seed}
+    if finished and (changed := train.changed_settings(history, identity)):
+        raise UserError(
+            f"{run.name} was trained with other settings, give another --tag; these differ: {', '.join(changed)}"
+        )
     if not finished:
         train.fit(replace(wanted, resume=run.last_checkpoint.exists()))
     if not finished or not run.results.exists():

@@ -17,7 +17,17 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from eight_bits.graphs import CONVOLUTION, POOL, RELU, RESHAPE, SUM, Shapes, convolution_arguments, parameters
+from eight_bits.graphs import (
+    CONVOLUTION,
+    POOL,
+    RELU,
+    RESHAPE,
+    SUM,
+    Shapes,
+    convolution_arguments,
+    is_plain_sum,
+    parameters,
+)
 from inference import phases_as_channels
 
 SAME_VALUES = {RESHAPE, torch.ops.aten.clone.default, torch.ops.aten.alias.default}
@@ -193,12 +203,6 @@ def is_tensor(node: fx.Node) -> bool:
     value = node.meta.get("val")
     first = value[0] if isinstance(value, tuple | list) else value
     return node.op == "call_function" and isinstance(first, torch.Tensor)
-
-
-def is_plain_sum(node: fx.Node) -> bool:
-    """Whether a node adds tensors of one shape."""
-    same = (isinstance(side, fx.Node) and side.meta["val"].shape == node.meta["val"].shape for side in node.args)
-    return node.target is SUM and not node.kwargs and all(same)
 
 
 def is_convolution(node: fx.Node) -> bool:

@@ -34,6 +34,12 @@ def convolution_arguments(node: fx.Node) -> tuple:
     return (*node.args, *defaults[len(node.args) :])
 
 
+def is_plain_sum(node: fx.Node) -> bool:
+    """Whether a node adds tensors of one shape."""
+    same = (isinstance(side, fx.Node) and side.meta["val"].shape == node.meta["val"].shape for side in node.args)
+    return node.target is SUM and not node.kwargs and all(same)
+
+
 def parameters(traced: fx.GraphModule, nodes: Iterable[fx.Node | None]) -> list[torch.Tensor]:
     return [operator.attrgetter(node.target)(traced) for node in nodes if node is not None and node.op == "get_attr"]
 

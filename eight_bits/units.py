@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from eight_bits.graphs import CONVOLUTION, SUM, convolution_arguments
+from eight_bits.graphs import CONVOLUTION, convolution_arguments, is_plain_sum
 from eight_bits.operations import MOVES
 
 MIN_CHANNELS = 16  # of an output, for fewer leave the processor's vectors empty
@@ -53,7 +53,6 @@ def find_units(graph: fx.Graph) -> dict[fx.Node, Unit]:
             and unit.activation == "none"
             and set(own.users) == {total}
             and (before_moves(added) in units or any(map(is_fast, added.users)))
-            and own.meta["val"].shape == added.meta["val"].shape
             and unit.convolution.args[0] not in overwritten | {added}  # the convolution is computed here now
             and all(order[reader] <= order[total] for reader in added.users)
         )
@@ -69,7 +68,7 @@ def find_units(graph: fx.Graph) -> dict[fx.Node, Unit]:
         elif node.target in ACTIVATIONS and can_activate(node):
             units[node] = unit = units.pop(node.args[0])
             unit.output, unit.activation = node, ACTIVATIONS[node.target]
-        elif node.target is SUM and not node.kwargs and all(isinstance(side, fx.Node) for side in node.args):
+        elif is_plain_sum(node):
             for own, added in (node.args, node.args[::-1]):
                 if can_take(node, own, added):
                     units[node] = unit = units.pop(own)
