@@ -8,8 +8,8 @@ import numpy as np
 
 from config import EMOTIONS, Evaluate
 from datasets import FaceData, find_copies, load_faces, load_stage
-from devices import device_name
-from distributed import is_main
+from ferlib.runtime.devices import device_name
+from ferlib.runtime.distributed import is_main
 from metrics import clean_metrics, compute_metrics
 from prediction import Predictor, open_predictor
 from utils import UserError, command_line, library_versions, write_json

@@ -25,8 +25,8 @@ import config
 from combining import METHODS, Outputs, accuracy, cross_fitted, disagreement
 from config import Run
 from datasets import FaceData, load_stage
-from devices import device_name
 from evaluate import score_predictions, write_evaluation
+from ferlib.runtime.devices import device_name
 from figures.ensemble import plot_members
 from metrics import accuracy_interval, compare_accuracies
 from models import MODELS, count_parameters

@@ -19,9 +19,9 @@ import config
 import cross_data
 from config import SPLITS, Run
 from datasets import FaceData, load_stage, training_copies
-from devices import device_name
-from distributed import barrier, is_main, processes
 from error_analysis import analyse_errors
+from ferlib.runtime.devices import device_name
+from ferlib.runtime.distributed import barrier, is_main, processes
 from figures.analysis import draw_plots
 from figures.style import PNG
 from metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics

@@ -24,9 +24,9 @@ import quantization
 import transforms
 from attributions import Archive, Attribution, Entry, Face, check_map
 from config import EMOTIONS, Explain, Run, dataset_facts, to_plain
-from devices import autocast, autocast_dtype, device_name, resolve_device
-from distributed import barrier, is_main, processes, rank, world_size
 from face_choice import Candidates, choose_faces, describe_question
+from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
+from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
 from figures.pool import FigurePool, is_drawn
 from inference import CompiledIfWorth, prepare
 from prediction import predict_split

@@ -23,8 +23,8 @@ import pynvml
 import torch
 from tqdm import tqdm
 
-from distributed import HostGroup, is_main, world_size
-from gpus import HEADER, Reading, append_rows, gpu_at, log_row, nvml, open_log, read_gpu
+from ferlib.runtime.distributed import HostGroup, is_main, world_size
+from ferlib.runtime.gpus import HEADER, Reading, append_rows, gpu_at, log_row, nvml, open_log, read_gpu
 from utils import UserError
 
 LOG_HEADER = (*HEADER, "paused")  # 1 where the training waited at that moment, else 0

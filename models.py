@@ -30,7 +30,7 @@ from architectures.small_resnet import SmallResNet
 from architectures.spatial_attention import SpatialAttentionResNet34
 from backbones import HALVES, ModelSpec, from_resnet, from_scratch, from_timm, from_torchvision
 from config import EMOTIONS
-from devices import autocast, autocast_dtype, device_name, resolve_device
+from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from utils import SCHEMA, UserError, atomic_path, lookup, run_script
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's convert("L")

@@ -19,7 +19,7 @@ from datetime import datetime
 import tyro
 
 from config import Monitor
-from gpus import Reading, append_rows, log_row, nvml, of_limit, open_log, read_gpus, told, warning
+from ferlib.runtime.gpus import Reading, append_rows, log_row, nvml, of_limit, open_log, read_gpus, told, warning
 from utils import UserError, run_script
 
 COLUMNS: dict[str, Callable[[Reading], str]] = {

@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 
 from config import EMOTIONS, Evaluate
-from devices import autocast, autocast_dtype, resolve_device
-from distributed import gather_rows, is_main, own_part
+from ferlib.runtime.devices import autocast, autocast_dtype, resolve_device
+from ferlib.runtime.distributed import gather_rows, is_main, own_part
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec
 from transforms import face_views
 from utils import UserError, require

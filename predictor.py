@@ -20,8 +20,8 @@ import explain_occlusion
 import explain_saliency
 import explain_shap
 from config import EMOTIONS, Explain, Run, dataset_facts
-from devices import autocast_dtype, resolve_device
 from explanations import LogitModel
+from ferlib.runtime.devices import autocast_dtype, resolve_device
 from inference import prepare
 from models import Checkpoint, load_checkpoint
 from prediction import check_model

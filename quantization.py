@@ -15,11 +15,11 @@ import torch
 from torch import fx, nn
 
 from config import EMOTIONS
-from devices import autocast
 from eight_bits.gradients import NotReversibleError, reverse
 from eight_bits.graphs import round_weights, trace
 from eight_bits.rewriting import Rewriter, Watch
 from eight_bits.units import Unit, find_units
+from ferlib.runtime.devices import autocast
 from inference import compile_or_keep, fold, frozen_copy
 from utils import UserError
 

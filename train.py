@@ -24,9 +24,9 @@ from torch.utils.tensorboard import SummaryWriter
 import config
 from config import Run, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
-from devices import autocast_dtype, device_name, resolve_device
-from distributed import barrier, is_main, processes, rank, world_size
 from engine import Training, place_faces, start_training, train_one_epoch
+from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
+from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
 from figures import findings
 from figures.gpus import plot_gpu_temperature
 from gpu_watch import check_limit, watch_gpu

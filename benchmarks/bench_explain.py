@@ -35,8 +35,8 @@ import explain_lime
 import explain_shap
 import quantization
 from config import EMOTIONS, ExplainLime
-from devices import autocast_dtype, device_name, resolve_device
 from explanations import LogitModel
+from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from inference import CompiledIfWorth, compile_or_keep, prepare
 from models import create_model, model_spec
 from quantization import class_gradients

@@ -26,8 +26,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import datasets
-from devices import device_name
 from faces import DETECTORS, DetectedFace, Detector, crop_face, head_angle, open_detector
+from ferlib.runtime.devices import device_name
 from predictor import FaceModel, open_face_model
 from utils import UserError
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
 import engine
-from devices import autocast_dtype, device_name, resolve_device
+from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from losses import cross_entropy
 from models import ModelSpec, create_model, model_spec
 from recipes import RECIPES, Recipe

@@ -29,8 +29,8 @@ import config
 import engine
 import ensemble
 import train
-from devices import autocast, autocast_dtype, device_name, resolve_device
 from evaluate import evaluate
+from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from losses import cross_entropy
 from models import MODELS, model_spec, resized
 from recipes import RECIPES

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
-from devices import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from ferlib.runtime.devices import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 
 LARGEST = 32 * 2**20  # bytes to which glibc itself raises the threshold (mallopt(3)), in a process's first seconds
 

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from distributed import is_main
+from ferlib.runtime.distributed import is_main
 from figures.style import PNG, all_drawn, save_figure
 from utils import interrupts_held
 

@@ -3,7 +3,7 @@
 import types
 
 import gpu_watch
-import gpus
+from ferlib.runtime import gpus
 
 GIB = 2**30
 

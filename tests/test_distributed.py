@@ -12,7 +12,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-import distributed
+from ferlib.runtime import distributed
 
 ROOT = Path(__file__).parents[1]
 TRAIN = "train.py --epochs 2 --batch-size 16 --max-steps 3 --dropout 0 --no-amp --mixup 0.2 --ema-decay 0.9 --lr 0.01"

@@ -15,9 +15,9 @@ import torch
 from tqdm import tqdm
 
 import gpu_watch
-import gpus
 import train
 from fake_nvml import fail, fake_nvml, use
+from ferlib.runtime import gpus
 from gpu_watch import GpuWatch, NoWatch, check_limit, watch_gpu
 from utils import UserError
 

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.ops import SqueezeExcitation
 
 import inference
-from devices import autocast
+from ferlib.runtime.devices import autocast
 from inference import (
     CompiledIfWorth,
     GlobalAverage,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import gpus
 import monitor
 from config import Monitor
 from fake_nvml import fail, fake_nvml, use
+from ferlib.runtime import gpus
 from utils import UserError
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from devices import autocast, autocast_dtype, resolve_device, seed_everything
+from ferlib.runtime.devices import autocast, autocast_dtype, resolve_device, seed_everything
 from utils import (
     UserError,
     atomic_path,
