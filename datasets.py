@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 import config
 from config import FOLDER, SPLITS, DatasetFacts, Stage, dataset_facts, slug
-from readers.face_files import Face
-from readers.folders import affectnet_folders, affectnet_official, any_folders
-from readers.labs import ckplus_csv, ckplus_folders, ckplus_official, jaffe_files
-from readers.trees import Tree, candidate_trees, digest
-from readers.voted import fer2013_csv, fer2013_folders, ferplus_csv, rafdb_folders, rafdb_official
-from synthetic_faces import draw_faces
+from ferlib.data.readers.face_files import Face
+from ferlib.data.readers.folders import affectnet_folders, affectnet_official, any_folders
+from ferlib.data.readers.labs import ckplus_csv, ckplus_folders, ckplus_official, jaffe_files
+from ferlib.data.readers.trees import Tree, candidate_trees, digest
+from ferlib.data.readers.voted import fer2013_csv, fer2013_folders, ferplus_csv, rafdb_folders, rafdb_official
+from ferlib.data.synthetic.faces import draw_faces
 from utils import UserError, run_script
 
 CACHE_VERSION = 1  # raise it when a reader's output changes

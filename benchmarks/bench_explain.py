@@ -36,12 +36,12 @@ import explain_shap
 import quantization
 from config import EMOTIONS, ExplainLime
 from explanations import LogitModel
+from ferlib.data.synthetic.faces import draw_faces
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from inference import CompiledIfWorth, compile_or_keep, prepare
 from models import create_model, model_spec
 from quantization import class_gradients
 from stock_memory import stock_memory
-from synthetic_faces import draw_faces
 from transforms import center_view
 from utils import UserError
 

@@ -10,8 +10,8 @@ import pytest
 import config
 import datasets
 from config import EMOTIONS
-from readers.face_files import Face
-from readers.trees import ZipTree, candidate_trees
+from ferlib.data.readers.face_files import Face
+from ferlib.data.readers.trees import ZipTree, candidate_trees
 from utils import UserError
 
 

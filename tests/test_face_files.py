@@ -3,7 +3,7 @@
 import pytest
 
 from config import DATASETS, EMOTIONS
-from readers.face_files import CLASSES, FaceFile, class_named, hold_out, of_known_class, parse_emotion
+from ferlib.data.readers.face_files import CLASSES, FaceFile, class_named, hold_out, of_known_class, parse_emotion
 from utils import UserError
 
 

@@ -14,7 +14,7 @@ import detector_weights
 import faces
 from detector_weights import Weights
 from faces import DETECTORS, DetectedFace, Detector, crop_face, crop_outline, open_detector, spread_map, whole_face
-from synthetic_faces import draw_face
+from ferlib.data.synthetic.faces import draw_face
 from utils import UserError
 
 SHARED = Path(__file__).parents[2] / "shared" / "models"

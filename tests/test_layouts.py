@@ -8,10 +8,10 @@ from PIL import Image
 
 import datasets
 from config import EMOTIONS
-from readers.face_files import CLASSES, class_named
-from readers.folders import AFFECTNET_EMOTIONS
-from readers.labs import CKPLUS_CSV_EMOTIONS, CKPLUS_EMOTIONS
-from readers.voted import FER2013_EMOTIONS, FER_PLUS_COLUMNS, FER_PLUS_OTHERS
+from ferlib.data.readers.face_files import CLASSES, class_named
+from ferlib.data.readers.folders import AFFECTNET_EMOTIONS
+from ferlib.data.readers.labs import CKPLUS_CSV_EMOTIONS, CKPLUS_EMOTIONS
+from ferlib.data.readers.voted import FER2013_EMOTIONS, FER_PLUS_COLUMNS, FER_PLUS_OTHERS
 from utils import UserError
 
 

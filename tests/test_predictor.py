@@ -17,9 +17,9 @@ from backbones import ModelSpec
 from config import EMOTIONS
 from explanations import LogitModel
 from face_crops import crop_face, whole_face
+from ferlib.data.synthetic.faces import draw_faces
 from models import Checkpoint, FaceClassifier, create_model, load_checkpoint, save_checkpoint
 from predictor import EXPLAINERS, SHIPPED, FaceModel, open_face_model, to_grey
-from synthetic_faces import draw_faces
 from transforms import center_view
 from utils import UserError
 

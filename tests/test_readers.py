@@ -9,8 +9,8 @@ from PIL import Image
 
 import datasets
 from config import EMOTIONS
-from readers.face_files import parse_emotion
-from readers.voted import FER2013_EMOTIONS, RAFDB_EMOTIONS
+from ferlib.data.readers.face_files import parse_emotion
+from ferlib.data.readers.voted import FER2013_EMOTIONS, RAFDB_EMOTIONS
 from utils import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest")

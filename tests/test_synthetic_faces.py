@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-import synthetic_faces
 from config import EMOTIONS
-from synthetic_faces import ACTION_UNITS, EVIDENCE_THRESHOLD, NEUTRAL, REGIONS, draw_face, draw_faces
+from ferlib.data.synthetic import faces as synthetic_faces
+from ferlib.data.synthetic.faces import ACTION_UNITS, EVIDENCE_THRESHOLD, NEUTRAL, REGIONS, draw_face, draw_faces
 
 MOVED = {  # the regions that every variant of an emotion's prototype moves
     "Angry": {"brows", "eyes", "mouth"},

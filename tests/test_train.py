@@ -14,9 +14,9 @@ import engine
 import evaluate
 import recipes
 import train
+from ferlib.data.readers.folders import AFFECTNET_EMOTIONS
 from losses import LOSSES
 from models import MODELS, create_model, load_checkpoint, read_tensors, resized
-from readers.folders import AFFECTNET_EMOTIONS
 from recipes import RECIPES, Recipe
 from transforms import center_view
 from utils import UserError

@@ -8,7 +8,7 @@ import numpy as np
 from skimage import data
 
 from config import EMOTIONS
-from synthetic_faces import draw_face
+from ferlib.data.synthetic.faces import draw_face
 
 DRAWN = ("Happy", "Surprise", "Sad", "Angry")  # expressions of the drawn examples, four
 SIDE = 320  # of a drawn face

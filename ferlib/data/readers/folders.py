@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from config import DatasetFacts
-from readers.face_files import (
+from ferlib.data.readers.face_files import (
     CLASSES,
     PICTURE,
     Face,
@@ -21,8 +21,8 @@ from readers.face_files import (
     with_test,
     with_validation,
 )
-from readers.trees import Tree
-from readers.voted import is_fer2013_name
+from ferlib.data.readers.trees import Tree
+from ferlib.data.readers.voted import is_fer2013_name
 from utils import UserError
 
 AFFECTNET_EMOTIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry", "Contempt")  # codes 0..7

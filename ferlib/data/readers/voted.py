@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from config import EMOTIONS, DatasetFacts
-from readers.face_files import Face, FaceFile, decode_faces, parse_code, parse_emotion, parse_pixels, with_validation
-from readers.trees import Tree, ZipTree
+from ferlib.data.readers.face_files import Face, FaceFile, decode_faces, parse_code, parse_emotion, parse_pixels, with_validation
+from ferlib.data.readers.trees import Tree, ZipTree
 from utils import UserError
 
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6

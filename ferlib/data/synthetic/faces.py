@@ -17,8 +17,8 @@ import tyro
 from PIL import Image, ImageDraw
 
 from config import EMOTIONS
-from face_drawing import REGIONS as REGIONS
-from face_drawing import develop, region_map, render, set_scene
+from ferlib.data.synthetic.drawing import REGIONS as REGIONS
+from ferlib.data.synthetic.drawing import develop, region_map, render, set_scene
 from utils import interrupts_held
 
 EVIDENCE_THRESHOLD = 8  # of 255, in the channel that differs most; below it a difference is hard to see

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from config import EMOTIONS, SPLITS, DatasetFacts
-from readers.trees import Tree
+from ferlib.data.readers.trees import Tree
 from utils import UserError
 
 CLASSES = (*EMOTIONS, "Contempt")  # all that any set knows

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from config import DatasetFacts
-from readers.face_files import CLASSES, Face, FaceFile, class_named, decode_faces, of_known_class, parse_code
-from readers.folders import class_folders
-from readers.trees import Tree
-from readers.voted import pixel_csv
+from ferlib.data.readers.face_files import CLASSES, Face, FaceFile, class_named, decode_faces, of_known_class, parse_code
+from ferlib.data.readers.folders import class_folders
+from ferlib.data.readers.trees import Tree
+from ferlib.data.readers.voted import pixel_csv
 from utils import UserError
 
 # "KA.AN1.39.tiff": subject, expression and its take, number of the picture
