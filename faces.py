@@ -66,7 +66,7 @@ def open_retinaface(weights: Path, min_score: float) -> Search:
     """RetinaFace with a MobileNet (architectures/retinaface.py), on the CPU."""
     import torch  # here, as the other detectors do without it
 
-    from architectures.retinaface import RetinaFace, find_faces
+    from ferlib.faces.retinaface import RetinaFace, find_faces
 
     network = RetinaFace().eval()
     try:

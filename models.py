@@ -21,15 +21,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.ops import StochasticDepth
 
 import config
-from architectures.bam import BamResNet50
-from architectures.cbam import CbamResNet50
-from architectures.cifar_resnet import CifarResNet
-from architectures.fer_vgg import FerVgg
-from architectures.residual_masking import ResidualMaskingNetwork
-from architectures.small_resnet import SmallResNet
-from architectures.spatial_attention import SpatialAttentionResNet34
-from backbones import HALVES, ModelSpec, from_resnet, from_scratch, from_timm, from_torchvision
 from config import EMOTIONS
+from ferlib.networks.bam import BamResNet50
+from ferlib.networks.cbam import CbamResNet50
+from ferlib.networks.cifar_resnet import CifarResNet
+from ferlib.networks.fer_vgg import FerVgg
+from ferlib.networks.residual_masking import ResidualMaskingNetwork
+from ferlib.networks.small_resnet import SmallResNet
+from ferlib.networks.spatial_attention import SpatialAttentionResNet34
+from ferlib.networks.specs import HALVES, ModelSpec, from_resnet, from_scratch, from_timm, from_torchvision
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from utils import SCHEMA, UserError, atomic_path, lookup, run_script
 

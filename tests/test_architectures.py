@@ -10,11 +10,11 @@ import torchvision
 import config
 import engine
 import models
-from architectures.bam import BamResNet50, BottleneckAttention
-from architectures.cbam import CbamResNet50, ChannelAttention
-from architectures.cifar_resnet import CifarResNet, PaddedBlock
-from architectures.residual_masking import Mask, ResidualMaskingNetwork
-from architectures.spatial_attention import SpatialAttention, SpatialAttentionResNet34
+from ferlib.networks.bam import BamResNet50, BottleneckAttention
+from ferlib.networks.cbam import CbamResNet50, ChannelAttention
+from ferlib.networks.cifar_resnet import CifarResNet, PaddedBlock
+from ferlib.networks.residual_masking import Mask, ResidualMaskingNetwork
+from ferlib.networks.spatial_attention import SpatialAttention, SpatialAttentionResNet34
 from losses import LOSSES
 from models import MODELS, count_parameters
 from recipes import Recipe

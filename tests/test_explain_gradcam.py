@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 import config
 import explain_gradcam
-from backbones import tokens_to_grid
 from explain_gradcam import CAMS, Cells, find_cells, read_activations, read_gradients
 from explanations import LogitModel, Subject
+from ferlib.networks.specs import tokens_to_grid
 from models import MODELS
 from utils import UserError
 from zoo import KINDS, ONE_HOT, ZOO, make_model, random_faces, small_spec

@@ -7,10 +7,10 @@ import timm
 import torch
 import torchvision
 
-import backbones
 import config
 import models
 from config import EMOTIONS
+from ferlib.networks import specs as backbones
 from models import MODELS, FaceClassifier, create_model, load_checkpoint, save_checkpoint
 from utils import UserError
 from zoo import TIMM, ZOO, make_classifier, random_faces, small_spec

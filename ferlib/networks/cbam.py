@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from architectures.spatial_attention import SpatialAttention
+from ferlib.networks.spatial_attention import SpatialAttention
 
 
 class ChannelAttention(nn.Module):

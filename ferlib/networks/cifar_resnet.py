@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import StochasticDepth
 
-from architectures.small_resnet import residual_branch
+from ferlib.networks.small_resnet import residual_branch
 
 
 class PaddedBlock(nn.Module):

@@ -1,0 +1,1 @@
+"""Faces in photos and frames: detected, cropped, classified."""
