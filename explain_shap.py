@@ -19,9 +19,9 @@ from attributions import Attribution
 from config import EMOTIONS
 from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
 from face_choice import pick_faces
+from ferlib.inference.int8.quantization import class_gradients
 from figures.parts import sum_blocks
 from figures.shap import draw_shap
-from quantization import class_gradients
 from utils import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 1, "mps": 4, "cuda": 16}

@@ -22,10 +22,10 @@ import explain_shap
 from config import EMOTIONS, Explain, Run, dataset_facts
 from explanations import LogitModel
 from ferlib.data.synthetic.faces import draw_faces
+from ferlib.inference.folding import prepare
+from ferlib.inference.splits import check_model
 from ferlib.runtime.devices import autocast_dtype, resolve_device
-from inference import prepare
 from models import Checkpoint, load_checkpoint
-from prediction import check_model
 from transforms import center_view
 from utils import UserError, lookup, require
 

@@ -25,6 +25,7 @@ import config
 from config import Run, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
 from engine import Training, place_faces, start_training, train_one_epoch
+from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
 from figures import findings
@@ -44,7 +45,6 @@ from models import (
 )
 from optimizers import BETTER, finished_cycle
 from plots import plot_training_curves
-from prediction import predict_split
 from recipes import RECIPES, Recipe
 from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json
 

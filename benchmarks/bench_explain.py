@@ -33,14 +33,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import explain_lime
 import explain_shap
-import quantization
 from config import EMOTIONS, ExplainLime
 from explanations import LogitModel
 from ferlib.data.synthetic.faces import draw_faces
+from ferlib.inference.folding import CompiledIfWorth, compile_or_keep, prepare
+from ferlib.inference.int8 import quantization
+from ferlib.inference.int8.quantization import class_gradients
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
-from inference import CompiledIfWorth, compile_or_keep, prepare
 from models import create_model, model_spec
-from quantization import class_gradients
 from stock_memory import stock_memory
 from transforms import center_view
 from utils import UserError

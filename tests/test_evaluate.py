@@ -9,8 +9,8 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import config
 import evaluate
-import prediction
 from config import SPLITS
+from ferlib.inference import splits as prediction
 from metrics import HEADLINES, compute_metrics
 from models import create_model, save_checkpoint
 from utils import UserError, read_json

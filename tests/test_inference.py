@@ -8,9 +8,8 @@ import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-import inference
-from ferlib.runtime.devices import autocast
-from inference import (
+from ferlib.inference import folding as inference
+from ferlib.inference.folding import (
     CompiledIfWorth,
     GlobalAverage,
     StridedDepthwise,
@@ -20,6 +19,7 @@ from inference import (
     prepare,
     speed_up_gradients,
 )
+from ferlib.runtime.devices import autocast
 from models import create_model
 from zoo import KINDS, make_classifier, random_faces, small_spec
 

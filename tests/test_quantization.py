@@ -10,13 +10,13 @@ from torch import nn
 import config
 import explain_lime
 import explain_occlusion
-import quantization
-from eight_bits.graphs import trace
-from eight_bits.operations import Steps
-from eight_bits.rewriting import Watch
-from eight_bits.units import find_units
-from inference import frozen_copy
-from quantization import WholeBatches, change, convert, half_hidden, in_batches, quantize
+from ferlib.inference.folding import frozen_copy
+from ferlib.inference.int8 import quantization
+from ferlib.inference.int8.graphs import trace
+from ferlib.inference.int8.operations import Steps
+from ferlib.inference.int8.quantization import WholeBatches, change, convert, half_hidden, in_batches, quantize
+from ferlib.inference.int8.rewriting import Watch
+from ferlib.inference.int8.units import find_units
 from utils import UserError
 from zoo import KINDS, make_classifier, random_faces, small_spec
 

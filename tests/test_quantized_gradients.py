@@ -9,12 +9,18 @@ from torch import nn
 
 import config
 import explain_shap
-import quantization
-from eight_bits.gradients import let_through, reverse, shown
-from eight_bits.graphs import trace
 from explanations import LogitModel
-from inference import fold, frozen_copy
-from quantization import GradientNetwork, between, class_gradients, convert_gradients, quantize_gradients
+from ferlib.inference.folding import fold, frozen_copy
+from ferlib.inference.int8 import quantization
+from ferlib.inference.int8.gradients import let_through, reverse, shown
+from ferlib.inference.int8.graphs import trace
+from ferlib.inference.int8.quantization import (
+    GradientNetwork,
+    between,
+    class_gradients,
+    convert_gradients,
+    quantize_gradients,
+)
 from test_quantization import UNITS, Layers
 from utils import UserError
 from zoo import make_classifier, random_faces, small_spec

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from eight_bits.graphs import CONVOLUTION, convolution_arguments, is_plain_sum
-from eight_bits.operations import MOVES
+from ferlib.inference.int8.graphs import CONVOLUTION, convolution_arguments, is_plain_sum
+from ferlib.inference.int8.operations import MOVES
 
 MIN_CHANNELS = 16  # of an output, for fewer leave the processor's vectors empty
 ACTIVATIONS = {  # done with the convolution before them, by oneDNN's names

@@ -15,12 +15,12 @@ import torch
 from torch import fx, nn
 
 from config import EMOTIONS
-from eight_bits.gradients import NotReversibleError, reverse
-from eight_bits.graphs import round_weights, trace
-from eight_bits.rewriting import Rewriter, Watch
-from eight_bits.units import Unit, find_units
+from ferlib.inference.folding import compile_or_keep, fold, frozen_copy
+from ferlib.inference.int8.gradients import NotReversibleError, reverse
+from ferlib.inference.int8.graphs import round_weights, trace
+from ferlib.inference.int8.rewriting import Rewriter, Watch
+from ferlib.inference.int8.units import Unit, find_units
 from ferlib.runtime.devices import autocast
-from inference import compile_or_keep, fold, frozen_copy
 from utils import UserError
 
 TOLERANCE = 0.2  # of the logits' spread: what 8 bits may change, root mean square

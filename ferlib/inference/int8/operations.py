@@ -10,8 +10,8 @@ from weakref import WeakValueDictionary
 import torch
 from torch import fx
 
-from eight_bits import gradients
-from eight_bits.graphs import POOL
+from ferlib.inference.int8 import gradients
+from ferlib.inference.int8.graphs import POOL
 
 STEPS = 255  # of an activation's range
 WEIGHT_STEPS = 127  # on either side of zero

@@ -7,9 +7,18 @@ from typing import Any
 import torch
 from torch import fx
 
-from eight_bits.graphs import convolution_arguments, parameters, round_weights
-from eight_bits.operations import MOVES, OPAQUE, PackedConvolution, Steps, convolve, convolve_and_add, to_real, to_whole
-from eight_bits.units import Unit, before_moves, is_fast
+from ferlib.inference.int8.graphs import convolution_arguments, parameters, round_weights
+from ferlib.inference.int8.operations import (
+    MOVES,
+    OPAQUE,
+    PackedConvolution,
+    Steps,
+    convolve,
+    convolve_and_add,
+    to_real,
+    to_whole,
+)
+from ferlib.inference.int8.units import Unit, before_moves, is_fast
 
 SAMPLE = 2**20  # values of a tensor that are looked at to find the outliers
 

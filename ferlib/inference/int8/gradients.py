@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from eight_bits.graphs import (
+from ferlib.inference.folding import phases_as_channels
+from ferlib.inference.int8.graphs import (
     CONVOLUTION,
     POOL,
     RELU,
@@ -28,7 +29,6 @@ from eight_bits.graphs import (
     is_plain_sum,
     parameters,
 )
-from inference import phases_as_channels
 
 SAME_VALUES = {RESHAPE, torch.ops.aten.clone.default, torch.ops.aten.alias.default}
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes

@@ -1,1 +1,0 @@
-"""The parts of quantization.py: a network's graph, that of its gradients, and both written anew in 8 bits."""
