@@ -24,14 +24,15 @@ from torch.utils.tensorboard import SummaryWriter
 import config
 from config import Run, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
-from engine import Training, place_faces, start_training, train_one_epoch
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
+from ferlib.training.engine import Training, place_faces, start_training, train_one_epoch
+from ferlib.training.gpu_watch import check_limit, watch_gpu
+from ferlib.training.losses import LOSSES, effective_loss
+from ferlib.training.optimizers import BETTER, finished_cycle
 from figures import findings
 from figures.gpus import plot_gpu_temperature
-from gpu_watch import check_limit, watch_gpu
-from losses import LOSSES, effective_loss
 from metrics import average_f1
 from models import (
     MODELS,
@@ -43,7 +44,6 @@ from models import (
     resized,
     save_checkpoint,
 )
-from optimizers import BETTER, finished_cycle
 from plots import plot_training_curves
 from recipes import RECIPES, Recipe
 from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json

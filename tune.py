@@ -35,10 +35,10 @@ import config
 import train
 from config import Run, cache_dir, to_plain
 from datasets import load_faces
+from ferlib.training.search.results import describe_params, report, trial_run
+from ferlib.training.search.space import Space, grid, parse_search
 from models import model_spec
 from recipes import RECIPES
-from search_space import Space, grid, parse_search
-from tuning_results import describe_params, report, trial_run
 from utils import (
     UserError,
     combine_seeds,

@@ -31,9 +31,9 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
-import engine
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
-from losses import cross_entropy
+from ferlib.training import engine
+from ferlib.training.losses import cross_entropy
 from models import ModelSpec, create_model, model_spec
 from recipes import RECIPES, Recipe
 from stock_memory import stock_memory

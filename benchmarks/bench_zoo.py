@@ -26,12 +26,12 @@ import tyro
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
-import engine
 import ensemble
 import train
 from evaluate import evaluate
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
-from losses import cross_entropy
+from ferlib.training import engine
+from ferlib.training.losses import cross_entropy
 from models import MODELS, model_spec, resized
 from recipes import RECIPES
 from utils import UserError, read_json, run_script, write_json

@@ -2,8 +2,8 @@
 
 import types
 
-import gpu_watch
 from ferlib.runtime import gpus
+from ferlib.training import gpu_watch
 
 GIB = 2**30
 

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 import torchvision
 
 import config
-import engine
 import models
 from ferlib.networks.bam import BamResNet50, BottleneckAttention
 from ferlib.networks.cbam import CbamResNet50, ChannelAttention
 from ferlib.networks.cifar_resnet import CifarResNet, PaddedBlock
 from ferlib.networks.residual_masking import Mask, ResidualMaskingNetwork
 from ferlib.networks.spatial_attention import SpatialAttention, SpatialAttentionResNet34
-from losses import LOSSES
+from ferlib.training import engine
+from ferlib.training.losses import LOSSES
 from models import MODELS, count_parameters
 from recipes import Recipe
 from utils import UserError

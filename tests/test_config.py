@@ -8,9 +8,9 @@ import pytest
 
 import config
 import models
-import optimizers
 import recipes
 from config import DATASETS, EMOTIONS, Run
+from ferlib.training import optimizers
 from recipes import RECIPES
 
 

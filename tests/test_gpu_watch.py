@@ -14,11 +14,11 @@ import pytest
 import torch
 from tqdm import tqdm
 
-import gpu_watch
 import train
 from fake_nvml import fail, fake_nvml, use
 from ferlib.runtime import gpus
-from gpu_watch import GpuWatch, NoWatch, check_limit, watch_gpu
+from ferlib.training import gpu_watch
+from ferlib.training.gpu_watch import GpuWatch, NoWatch, check_limit, watch_gpu
 from utils import UserError
 
 ROOT = Path(__file__).parents[1]

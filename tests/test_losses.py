@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from datasets import FaceData
-from losses import LOSSES, class_weights, effective_loss, make_targets, without_conflicts
+from ferlib.training.losses import LOSSES, class_weights, effective_loss, make_targets, without_conflicts
 from recipes import Recipe
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models import create_model
-from optimizers import (
+from ferlib.training.optimizers import (
     OPTIMIZERS,
     SCHEDULES,
     Muon,
@@ -19,6 +18,7 @@ from optimizers import (
     set_learning_rate,
     uphill,
 )
+from models import create_model
 from recipes import Recipe
 
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 import config
-import engine
 import evaluate
 import recipes
 import train
 from ferlib.data.readers.folders import AFFECTNET_EMOTIONS
-from losses import LOSSES
+from ferlib.training import engine
+from ferlib.training.losses import LOSSES
 from models import MODELS, create_model, load_checkpoint, read_tensors, resized
 from recipes import RECIPES, Recipe
 from transforms import center_view

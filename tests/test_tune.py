@@ -18,7 +18,7 @@ import config
 import recipes
 import train
 import tune
-import tuning_results
+from ferlib.training.search import results as tuning_results
 from utils import UserError
 
 QUICK = replace(recipes.RECIPES["quick"], epochs=3, batch_size=16, max_steps=2)

@@ -14,9 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 import config
 from config import Run, to_plain
+from ferlib.training.search.space import parse_search
 from figures.tuning import plot_study
 from recipes import RECIPES, Recipe
-from search_space import parse_search
 from utils import UserError, atomic_path, command_line, library_versions, write_json
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}  # of trials with a result

@@ -21,9 +21,16 @@ from config import EMOTIONS, Run
 from datasets import FaceData
 from ferlib.runtime.devices import autocast, seed_everything
 from ferlib.runtime.distributed import is_main, own_part, share_batch_norm, sum_over_processes, world_size
-from losses import class_weights, make_targets, without_conflicts
+from ferlib.training.losses import class_weights, make_targets, without_conflicts
+from ferlib.training.optimizers import (
+    OPTIMIZERS,
+    ema_function,
+    learning_rate,
+    parameter_groups,
+    set_learning_rate,
+    uphill,
+)
 from models import FaceClassifier, ModelSpec, create_model, load_backbone_of, set_stochastic_depth
-from optimizers import OPTIMIZERS, ema_function, learning_rate, parameter_groups, set_learning_rate, uphill
 from recipes import Recipe
 from transforms import augment, mix
 from utils import UserError, combine_seeds, lookup, require

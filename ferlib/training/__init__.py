@@ -1,0 +1,1 @@
+"""Training: one run, one epoch, losses, optimisers, schedules, augmentation."""
