@@ -22,16 +22,16 @@ import numpy as np
 import tyro
 
 import config
-from combining import METHODS, Outputs, accuracy, cross_fitted, disagreement
 from config import Run
 from datasets import FaceData, load_stage
 from evaluate import score_predictions, write_evaluation
+from ferlib.evaluation.combining import METHODS, Outputs, accuracy, cross_fitted, disagreement
+from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
+from ferlib.evaluation.saved_runs import ModelReport, read_models
 from ferlib.inference.splits import open_predictor
 from ferlib.runtime.devices import device_name
 from figures.ensemble import plot_members
-from metrics import accuracy_interval, compare_accuracies
 from models import MODELS, count_parameters
-from report.data import ModelReport, read_models
 from utils import UserError, command_line, library_versions, lookup, require, run_script
 
 PARTS = ("val", "test")

@@ -15,8 +15,8 @@ import tyro
 
 import config
 from config import Run, dataset_facts
+from ferlib.evaluation.saved_runs import percent
 from models import model_spec, read_tensors
-from report.data import percent
 from utils import atomic_path, read_json, require, run_script
 
 TEMPLATES = Path(__file__).parent / "templates"

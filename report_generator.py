@@ -14,8 +14,17 @@ import tyro
 from markupsafe import Markup
 
 from config import EMOTIONS, Report, Run, dataset_facts, report_path
-from error_analysis import main_confusions, test_in_words
-from report.data import PLOTS, CrossTable, duration, find_datasets, majority, number, percent, read_cross
+from ferlib.evaluation.error_analysis import main_confusions, test_in_words
+from ferlib.evaluation.saved_runs import (
+    PLOTS,
+    CrossTable,
+    duration,
+    find_datasets,
+    majority,
+    number,
+    percent,
+    read_cross,
+)
 from report.sections import DatasetReport, read_reports
 from report.tables import READABLE, all_tables, readable, to_latex, write_csv
 from utils import UserError, atomic_path, run_script

@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 import config
 from config import Run, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
+from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
@@ -33,7 +34,6 @@ from ferlib.training.losses import LOSSES, effective_loss
 from ferlib.training.optimizers import BETTER, finished_cycle
 from figures import findings
 from figures.gpus import plot_gpu_temperature
-from metrics import average_f1
 from models import (
     MODELS,
     FaceClassifier,

@@ -14,7 +14,8 @@ from sklearn.metrics import precision_recall_curve
 
 from config import EMOTIONS, Run
 from datasets import FaceData
-from error_analysis import pearson_residuals, test_in_words
+from ferlib.evaluation.error_analysis import pearson_residuals, test_in_words
+from ferlib.evaluation.terminal import with_interval
 from figures import findings
 from figures.style import (
     BLUE,
@@ -33,7 +34,6 @@ from figures.style import (
     wrap,
 )
 from plots import Titles, draw_matrix, plot_confusion_matrix, plot_roc_curves
-from results_text import with_interval
 
 SCORES = {"precision": SKY, "recall": ORANGE, "f1": BLUE}
 FEW = 10  # faces of a bin that say little

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from config import dataset_facts
-from report.data import ModelReport, is_useful, majority, percent
+from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority, percent
 
 
 def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from config import EMOTIONS, monitor_log
-from report.data import ModelReport, percent
+from ferlib.evaluation.saved_runs import ModelReport, percent
 from report.faces import Predictions
 from utils import UserError
 

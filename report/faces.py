@@ -12,8 +12,8 @@ import numpy as np
 
 from config import EMOTIONS
 from datasets import FaceData, find_cached
-from error_analysis import confident_errors
-from report.data import ModelReport
+from ferlib.evaluation.error_analysis import confident_errors
+from ferlib.evaluation.saved_runs import ModelReport
 from report.pictures import Sheet, thumbnail_sheet
 from utils import UserError
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from report.data import ModelReport
+from ferlib.evaluation.saved_runs import ModelReport
 from report.faces import FaceStore, face_key
 from report.methods import METHODS, Method
 from report.pictures import Picture, face_picture, locate, map_picture

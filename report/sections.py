@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from config import DatasetFacts, dataset_facts
+from ferlib.evaluation.saved_runs import PLOTS, ModelReport, find_highest, interval_axis, read_models, shown_methods
 from report.caveats import find_caveats
 from report.charts import Chart, model_charts
-from report.data import PLOTS, ModelReport, find_highest, interval_axis, read_models, shown_methods
 from report.faces import (
     Cell,
     FaceStore,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from report.data import CrossTable, ModelReport
-from results_text import HEADLINES
+from ferlib.evaluation.saved_runs import CrossTable, ModelReport
+from ferlib.evaluation.terminal import HEADLINES
 from utils import atomic_path
 
 

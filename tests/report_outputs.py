@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from config import EMOTIONS, Run, cache_dir
-from report.data import PLOTS
+from ferlib.evaluation.saved_runs import PLOTS
 from report.methods import METHODS
 from utils import write_json
 

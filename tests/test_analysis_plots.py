@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from config import Run
-from error_analysis import analyse_errors, confident_errors
+from ferlib.evaluation.error_analysis import analyse_errors, confident_errors
+from ferlib.evaluation.metrics import compute_metrics
+from ferlib.evaluation.saved_runs import PLOTS
 from figures import analysis as analysis_plots
 from figures.analysis import (
     draw_plots,
@@ -16,8 +18,6 @@ from figures.analysis import (
     plot_reliability,
 )
 from figures.style import VERMILION as RED
-from metrics import compute_metrics
-from report.data import PLOTS
 
 VERMILION = tuple(bytes.fromhex(RED[1:]))
 

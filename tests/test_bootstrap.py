@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, roc_auc_score
 
-import bootstrap
-from bootstrap import bootstrap_intervals, resample, weighted_auc, weighted_figures
-from metrics import HEADLINES, accuracy_interval, compute_metrics
+from ferlib.evaluation import bootstrap
+from ferlib.evaluation.bootstrap import bootstrap_intervals, resample, weighted_auc, weighted_figures
+from ferlib.evaluation.metrics import HEADLINES, accuracy_interval, compute_metrics
 
 
 @pytest.fixture(scope="module")

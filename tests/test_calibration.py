@@ -5,7 +5,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
-from calibration import compute_calibration, confidence_bins, face_brier_scores, face_losses
+from ferlib.evaluation.calibration import compute_calibration, confidence_bins, face_brier_scores, face_losses
 
 
 def confident(values, classes=7):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from combining import (
+from ferlib.evaluation.combining import (
     METHODS,
     Method,
     Outputs,

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 import config
-import cross_data
 import datasets
 import evaluate
 import train
 from config import EMOTIONS
-from metrics import clean_metrics
+from ferlib.evaluation import cross_data
+from ferlib.evaluation.metrics import clean_metrics
 from utils import UserError
 
 PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")

@@ -11,11 +11,11 @@ import config
 import ensemble
 import evaluate
 import train
-from combining import METHODS
 from config import Run
 from conftest import TINY
 from datasets import load_stage
 from ensemble import join
+from ferlib.evaluation.combining import METHODS
 from models import load_checkpoint
 from report_generator import build_report
 from transforms import center_view

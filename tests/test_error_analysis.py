@@ -7,7 +7,7 @@ from scipy.stats import chi2, chi2_contingency
 from scipy.stats.contingency import association
 
 from config import EMOTIONS
-from error_analysis import (
+from ferlib.evaluation.error_analysis import (
     analyse_errors,
     confident_errors,
     confusion_test,
@@ -16,7 +16,7 @@ from error_analysis import (
     main_confusions,
     pearson_residuals,
 )
-from error_analysis import test_in_words as words_of  # pytest would take it for a test
+from ferlib.evaluation.error_analysis import test_in_words as words_of  # pytest would take it for a test
 
 OFF = ~np.eye(7, dtype=bool)
 

@@ -10,8 +10,8 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 import config
 import evaluate
 from config import SPLITS
+from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.inference import splits as prediction
-from metrics import HEADLINES, compute_metrics
 from models import create_model, save_checkpoint
 from utils import UserError, read_json
 

@@ -28,7 +28,8 @@ from config import (
     Train,
     Tune,
 )
-from error_analysis import analyse_errors
+from ferlib.evaluation.error_analysis import analyse_errors
+from ferlib.evaluation.metrics import compute_metrics
 from ferlib.training.gpu_watch import LOG_HEADER
 from figures import analysis as analysis_plots
 from figures import ensemble as ensemble_plots
@@ -41,7 +42,6 @@ from figures import shap as shap_figures
 from figures import style as figure_style
 from figures import tuning as tuning_plots
 from figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure, wrap
-from metrics import compute_metrics
 
 SMALLEST = 8  # points of type in a picture that is printed 16 cm wide
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from config import EMOTIONS
-from metrics import accuracy_interval, compare_accuracies, compute_metrics
+from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies, compute_metrics
 from plots import plot_confusion_matrix, plot_roc_curves, plot_training_curves
 
 

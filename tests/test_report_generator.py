@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import error_analysis
 from config import Run
+from ferlib.evaluation import error_analysis
+from ferlib.evaluation import saved_runs as report_data
 from report import caveats as report_caveats
-from report import data as report_data
 from report import methods as report_methods
 from report import pictures as report_pictures
 from report import sections as report_sections

@@ -6,7 +6,7 @@ import pytest
 
 from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS, Run
-from report.data import PLOTS
+from ferlib.evaluation.saved_runs import PLOTS
 from report_generator import build_report
 from report_outputs import (
     DATASET,

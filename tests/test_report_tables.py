@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from config import Run, monitor_log
+from ferlib.evaluation.saved_runs import read_model
 from report import charts as report_charts
 from report import faces as report_faces
 from report import gallery as report_gallery
 from report import pictures as report_pictures
 from report import tables as report_tables
-from report.data import read_model
 from report.faces import FaceStore, Predictions
 from report_generator import escape_markdown, write_reports
 from report_outputs import (

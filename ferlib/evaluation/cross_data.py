@@ -8,10 +8,10 @@ import numpy as np
 
 from config import EMOTIONS, Evaluate
 from datasets import FaceData, find_copies, load_faces, load_stage
+from ferlib.evaluation.metrics import clean_metrics, compute_metrics
 from ferlib.inference.splits import Predictor, open_predictor
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.distributed import is_main
-from metrics import clean_metrics, compute_metrics
 from utils import UserError, command_line, library_versions, write_json
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from calibration import BINS, confidence_bins, face_brier_scores, face_losses
+from ferlib.evaluation.calibration import BINS, confidence_bins, face_brier_scores, face_losses
 
 RESAMPLES = 1000
 SEED = 0

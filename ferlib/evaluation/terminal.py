@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from error_analysis import in_words, test_in_words
+from ferlib.evaluation.error_analysis import in_words, test_in_words
 
 HEADLINES = {  # figure → name and format
     "accuracy": ("accuracy", ".2%"),

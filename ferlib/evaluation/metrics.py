@@ -14,9 +14,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from bootstrap import RESAMPLES, SEED, bootstrap_intervals, quantiles, resample
-from calibration import compute_calibration, face_brier_scores, face_losses
 from config import EMOTIONS
+from ferlib.evaluation.bootstrap import RESAMPLES, SEED, bootstrap_intervals, quantiles, resample
+from ferlib.evaluation.calibration import compute_calibration, face_brier_scores, face_losses
 
 CLASSES = list(range(len(EMOTIONS)))
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc", "ece", "nll", "brier")

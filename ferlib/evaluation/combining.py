@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 from sklearn.model_selection import KFold
 
-from calibration import face_losses
+from ferlib.evaluation.calibration import face_losses
 
 GREEDY_ROUNDS = 100  # members drawn, with replacement; the best beginning of the sequence is kept
 GAP = 1e-5  # nats per face that learned weights may lie above the smallest loss

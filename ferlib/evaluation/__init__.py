@@ -1,0 +1,1 @@
+"""Figures of merit of predictions, their intervals, and what runs left on disk."""
