@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import config
-from attributions import Attribution
-from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.records import Attribution
 from figures.heatmaps import QUESTION, draw_heatmap
 from utils import UserError, lookup, run_script
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import config
-from attributions import Attribution
-from explanations import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.records import Attribution
 from figures.heatmaps import draw_heatmap
 from utils import UserError, run_script
 

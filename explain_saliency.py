@@ -19,8 +19,8 @@ from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Sal
 from torch import nn
 
 import config
-from attributions import Attribution
-from explanations import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.records import Attribution
 from figures.heatmaps import QUESTION, draw_heatmap
 from utils import UserError, run_script
 

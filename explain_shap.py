@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 import config
-from attributions import Attribution
 from config import EMOTIONS
-from explanations import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
-from face_choice import pick_faces
+from ferlib.explanations.choice import pick_faces
+from ferlib.explanations.driver import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.records import Attribution
 from ferlib.inference.int8.quantization import class_gradients
 from figures.parts import sum_blocks
 from figures.shap import draw_shap

@@ -20,8 +20,8 @@ import explain_occlusion
 import explain_saliency
 import explain_shap
 from config import EMOTIONS, Explain, Run, dataset_facts
-from explanations import LogitModel
 from ferlib.data.synthetic.faces import draw_faces
+from ferlib.explanations.driver import LogitModel
 from ferlib.inference.folding import prepare
 from ferlib.inference.splits import check_model
 from ferlib.runtime.devices import autocast_dtype, resolve_device

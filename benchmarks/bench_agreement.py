@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import explain_lime
 import explain_shap
-from attributions import Face
 from config import ExplainLime, ExplainShap, Stage
 from explain_shap import Background, Draws, draw_evenly, expected_gradients
-from explanations import LogitModel, Subject, find_candidates, open_run
-from face_choice import choose_faces
+from ferlib.explanations.choice import choose_faces
+from ferlib.explanations.driver import LogitModel, Subject, find_candidates, open_run
+from ferlib.explanations.records import Face
 from ferlib.inference.int8 import quantization
 from figures.style import BLUE, VERMILION, entitle, saved_figure
 

@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import explain_lime
 import explain_shap
 from config import EMOTIONS, ExplainLime
-from explanations import LogitModel
 from ferlib.data.synthetic.faces import draw_faces
+from ferlib.explanations.driver import LogitModel
 from ferlib.inference.folding import CompiledIfWorth, compile_or_keep, prepare
 from ferlib.inference.int8 import quantization
 from ferlib.inference.int8.quantization import class_gradients

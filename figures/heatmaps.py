@@ -31,7 +31,7 @@ from figures.parts import (
 from figures.style import in_style
 
 if TYPE_CHECKING:
-    from attributions import Attribution, Face
+    from ferlib.explanations.records import Attribution, Face
 
 QUESTION = "explained: why {target}?"
 

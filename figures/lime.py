@@ -32,7 +32,7 @@ from figures.parts import (
 from figures.style import COLORS, in_style
 
 if TYPE_CHECKING:
-    from attributions import Attribution, Face
+    from ferlib.explanations.records import Attribution, Face
 
 
 @in_style()

@@ -18,7 +18,7 @@ from config import EMOTIONS
 from figures.style import BLUE, VERMILION, WIDTH, wrap
 
 if TYPE_CHECKING:
-    from attributions import Face
+    from ferlib.explanations.records import Face
 
 FOR, AGAINST = (np.array(matplotlib.colors.to_rgb(color)) for color in (VERMILION, BLUE))
 PALE = np.full(3, 0.93)

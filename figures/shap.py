@@ -30,7 +30,7 @@ from figures.parts import (
 from figures.style import WIDTH, in_style, wrap
 
 if TYPE_CHECKING:
-    from attributions import Attribution, Face
+    from ferlib.explanations.records import Attribution, Face
 
 
 @in_style()

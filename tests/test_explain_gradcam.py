@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import config
 import explain_gradcam
 from explain_gradcam import CAMS, Cells, find_cells, read_activations, read_gradients
-from explanations import LogitModel, Subject
+from ferlib.explanations.driver import LogitModel, Subject
 from ferlib.networks.specs import tokens_to_grid
 from models import MODELS
 from utils import UserError

@@ -11,8 +11,8 @@ from sklearn.linear_model import Ridge
 import config
 import explain_lime
 from explain_lime import fit_surrogate, make_puzzle, proximity
-from explanations import LogitModel
-from superpixels import segment
+from ferlib.explanations.driver import LogitModel
+from ferlib.explanations.superpixels import segment
 
 SETTINGS = config.ExplainLime(lime_samples=300, batch_size=100)
 TARGET, SIDE, CORNER = 2, 24, 8

@@ -8,7 +8,7 @@ from captum.attr import Occlusion
 import config
 import explain_occlusion
 from explain_occlusion import cover, make_windows
-from explanations import LogitModel
+from ferlib.explanations.driver import LogitModel
 from utils import UserError
 from zoo import KINDS, ONE_HOT, make_model, random_faces, small_spec
 

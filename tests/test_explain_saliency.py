@@ -12,7 +12,7 @@ from captum.attr import NoiseTunnel, Saliency
 import config
 import explain_saliency
 from explain_saliency import METHODS, Score
-from explanations import LogitModel
+from ferlib.explanations.driver import LogitModel
 from utils import UserError
 from zoo import KINDS, ONE_HOT, make_classifier, make_model, random_faces, small_spec
 

@@ -9,12 +9,12 @@ from PIL import Image
 import config
 import explain_lime
 import explain_shap
-import explanations
 import models
-from attributions import Archive, Attribution, Entry, Face, Target
 from config import EMOTIONS
-from explanations import LogitModel, Method, Subject
-from face_choice import Candidates, choose_faces, describe_question, pick_faces
+from ferlib.explanations import driver as explanations
+from ferlib.explanations.choice import Candidates, choose_faces, describe_question, pick_faces
+from ferlib.explanations.driver import LogitModel, Method, Subject
+from ferlib.explanations.records import Archive, Attribution, Entry, Face, Target
 from figures import lime as lime_figures
 from figures import parts as explanation_figures
 from figures import shap as shap_figures

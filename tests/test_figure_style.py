@@ -15,7 +15,6 @@ from PIL import Image
 
 import plots
 import train
-from attributions import Attribution, Face, Target
 from config import (
     EMOTIONS,
     Ensemble,
@@ -30,6 +29,7 @@ from config import (
 )
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import compute_metrics
+from ferlib.explanations.records import Attribution, Face, Target
 from ferlib.training.gpu_watch import LOG_HEADER
 from figures import analysis as analysis_plots
 from figures import ensemble as ensemble_plots

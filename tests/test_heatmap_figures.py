@@ -9,7 +9,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from attributions import Attribution, Face, Target
+from ferlib.explanations.records import Attribution, Face, Target
 from figures.heatmaps import draw_heatmap, stretch, tint
 from figures.parts import AGAINST, FOR
 

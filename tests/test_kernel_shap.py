@@ -6,7 +6,7 @@ from math import factorial
 import numpy as np
 import pytest
 
-from kernel_shap import draw_sets, mixture_weights, size_probabilities, solve
+from ferlib.explanations.kernel_shap import draw_sets, mixture_weights, size_probabilities, solve
 
 REGIONS = 6
 ALL = np.array(list(itertools.product([0, 1], repeat=REGIONS)), dtype=np.uint8)

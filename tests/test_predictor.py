@@ -14,9 +14,9 @@ import explain_gradcam
 import explain_occlusion
 import predictor
 from config import EMOTIONS
-from explanations import LogitModel
 from face_crops import crop_face, whole_face
 from ferlib.data.synthetic.faces import draw_faces
+from ferlib.explanations.driver import LogitModel
 from ferlib.networks.specs import ModelSpec
 from models import Checkpoint, FaceClassifier, create_model, load_checkpoint, save_checkpoint
 from predictor import EXPLAINERS, SHIPPED, FaceModel, open_face_model, to_grey

@@ -9,7 +9,7 @@ from torch import nn
 
 import config
 import explain_shap
-from explanations import LogitModel
+from ferlib.explanations.driver import LogitModel
 from ferlib.inference.folding import fold, frozen_copy
 from ferlib.inference.int8 import quantization
 from ferlib.inference.int8.gradients import let_through, reverse, shown

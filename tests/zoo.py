@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from explanations import LogitModel
+from ferlib.explanations.driver import LogitModel
 from models import MODELS, FaceClassifier, ModelSpec, model_spec, set_dropout
 
 ONE_HOT = torch.eye(7)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from attributions import Face, Target
 from config import EMOTIONS, DatasetFacts, Explain, dataset_facts
+from ferlib.explanations.records import Face, Target
 from utils import UserError, combine_seeds
 
 CLASS_OF: dict[str, Callable[[Face], int | None]] = {

@@ -18,12 +18,12 @@ from torch import nn
 from tqdm import tqdm
 
 import datasets
-import face_choice
 import models
 import transforms
-from attributions import Archive, Attribution, Entry, Face, check_map
 from config import EMOTIONS, Explain, Run, dataset_facts, to_plain
-from face_choice import Candidates, choose_faces, describe_question
+from ferlib.explanations import choice as face_choice
+from ferlib.explanations.choice import Candidates, choose_faces, describe_question
+from ferlib.explanations.records import Archive, Attribution, Entry, Face, check_map
 from ferlib.inference.folding import CompiledIfWorth, prepare
 from ferlib.inference.int8 import quantization
 from ferlib.inference.splits import predict_split

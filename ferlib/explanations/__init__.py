@@ -1,0 +1,1 @@
+"""Explanation methods, and the driver that applies them to faces."""
