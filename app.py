@@ -20,9 +20,9 @@ from gradio.data_classes import ImageData
 from PIL import Image
 
 from config import EMOTIONS, App
-from faces import DETECTORS, crop_face, open_detector
-from photos.files import read_photo
-from predictor import EXPLAINERS, FaceModel, open_face_model, to_grey
+from ferlib.faces.detectors import DETECTORS, crop_face, open_detector
+from ferlib.faces.face_model import EXPLAINERS, FaceModel, open_face_model, to_grey
+from ferlib.faces.photos import read_photo
 from utils import UserError, run_script
 from webpage import views
 from webpage.examples import make_examples

@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 import config
 from config import EMOTIONS, annotated_photo, slug
-from faces import DETECTORS, Detector, crop_face, open_detector, whole_face
+from ferlib.faces.detectors import DETECTORS, Detector, crop_face, open_detector, whole_face
+from ferlib.faces.face_model import EXPLAINERS, FaceModel, open_face_model
+from ferlib.faces.photo_rows import FacePrediction, describe_photo, describe_row, write_csv
+from ferlib.faces.photos import Photo, find_photos, read_photo
 from photos.annotation import Annotation, annotate
-from photos.files import Photo, find_photos, read_photo
-from photos.rows import FacePrediction, describe_photo, describe_row, write_csv
-from predictor import EXPLAINERS, FaceModel, open_face_model
 from utils import UserError, atomic_path, command_line, lookup, run_script, write_json
 
 # ── for programs ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -26,9 +26,9 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import datasets
-from faces import DETECTORS, DetectedFace, Detector, crop_face, head_angle, open_detector
+from ferlib.faces.detectors import DETECTORS, DetectedFace, Detector, crop_face, head_angle, open_detector
+from ferlib.faces.face_model import FaceModel, open_face_model
 from ferlib.runtime.devices import device_name
-from predictor import FaceModel, open_face_model
 from utils import UserError
 
 WIDTH, HEIGHT, SIDE = 640, 480, 120

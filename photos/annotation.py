@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from config import EMOTIONS
-from faces import DetectedFace, crop_outline, spread_map
+from ferlib.faces.detectors import DetectedFace, crop_outline, spread_map
 from figures.heatmaps import stretch, tint
 from figures.parts import color_limit, overlay, sum_blocks
 from plots import COLORS

@@ -16,8 +16,8 @@ import app
 import config
 from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS
-from faces import DetectedFace, crop_face, open_detector
-from predictor import EXPLAINERS, SHIPPED, open_face_model
+from ferlib.faces.detectors import DetectedFace, crop_face, open_detector
+from ferlib.faces.face_model import EXPLAINERS, SHIPPED, open_face_model
 from utils import UserError
 from webpage import methods as app_methods
 from webpage import models as app_models

@@ -10,11 +10,20 @@ import numpy as np
 import pytest
 import skimage.data
 
-import detector_weights
-import faces
-from detector_weights import Weights
-from faces import DETECTORS, DetectedFace, Detector, crop_face, crop_outline, open_detector, spread_map, whole_face
 from ferlib.data.synthetic.faces import draw_face
+from ferlib.faces import detectors as faces
+from ferlib.faces import weights as detector_weights
+from ferlib.faces.detectors import (
+    DETECTORS,
+    DetectedFace,
+    Detector,
+    crop_face,
+    crop_outline,
+    open_detector,
+    spread_map,
+    whole_face,
+)
+from ferlib.faces.weights import Weights
 from utils import UserError
 
 SHARED = Path(__file__).parents[2] / "shared" / "models"

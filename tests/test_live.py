@@ -14,7 +14,7 @@ from skimage.data import astronaut
 
 import live
 from config import Live
-from faces import DetectedFace
+from ferlib.faces.detectors import DetectedFace
 from test_recording import FakeWindow, read_video
 from test_sources import FakeCapture
 from utils import UserError

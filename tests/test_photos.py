@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photos import files as photos
-from photos.files import find_photos, read_photo
+from ferlib.faces import photos
+from ferlib.faces.photos import find_photos, read_photo
 from utils import UserError
 
 COLOURS = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 0)], [(9, 9, 9), (250, 250, 250)]], np.uint8)

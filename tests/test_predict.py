@@ -10,15 +10,15 @@ import skimage.data
 from PIL import Image
 
 import config
-import faces
 import predict
 from config import EMOTIONS
-from face_crops import DetectedFace
-from faces import Detector, open_detector
+from ferlib.faces import detectors as faces
+from ferlib.faces.crops import DetectedFace
+from ferlib.faces.detectors import Detector, open_detector
+from ferlib.faces.face_model import EXPLAINERS, open_face_model
 from photos import annotation
 from photos.annotation import Annotation, annotate
 from predict import name_photos, predict_single_image
-from predictor import EXPLAINERS, open_face_model
 from utils import UserError
 
 FACE = (170, 62, 106, 106)

@@ -12,14 +12,14 @@ from torch import nn
 import config
 import explain_gradcam
 import explain_occlusion
-import predictor
 from config import EMOTIONS
-from face_crops import crop_face, whole_face
 from ferlib.data.synthetic.faces import draw_faces
 from ferlib.explanations.driver import LogitModel
+from ferlib.faces import face_model as predictor
+from ferlib.faces.crops import crop_face, whole_face
+from ferlib.faces.face_model import EXPLAINERS, SHIPPED, FaceModel, open_face_model, to_grey
 from ferlib.networks.specs import ModelSpec
 from models import Checkpoint, FaceClassifier, create_model, load_checkpoint, save_checkpoint
-from predictor import EXPLAINERS, SHIPPED, FaceModel, open_face_model, to_grey
 from transforms import center_view
 from utils import UserError
 
@@ -91,7 +91,7 @@ def test_a_model_of_one_colour_tells_red_from_blue():
 
 def test_a_file_in_colour_reaches_the_model_in_the_same_colours(tmp_path):
     """From a PNG on disk, through reader and crop, to the model."""
-    from photos.files import read_photo
+    from ferlib.faces.photos import read_photo
 
     Image.new("RGB", (60, 60), (0, 0, 255)).save(tmp_path / "blue.png")
     pixels = read_photo(tmp_path / "blue.png").pixels
@@ -115,7 +115,7 @@ def test_grey_is_that_of_pillow():
 def test_a_photo_of_a_training_face_gives_the_numbers_of_the_data_set(few_real, shared_outputs, shipped, tmp_path):
     """The same face as datasets and transforms give it, and as a picture file found whole: equal to the bit."""
     import datasets
-    from photos.files import read_photo
+    from ferlib.faces.photos import read_photo
 
     faces = datasets.load_faces("fer2013", few_real, shared_outputs).split("test").images[:3]
     for number, face in enumerate(faces):

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from config import EMOTIONS, App
+from ferlib.faces.face_model import SHIPPED
 from models import model_spec, read_tensors
-from predictor import SHIPPED
 from utils import UserError
 
 

@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from config import EMOTIONS
-from faces import DetectedFace, crop_face
+from ferlib.faces.detectors import DetectedFace, crop_face
 from figures.heatmaps import stretch, tint
 from figures.parts import IMPORTANCE, SIGNED, color_limit, overlay, sum_blocks
 from report.methods import Method

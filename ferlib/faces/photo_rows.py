@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from config import EMOTIONS
-from faces import DetectedFace
-from photos.files import Photo
+from ferlib.faces.detectors import DetectedFace
+from ferlib.faces.photos import Photo
 from utils import atomic_path
 
 SMALL = 24  # pixels: a face whose box is narrower shows less than the faces that the models were trained on

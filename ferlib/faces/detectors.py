@@ -12,14 +12,14 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from detector_weights import Weights, find_weights
-from face_crops import DetectedFace as DetectedFace
-from face_crops import crop_face as crop_face
-from face_crops import crop_matrix as crop_matrix
-from face_crops import crop_outline as crop_outline
-from face_crops import head_angle as head_angle
-from face_crops import spread_map as spread_map
-from face_crops import whole_face as whole_face
+from ferlib.faces.crops import DetectedFace as DetectedFace
+from ferlib.faces.crops import crop_face as crop_face
+from ferlib.faces.crops import crop_matrix as crop_matrix
+from ferlib.faces.crops import crop_outline as crop_outline
+from ferlib.faces.crops import head_angle as head_angle
+from ferlib.faces.crops import spread_map as spread_map
+from ferlib.faces.crops import whole_face as whole_face
+from ferlib.faces.weights import Weights, find_weights
 from utils import UserError, lookup
 
 SIDES = (640, 1600)  # longest sides at which a picture is searched: large faces are found at the first
