@@ -28,9 +28,9 @@ from evaluate import score_predictions, write_evaluation
 from ferlib.evaluation.combining import METHODS, Outputs, accuracy, cross_fitted, disagreement
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.saved_runs import ModelReport, read_models
+from ferlib.figures.ensemble import plot_members
 from ferlib.inference.splits import open_predictor
 from ferlib.runtime.devices import device_name
-from figures.ensemble import plot_members
 from models import MODELS, count_parameters
 from utils import UserError, command_line, library_versions, lookup, require, run_script
 

@@ -22,11 +22,11 @@ from ferlib.evaluation import cross_data
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from ferlib.evaluation.terminal import summarize
+from ferlib.figures.analysis import draw_plots
+from ferlib.figures.style import PNG
 from ferlib.inference.splits import open_predictor
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.distributed import barrier, is_main, processes
-from figures.analysis import draw_plots
-from figures.style import PNG
 from models import count_parameters
 from transforms import VIEWS
 from utils import UserError, atomic_path, command_line, library_versions, run_script, write_json

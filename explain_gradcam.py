@@ -18,7 +18,7 @@ from torch import nn
 import config
 from ferlib.explanations.driver import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
 from ferlib.explanations.records import Attribution
-from figures.heatmaps import QUESTION, draw_heatmap
+from ferlib.figures.heatmaps import QUESTION, draw_heatmap
 from utils import UserError, lookup, run_script
 
 # ── what is read of a layer ──────────────────────────────────────────────────────────────────────────────────────────

@@ -21,7 +21,7 @@ from ferlib.explanations import kernel_shap
 from ferlib.explanations.driver import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
 from ferlib.explanations.records import Attribution
 from ferlib.explanations.superpixels import segment
-from figures.lime import draw_lime
+from ferlib.figures.lime import draw_lime
 from utils import UserError, combine_seeds, run_script
 
 KERNEL_WIDTH = 0.25  # of the proximity in cosine distance, lime's default for images

@@ -19,9 +19,9 @@ from config import EMOTIONS
 from ferlib.explanations.choice import pick_faces
 from ferlib.explanations.driver import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
 from ferlib.explanations.records import Attribution
+from ferlib.figures.parts import sum_blocks
+from ferlib.figures.shap import draw_shap
 from ferlib.inference.int8.quantization import class_gradients
-from figures.parts import sum_blocks
-from figures.shap import draw_shap
 from utils import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 1, "mps": 4, "cuda": 16}

@@ -25,7 +25,7 @@ import config
 from config import EMOTIONS, timeline_path
 from ferlib.faces.detectors import DetectedFace, Detector, crop_face, crop_matrix, open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
-from figures.timeline import plot_timeline
+from ferlib.figures.timeline import plot_timeline
 from utils import UserError, run_script
 from video.log import Log, open_log
 from video.overlay import draw

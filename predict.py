@@ -22,7 +22,7 @@ from ferlib.faces.detectors import DETECTORS, Detector, crop_face, open_detector
 from ferlib.faces.face_model import EXPLAINERS, FaceModel, open_face_model
 from ferlib.faces.photo_rows import FacePrediction, describe_photo, describe_row, write_csv
 from ferlib.faces.photos import Photo, find_photos, read_photo
-from photos.annotation import Annotation, annotate
+from ferlib.figures.annotation import Annotation, annotate
 from utils import UserError, atomic_path, command_line, lookup, run_script, write_json
 
 # ── for programs ─────────────────────────────────────────────────────────────────────────────────────────────────────

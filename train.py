@@ -25,6 +25,9 @@ import config
 from config import Run, in_folds, to_plain
 from datasets import FaceData, describe, load_stage
 from ferlib.evaluation.metrics import average_f1
+from ferlib.figures import findings
+from ferlib.figures.curves import plot_training_curves
+from ferlib.figures.gpus import plot_gpu_temperature
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
@@ -32,8 +35,6 @@ from ferlib.training.engine import Training, place_faces, start_training, train_
 from ferlib.training.gpu_watch import check_limit, watch_gpu
 from ferlib.training.losses import LOSSES, effective_loss
 from ferlib.training.optimizers import BETTER, finished_cycle
-from figures import findings
-from figures.gpus import plot_gpu_temperature
 from models import (
     MODELS,
     FaceClassifier,
@@ -44,7 +45,6 @@ from models import (
     resized,
     save_checkpoint,
 )
-from plots import plot_training_curves
 from recipes import RECIPES, Recipe
 from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json
 

@@ -30,8 +30,8 @@ from explain_shap import Background, Draws, draw_evenly, expected_gradients
 from ferlib.explanations.choice import choose_faces
 from ferlib.explanations.driver import LogitModel, Subject, find_candidates, open_run
 from ferlib.explanations.records import Face
+from ferlib.figures.style import BLUE, VERMILION, entitle, saved_figure
 from ferlib.inference.int8 import quantization
-from figures.style import BLUE, VERMILION, entitle, saved_figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from figures.parts import AGAINST, FOR, IMPORTANCE, color_limit, sum_blocks
+from ferlib.figures.parts import AGAINST, FOR, IMPORTANCE, color_limit, sum_blocks
 
 ENCODINGS = ((1200, 80), (1000, 72), (800, 64), (640, 50))  # (widest side in pixels, WebP quality), best first
 MAP_SIDE = 112  # pixels of a map's longer side at most

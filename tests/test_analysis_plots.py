@@ -8,8 +8,8 @@ from config import Run
 from ferlib.evaluation.error_analysis import analyse_errors, confident_errors
 from ferlib.evaluation.metrics import compute_metrics
 from ferlib.evaluation.saved_runs import PLOTS
-from figures import analysis as analysis_plots
-from figures.analysis import (
+from ferlib.figures import analysis as analysis_plots
+from ferlib.figures.analysis import (
     draw_plots,
     plot_class_scores,
     plot_confident_errors,
@@ -17,7 +17,7 @@ from figures.analysis import (
     plot_precision_recall,
     plot_reliability,
 )
-from figures.style import VERMILION as RED
+from ferlib.figures.style import VERMILION as RED
 
 VERMILION = tuple(bytes.fromhex(RED[1:]))
 

@@ -15,9 +15,9 @@ from ferlib.explanations import driver as explanations
 from ferlib.explanations.choice import Candidates, choose_faces, describe_question, pick_faces
 from ferlib.explanations.driver import LogitModel, Method, Subject
 from ferlib.explanations.records import Archive, Attribution, Entry, Face, Target
-from figures import lime as lime_figures
-from figures import parts as explanation_figures
-from figures import shap as shap_figures
+from ferlib.figures import lime as lime_figures
+from ferlib.figures import parts as explanation_figures
+from ferlib.figures import shap as shap_figures
 from utils import UserError
 
 SIDE = 16

@@ -13,7 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-import plots
 import train
 from config import (
     EMOTIONS,
@@ -30,18 +29,19 @@ from config import (
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import compute_metrics
 from ferlib.explanations.records import Attribution, Face, Target
+from ferlib.figures import analysis as analysis_plots
+from ferlib.figures import curves as plots
+from ferlib.figures import ensemble as ensemble_plots
+from ferlib.figures import findings
+from ferlib.figures import gpus as gpu_plots
+from ferlib.figures import heatmaps as heatmap_figures
+from ferlib.figures import lime as lime_figures
+from ferlib.figures import pool as figure_pool
+from ferlib.figures import shap as shap_figures
+from ferlib.figures import style as figure_style
+from ferlib.figures import tuning as tuning_plots
+from ferlib.figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure, wrap
 from ferlib.training.gpu_watch import LOG_HEADER
-from figures import analysis as analysis_plots
-from figures import ensemble as ensemble_plots
-from figures import findings
-from figures import gpus as gpu_plots
-from figures import heatmaps as heatmap_figures
-from figures import lime as lime_figures
-from figures import pool as figure_pool
-from figures import shap as shap_figures
-from figures import style as figure_style
-from figures import tuning as tuning_plots
-from figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure, wrap
 
 SMALLEST = 8  # points of type in a picture that is printed 16 cm wide
 

@@ -3,7 +3,7 @@
 import pytest
 
 from config import Run
-from figures import findings
+from ferlib.figures import findings
 
 
 def row(emotion, value, support=10):

@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ferlib.explanations.records import Attribution, Face, Target
-from figures.heatmaps import draw_heatmap, stretch, tint
-from figures.parts import AGAINST, FOR
+from ferlib.figures.heatmaps import draw_heatmap, stretch, tint
+from ferlib.figures.parts import AGAINST, FOR
 
 LOOK = {"method_title": "Grad-CAM", "unit": "share of the peak", "run": "run", "footer": "footer"}
 

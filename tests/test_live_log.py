@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from config import EMOTIONS
-from figures import timeline as timeline_plots
-from figures.timeline import in_words, plot_timeline, spacing, thinned, with_gaps
+from ferlib.figures import timeline as timeline_plots
+from ferlib.figures.timeline import in_words, plot_timeline, spacing, thinned, with_gaps
 from video.log import HEADER, open_log
 from video.sources import Frame
 from video.tracking import Sighting

@@ -6,7 +6,7 @@ from PIL import Image
 
 from config import EMOTIONS
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies, compute_metrics
-from plots import plot_confusion_matrix, plot_roc_curves, plot_training_curves
+from ferlib.figures.curves import plot_confusion_matrix, plot_roc_curves, plot_training_curves
 
 
 def certain(predictions):

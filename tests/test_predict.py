@@ -16,8 +16,8 @@ from ferlib.faces import detectors as faces
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.detectors import Detector, open_detector
 from ferlib.faces.face_model import EXPLAINERS, open_face_model
-from photos import annotation
-from photos.annotation import Annotation, annotate
+from ferlib.figures import annotation
+from ferlib.figures.annotation import Annotation, annotate
 from predict import name_photos, predict_single_image
 from utils import UserError
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from config import EMOTIONS
-from plots import COLORS
+from ferlib.figures.curves import COLORS
 from video.tracking import Sighting
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom; the last two are outside

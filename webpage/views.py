@@ -17,8 +17,8 @@ from PIL import Image
 
 from config import EMOTIONS
 from ferlib.faces.detectors import DetectedFace, crop_face
-from figures.heatmaps import stretch, tint
-from figures.parts import IMPORTANCE, SIGNED, color_limit, overlay, sum_blocks
+from ferlib.figures.heatmaps import stretch, tint
+from ferlib.figures.parts import IMPORTANCE, SIGNED, color_limit, overlay, sum_blocks
 from report.methods import Method
 from webpage.methods import UNITS, how_to_read, method_facts
 

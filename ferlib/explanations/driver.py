@@ -24,12 +24,12 @@ from config import EMOTIONS, Explain, Run, dataset_facts, to_plain
 from ferlib.explanations import choice as face_choice
 from ferlib.explanations.choice import Candidates, choose_faces, describe_question
 from ferlib.explanations.records import Archive, Attribution, Entry, Face, check_map
+from ferlib.figures.pool import FigurePool, is_drawn
 from ferlib.inference.folding import CompiledIfWorth, prepare
 from ferlib.inference.int8 import quantization
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
-from figures.pool import FigurePool, is_drawn
 from utils import UserError, combine_seeds, command_line, library_versions, require, write_json
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 import config
 from config import Run, to_plain
+from ferlib.figures.tuning import plot_study
 from ferlib.training.search.space import parse_search
-from figures.tuning import plot_study
 from recipes import RECIPES, Recipe
 from utils import UserError, atomic_path, command_line, library_versions, write_json
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
-from figures.parts import (
+from ferlib.figures.parts import (
     AGAINST,
     FOR,
     IMPORTANCE,
@@ -27,7 +27,7 @@ from figures.parts import (
     sum_blocks,
     to_rgb,
 )
-from figures.style import WIDTH, in_style, wrap
+from ferlib.figures.style import WIDTH, in_style, wrap
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, Face

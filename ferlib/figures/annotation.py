@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from config import EMOTIONS
 from ferlib.faces.detectors import DetectedFace, crop_outline, spread_map
-from figures.heatmaps import stretch, tint
-from figures.parts import color_limit, overlay, sum_blocks
-from plots import COLORS
+from ferlib.figures.curves import COLORS
+from ferlib.figures.heatmaps import stretch, tint
+from ferlib.figures.parts import color_limit, overlay, sum_blocks
 
 SIDES = (480, 1600)  # of the longest side of the photo as it is drawn
 MOST_CARDS = 24

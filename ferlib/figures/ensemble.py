@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from figures.style import BLUE, GREY, PNG, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures.style import BLUE, GREY, PNG, VERMILION, WIDTH, entitle, saved_figure
 
 
 def plot_members(path: Path, comparison: dict[str, Any], subject: str, formats: Sequence[str] = PNG) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.axes
 import numpy as np
 
-from figures.style import COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures.style import COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
 
 BREAK = 60.0  # seconds without a reading after which the run counts as stopped and gone on with; they are left out
 LOOKS = [COLORS[place] for place in (5, 3, 1, 2, 6, 4)]  # of several GPUs

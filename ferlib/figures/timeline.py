@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from config import EMOTIONS
-from plots import COLORS, saved_figure
+from ferlib.figures.curves import COLORS, saved_figure
 
 MAX_FACES = 4  # those seen longest
 MAX_POINTS = 300  # over the whole time

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
-from figures.parts import (
+from ferlib.figures.parts import (
     AGAINST,
     FOR,
     IMPORTANCE,
@@ -29,7 +29,7 @@ from figures.parts import (
     to_rgb,
     top_supporting,
 )
-from figures.style import COLORS, in_style
+from ferlib.figures.style import COLORS, in_style
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, Face

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config import Tune, dataset_facts
-from figures.style import BLUE, GREY, PNG, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures.style import BLUE, GREY, PNG, VERMILION, WIDTH, entitle, saved_figure
 
 
 def plot_study(

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import RocCurveDisplay
 
 from config import EMOTIONS
-from figures.style import BLUE, COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures.style import BLUE, COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
 
 Titles = Sequence[str]  # what the picture shows, and of what: figures.style.entitle
 

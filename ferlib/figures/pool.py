@@ -14,8 +14,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from ferlib.figures.style import PNG, all_drawn, save_figure
 from ferlib.runtime.distributed import is_main
-from figures.style import PNG, all_drawn, save_figure
 from utils import interrupts_held
 
 KEY = "explanation"  # text chunk of a PNG that says what it shows, and in which look

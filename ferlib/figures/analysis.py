@@ -16,8 +16,9 @@ from config import EMOTIONS, Run
 from datasets import FaceData
 from ferlib.evaluation.error_analysis import pearson_residuals, test_in_words
 from ferlib.evaluation.terminal import with_interval
-from figures import findings
-from figures.style import (
+from ferlib.figures import findings
+from ferlib.figures.curves import Titles, draw_matrix, plot_confusion_matrix, plot_roc_curves
+from ferlib.figures.style import (
     BLUE,
     COLORS,
     GREEN,
@@ -33,7 +34,6 @@ from figures.style import (
     saved_figure,
     wrap,
 )
-from plots import Titles, draw_matrix, plot_confusion_matrix, plot_roc_curves
 
 SCORES = {"precision": SKY, "recall": ORANGE, "f1": BLUE}
 FEW = 10  # faces of a bin that say little

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
 from config import EMOTIONS
-from figures.style import BLUE, VERMILION, WIDTH, wrap
+from ferlib.figures.style import BLUE, VERMILION, WIDTH, wrap
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Face

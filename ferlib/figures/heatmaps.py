@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from config import EMOTIONS
-from figures.parts import (
+from ferlib.figures.parts import (
     AGAINST,
     FOR,
     IMPORTANCE,
@@ -28,7 +28,7 @@ from figures.parts import (
     to_grey,
     to_rgb,
 )
-from figures.style import in_style
+from ferlib.figures.style import in_style
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, Face

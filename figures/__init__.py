@@ -1,1 +1,0 @@
-"""Every picture but those of plots.py: how it looks and what it shows."""

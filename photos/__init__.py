@@ -1,1 +1,0 @@
-"""Photos for predict.py and app.py: read, described in rows, and annotated."""
