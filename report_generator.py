@@ -25,8 +25,8 @@ from ferlib.evaluation.saved_runs import (
     percent,
     read_cross,
 )
-from report.sections import DatasetReport, read_reports
-from report.tables import READABLE, all_tables, readable, to_latex, write_csv
+from ferlib.report.sections import DatasetReport, read_reports
+from ferlib.report.tables import READABLE, all_tables, readable, to_latex, write_csv
 from utils import UserError, atomic_path, run_script
 
 TEMPLATES = Path(__file__).parent / "templates"

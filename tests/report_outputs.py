@@ -7,7 +7,7 @@ from PIL import Image
 
 from config import EMOTIONS, Run, cache_dir
 from ferlib.evaluation.saved_runs import PLOTS
-from report.methods import METHODS
+from ferlib.report.methods import METHODS
 from utils import write_json
 
 NASTY = '"><script>window.hacked = 1</script>.png'

@@ -14,11 +14,11 @@ from PIL import Image
 from config import Run
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
-from report import caveats as report_caveats
-from report import methods as report_methods
-from report import pictures as report_pictures
-from report import sections as report_sections
-from report.sections import Missing
+from ferlib.report import caveats as report_caveats
+from ferlib.report import methods as report_methods
+from ferlib.report import pictures as report_pictures
+from ferlib.report import sections as report_sections
+from ferlib.report.sections import Missing
 from report_generator import FORMATS, build_report, write_reports
 from report_outputs import (
     DATASET,

@@ -11,12 +11,12 @@ import pytest
 
 from config import Run, monitor_log
 from ferlib.evaluation.saved_runs import read_model
-from report import charts as report_charts
-from report import faces as report_faces
-from report import gallery as report_gallery
-from report import pictures as report_pictures
-from report import tables as report_tables
-from report.faces import FaceStore, Predictions
+from ferlib.report import charts as report_charts
+from ferlib.report import faces as report_faces
+from ferlib.report import gallery as report_gallery
+from ferlib.report import pictures as report_pictures
+from ferlib.report import tables as report_tables
+from ferlib.report.faces import FaceStore, Predictions
 from report_generator import escape_markdown, write_reports
 from report_outputs import (
     DATASET,

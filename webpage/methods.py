@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from report import methods as report_methods
+from ferlib.report import methods as report_methods
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from config import EMOTIONS
 from ferlib.faces.detectors import DetectedFace, crop_face
 from ferlib.figures.heatmaps import stretch, tint
 from ferlib.figures.parts import IMPORTANCE, SIGNED, color_limit, overlay, sum_blocks
-from report.methods import Method
+from ferlib.report.methods import Method
 from webpage.methods import UNITS, how_to_read, method_facts
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "app"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from config import DATASETS, Run
-from report.methods import METHODS, Method
+from ferlib.report.methods import METHODS, Method
 from utils import UserError, read_json
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")

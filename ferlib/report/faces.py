@@ -14,7 +14,7 @@ from config import EMOTIONS
 from datasets import FaceData, find_cached
 from ferlib.evaluation.error_analysis import confident_errors
 from ferlib.evaluation.saved_runs import ModelReport
-from report.pictures import Sheet, thumbnail_sheet
+from ferlib.report.pictures import Sheet, thumbnail_sheet
 from utils import UserError
 
 SHEET_FACES = 4000  # thumbnails of a data set at most, so that a page of many models stays small

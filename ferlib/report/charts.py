@@ -16,7 +16,7 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from config import EMOTIONS, monitor_log
 from ferlib.evaluation.saved_runs import ModelReport, percent
-from report.faces import Predictions
+from ferlib.report.faces import Predictions
 from utils import UserError
 
 POINTS = 90  # of a curve at most: finer than a screen shows

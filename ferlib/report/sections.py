@@ -10,9 +10,9 @@ from typing import Any
 
 from config import DatasetFacts, dataset_facts
 from ferlib.evaluation.saved_runs import PLOTS, ModelReport, find_highest, interval_axis, read_models, shown_methods
-from report.caveats import find_caveats
-from report.charts import Chart, model_charts
-from report.faces import (
+from ferlib.report.caveats import find_caveats
+from ferlib.report.charts import Chart, model_charts
+from ferlib.report.faces import (
     Cell,
     FaceStore,
     Shown,
@@ -22,9 +22,9 @@ from report.faces import (
     read_predictions,
     worst_errors,
 )
-from report.gallery import Card, build_gallery, link, used_methods
-from report.methods import Method
-from report.pictures import Picture, Sheet, embed_pictures
+from ferlib.report.gallery import Card, build_gallery, link, used_methods
+from ferlib.report.methods import Method
+from ferlib.report.pictures import Picture, Sheet, embed_pictures
 
 PICTURE_BYTES = 5_000_000  # all plots of a page together
 

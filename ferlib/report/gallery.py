@@ -13,9 +13,9 @@ from urllib.parse import quote
 import numpy as np
 
 from ferlib.evaluation.saved_runs import ModelReport
-from report.faces import FaceStore, face_key
-from report.methods import METHODS, Method
-from report.pictures import Picture, face_picture, locate, map_picture
+from ferlib.report.faces import FaceStore, face_key
+from ferlib.report.methods import METHODS, Method
+from ferlib.report.pictures import Picture, face_picture, locate, map_picture
 from utils import UserError
 
 

@@ -1,1 +1,0 @@
-"""The report's parts: what the stages left, and each section of the page."""
