@@ -26,13 +26,13 @@ from config import EMOTIONS, timeline_path
 from ferlib.faces.detectors import DetectedFace, Detector, crop_face, crop_matrix, open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
 from ferlib.figures.timeline import plot_timeline
+from ferlib.video.log import Log, open_log
+from ferlib.video.overlay import draw
+from ferlib.video.pipeline import Rate, Stopwatch, ahead
+from ferlib.video.recording import Recorder, Window, open_window, recording
+from ferlib.video.sources import Frame, Source, open_source
+from ferlib.video.tracking import Sighting, Tracker, smooth
 from utils import UserError, run_script
-from video.log import Log, open_log
-from video.overlay import draw
-from video.pipeline import Rate, Stopwatch, ahead
-from video.recording import Recorder, Window, open_window, recording
-from video.sources import Frame, Source, open_source
-from video.tracking import Sighting, Tracker, smooth
 
 TITLE = "Facial expressions (q ends)"
 

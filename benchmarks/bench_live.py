@@ -20,7 +20,7 @@ import tyro
 from skimage.data import astronaut
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from video.recording import recording
+from ferlib.video.recording import recording
 
 LIVE = Path(__file__).parents[1] / "live.py"
 FACE = (222, 108)  # its middle in the photo, 512×512

@@ -15,14 +15,14 @@ from skimage.data import astronaut
 import live
 from config import Live
 from ferlib.faces.detectors import DetectedFace
+from ferlib.video import sources
+from ferlib.video.pipeline import Stopwatch
+from ferlib.video.recording import Recorder
+from ferlib.video.sources import Frame
+from ferlib.video.tracking import Tracker
 from test_recording import FakeWindow, read_video
 from test_sources import FakeCapture
 from utils import UserError
-from video import sources
-from video.pipeline import Stopwatch
-from video.recording import Recorder
-from video.sources import Frame
-from video.tracking import Tracker
 
 FRAMES = 12
 

@@ -10,9 +10,9 @@ from PIL import Image
 from config import EMOTIONS
 from ferlib.figures import timeline as timeline_plots
 from ferlib.figures.timeline import in_words, plot_timeline, spacing, thinned, with_gaps
-from video.log import HEADER, open_log
-from video.sources import Frame
-from video.tracking import Sighting
+from ferlib.video.log import HEADER, open_log
+from ferlib.video.sources import Frame
+from ferlib.video.tracking import Sighting
 
 
 def frame(number: int, fps: float = 25) -> Frame:

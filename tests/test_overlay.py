@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from config import EMOTIONS
-from video.overlay import (
+from ferlib.video.overlay import (
     GLOW,
     OPACITY,
     RGB,
@@ -19,7 +19,7 @@ from video.overlay import (
     shade,
     text_mask,
 )
-from video.tracking import Sighting
+from ferlib.video.tracking import Sighting
 
 HAPPY = EMOTIONS.index("Happy")
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from video.pipeline import Rate, Stopwatch, ahead
+from ferlib.video.pipeline import Rate, Stopwatch, ahead
 
 
 def test_items_come_in_order_through_several_threads():

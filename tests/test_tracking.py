@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from video.tracking import Track, Tracker, match, overlap, smooth
+from ferlib.video.tracking import Track, Tracker, match, overlap, smooth
 
 
 def square(x: float, y: float = 0, side: float = 100) -> tuple[float, float, float, float]:

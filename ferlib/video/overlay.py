@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from config import EMOTIONS
 from ferlib.figures.curves import COLORS
-from video.tracking import Sighting
+from ferlib.video.tracking import Sighting
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom; the last two are outside
 

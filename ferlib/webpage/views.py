@@ -20,7 +20,7 @@ from ferlib.faces.detectors import DetectedFace, crop_face
 from ferlib.figures.heatmaps import stretch, tint
 from ferlib.figures.parts import IMPORTANCE, SIGNED, color_limit, overlay, sum_blocks
 from ferlib.report.methods import Method
-from webpage.methods import UNITS, how_to_read, method_facts
+from ferlib.webpage.methods import UNITS, how_to_read, method_facts
 
 TEMPLATES = Path(__file__).parents[1] / "templates" / "app"
 PHOTO_SIDE = 1100  # longest side of the photo as it is shown

@@ -1,0 +1,1 @@
+"""The parts of live.py: frames in, faces tracked, frames out."""

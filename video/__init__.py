@@ -1,1 +1,0 @@
-"""The parts of live.py: frames in, faces followed, frames out."""
