@@ -23,13 +23,13 @@ from config import EMOTIONS, App
 from ferlib.faces.detectors import DETECTORS, crop_face, open_detector
 from ferlib.faces.face_model import EXPLAINERS, FaceModel, open_face_model, to_grey
 from ferlib.faces.photos import read_photo
+from ferlib.runtime.errors import UserError, run_script
 from ferlib.webpage import views
 from ferlib.webpage.examples import make_examples
 from ferlib.webpage.methods import PASSES, SETTINGS, Setting, method_facts
 from ferlib.webpage.models import find_models
 from ferlib.webpage.server import environment, find_port
 from ferlib.webpage.theme import make_theme
-from utils import UserError, run_script
 
 LONGEST_SIDE = 3000  # of a photo that is kept in memory
 PREDICTED = "the predicted one"

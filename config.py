@@ -1,114 +1,17 @@
-"""Every setting but the recipes: classes, data sets, the flags of each stage, the path of each file."""
+"""The classes, and the flags of every stage, one frozen dataclass each."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import re
-import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from ferlib.runtime.runs import Run
 from recipes import Recipe
-from utils import UserError, lookup
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
-SPLITS = ("train", "val", "test")
-
-
-# ── data sets ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What is known of a data set before any file is read."""
-
-    title: str
-    size: int  # side of the cached faces in pixels
-    channels: int  # 1 grey, 3 RGB
-    places: tuple[str, ...]  # where it may lie below the data folder, first match wins; a .zip of each is found too
-    official_counts: dict[str, tuple[int, ...]] | None = None  # faces per class in the order of EMOTIONS
-    validation_fraction: float = 0.0  # taken from train, stratified, where there is no official validation split
-    test_fraction: float = 0.0  # taken from all, stratified, where the layout has no split at all
-    folds: int = 0  # into which the subjects are dealt; 0: the set is not split by subject
-    classes: tuple[str, ...] = EMOTIONS
-
-
-AFFECTNET = DatasetFacts(
-    "AffectNet (7 classes)",
-    size=112,
-    channels=3,
-    places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
-    validation_fraction=0.1,
-    test_fraction=0.1,
-)
-DATASETS = {
-    "fer2013": DatasetFacts(
-        "FER2013",
-        size=48,
-        channels=1,
-        places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
-        official_counts={
-            "train": (3995, 436, 4097, 7215, 4965, 4830, 3171),
-            "val": (467, 56, 496, 895, 607, 653, 415),
-            "test": (491, 55, 528, 879, 626, 594, 416),
-        },
-    ),
-    "rafdb": DatasetFacts(
-        "RAF-DB (basic)",
-        size=100,
-        channels=3,
-        places=("rafdb", "raf-db", "RAF-DB", "raf_db", "raf-db-dataset", "DATASET", "basic", "archive"),
-        official_counts={
-            "train": (705, 717, 281, 4772, 2524, 1982, 1290),  # train and validation part together
-            "test": (162, 160, 74, 1185, 680, 478, 329),
-        },
-        validation_fraction=0.1,
-    ),
-    "ferplus": DatasetFacts(
-        "FER+",  # FER2013's faces with the label that most of ten annotators gave, without those that show no face
-        size=48,
-        channels=1,
-        places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
-    ),
-    "affectnet": AFFECTNET,
-    "affectnet8": replace(AFFECTNET, title="AffectNet (8 classes, for pre-training)", classes=(*EMOTIONS, "Contempt")),
-    "jaffe": DatasetFacts(
-        "JAFFE", size=128, channels=1, places=("jaffe", "JAFFE", "jaffedbase", "jaffe.zip", "archive"), folds=10
-    ),
-    "ckplus": DatasetFacts(
-        "CK+", size=48, channels=1, places=("ckplus", "ck+", "CK+", "CK+48", "ckextended.csv", "archive"), folds=10
-    ),
-    "synthetic": DatasetFacts("Synthetic faces", size=48, channels=3, places=()),
-}
-FOLDER = "folder:"  # begins the name of a data set that is any folder of class-named folders, as in folder:my/faces
-
-
-def in_folds(flags: Train | Evaluate) -> list[Train] | list[Evaluate]:
-    """The flags as they are, or with --all-folds once for each fold; UserError for a data set without folds."""
-    if not flags.all_folds:
-        return [flags]
-    facts = dataset_facts(flags.dataset)
-    if not facts.folds:
-        raise UserError(f"{facts.title} is not split by subject; leave --all-folds out")
-    return [replace(flags, fold=fold) for fold in range(1, facts.folds + 1)]
-
-
-def dataset_facts(name: str) -> DatasetFacts:
-    """The row of DATASETS, or the facts of `folder:PATH`; UserError that lists the valid names otherwise."""
-    if not name.startswith(FOLDER):
-        return lookup({**DATASETS, f"{FOLDER}PATH": None}, name, "data set")
-    path = Path(name.removeprefix(FOLDER)).absolute()
-    return DatasetFacts(
-        path.name, size=112, channels=3, places=(str(path),), validation_fraction=0.15, test_fraction=0.15
-    )
-
-
-SYNTHETIC_FACES = 4000  # drawn once into the cache
-SYNTHETIC_SUBJECTS = 400  # a subject is in one split only
 
 
 # ── flags ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -119,7 +22,7 @@ class Stage:
     """Flags that every stage shares."""
 
     model: str = "mini_resnet"  # a row of models.MODELS
-    dataset: str = "synthetic"  # a row of config.DATASETS, or folder:PATH
+    dataset: str = "synthetic"  # a row of ferlib.data.facts.DATASETS, or folder:PATH
     tag: str = ""  # tells runs of one model on one data set apart
     data_dir: Path = Path("data")
     outputs_dir: Path = Path("outputs")
@@ -382,131 +285,3 @@ class Tune(DrawingStage):
 
 
 # ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def user_cache() -> Path:
-    """The folder of files that every folder of outputs shares: the weights of face detectors."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "explainable-expressions"
-
-
-def cache_dir(outputs_dir: Path) -> Path:
-    return Path(outputs_dir) / "cache"
-
-
-def monitor_log(outputs_dir: Path) -> Path:
-    """What monitor.py logs of the GPUs, unless it is told otherwise."""
-    return Path(outputs_dir) / "logs" / "gpu.csv"
-
-
-def report_path(outputs_dir: Path, name: str, ending: str = "html") -> Path:
-    """The report on a data set, or a table of it; `name` is the data set's, or "all"."""
-    return Path(outputs_dir) / "reports" / f"{slug(name)}.{ending}"
-
-
-def timeline_path(flags: Live) -> Path:
-    """The picture of the emotions over time, beside what live.py writes."""
-    beside = flags.output or flags.csv or flags.jsonl
-    return beside.with_name(f"{beside.stem}_timeline.png") if beside else flags.outputs_dir / "live" / "timeline.png"
-
-
-def annotated_photo(outputs_dir: Path, name: str) -> Path:
-    return Path(outputs_dir) / "predictions" / f"{name}.jpg"
-
-
-def slug(name: str) -> str:
-    """A name as a part of a file's name: whatever is not a letter, digit, '.', '+', '-' or '_' becomes a '-'."""
-    return re.sub(r"[^\w.+-]+", "-", name)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model trained on one data set; the only place that builds the paths of its files."""
-
-    model: str
-    dataset: str
-    tag: str = ""
-    outputs_dir: Path = Path("outputs")
-    fold: int = 0
-
-    @property
-    def name(self) -> str:
-        fold = f"fold{self.fold}" if self.fold else ""
-        return "_".join(slug(part) for part in (self.model, self.dataset, self.tag, fold) if part)
-
-    @property
-    def best_checkpoint(self) -> Path:
-        return self.checkpoint("best")
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.checkpoint("last")
-
-    def checkpoint(self, which: str) -> Path:
-        """The weights of the `best` or `last` epoch, or of the end of a cycle: `cycle1`, `cycle2`, …"""
-        return self._checkpoints / f"{self.name}_{which}.pth"
-
-    @property
-    def history(self) -> Path:
-        return self._checkpoints / f"{self.name}_history.json"
-
-    @property
-    def results(self) -> Path:
-        return self._checkpoints / f"{self.name}_results.json"
-
-    @property
-    def predictions(self) -> Path:
-        return self._checkpoints / f"{self.name}_predictions.npz"
-
-    @property
-    def val_predictions(self) -> Path:
-        return self._checkpoints / f"{self.name}_val_predictions.npz"
-
-    @property
-    def _checkpoints(self) -> Path:
-        return Path(self.outputs_dir) / "checkpoints"
-
-    def elsewhere(self, dataset: str) -> Path:
-        """The results of this run on the faces of another data set."""
-        return Path(self.outputs_dir) / "elsewhere" / f"{self.name}_on_{slug(dataset)}.json"
-
-    @property
-    def logs(self) -> Path:
-        return Path(self.outputs_dir) / "logs" / self.name
-
-    def gpu_log(self, process: int = 0) -> Path:
-        """The readings of the GPU on which a process of the training ran."""
-        return self.logs / (f"gpu_{process}.csv" if process else "gpu.csv")
-
-    def plot(self, kind: str) -> Path:
-        return Path(self.outputs_dir) / "plots" / f"{self.name}_{kind}.png"
-
-    def explanations(self, method: str) -> Path:
-        return Path(self.outputs_dir) / "explanations" / method / self.name
-
-    def explanation_summary(self, method: str) -> Path:
-        return self.explanations(method) / f"{method}_summary.json"
-
-    def explanation_maps(self, method: str) -> Path:
-        return self.explanations(method) / "maps.npz"
-
-    def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
-        return self.explanations(method) / f"{index:03d}_{true}_pred{predicted}.png"
-
-    def identity(self) -> dict[str, Any]:
-        """What the JSON files say of the run they belong to."""
-        fold = {"fold": self.fold} if self.fold else {}
-        return {"model": self.model, "dataset": self.dataset, "tag": self.tag, **fold}
-
-    def command(self, script: str) -> str:
-        """The command that makes what `script`, with its own flags, writes for this run, for errors and the report."""
-        flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag, "fold": self.fold and str(self.fold)}
-        if Path(self.outputs_dir) != Path("outputs"):
-            flags["outputs-dir"] = str(self.outputs_dir)
-        given = [part for flag, value in flags.items() if value for part in (f"--{flag}", value)]
-        return shlex.join(["python", *script.split(), *given])
-
-
-def to_plain(config: object) -> dict:
-    """A dataclass of flags as plain Python (strings for paths), fit for JSON and for checkpoints."""
-    values = dataclasses.asdict(config)
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

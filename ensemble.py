@@ -22,17 +22,21 @@ import numpy as np
 import tyro
 
 import config
-from config import Run
-from datasets import FaceData, load_stage
+from datasets import load_stage
 from evaluate import score_predictions, write_evaluation
+from ferlib.data.face_data import FaceData
 from ferlib.evaluation.combining import METHODS, Outputs, accuracy, cross_fitted, disagreement
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.saved_runs import ModelReport, read_models
 from ferlib.figures.ensemble import plot_members
 from ferlib.inference.splits import open_predictor
+from ferlib.networks.classifier import count_parameters
 from ferlib.runtime.devices import device_name
-from models import MODELS, count_parameters
-from utils import UserError, command_line, library_versions, lookup, require, run_script
+from ferlib.runtime.errors import UserError, lookup, run_script
+from ferlib.runtime.files import require
+from ferlib.runtime.provenance import command_line, library_versions
+from ferlib.runtime.runs import Run
+from models import MODELS
 
 PARTS = ("val", "test")
 

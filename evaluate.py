@@ -16,8 +16,10 @@ import numpy as np
 import tyro
 
 import config
-from config import SPLITS, Run
-from datasets import FaceData, load_stage, training_copies
+from datasets import in_folds, load_stage
+from ferlib.data.copies import training_copies
+from ferlib.data.face_data import FaceData
+from ferlib.data.facts import SPLITS
 from ferlib.evaluation import cross_data
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
@@ -25,11 +27,14 @@ from ferlib.evaluation.terminal import summarize
 from ferlib.figures.analysis import draw_plots
 from ferlib.figures.style import PNG
 from ferlib.inference.splits import open_predictor
+from ferlib.inference.views import VIEWS
+from ferlib.networks.classifier import count_parameters
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.distributed import barrier, is_main, processes
-from models import count_parameters
-from transforms import VIEWS
-from utils import UserError, atomic_path, command_line, library_versions, run_script, write_json
+from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.files import atomic_path, write_json
+from ferlib.runtime.provenance import command_line, library_versions
+from ferlib.runtime.runs import Run
 
 
 def evaluate(flags: config.Evaluate) -> dict[str, Any]:
@@ -127,7 +132,7 @@ def evaluate_folds(flags: config.Evaluate) -> dict[str, Any]:
         raise UserError(
             "--all-folds scores the test part of every fold by that fold's own run; leave out --checkpoint and --split"
         )
-    each = [(fold, evaluate(fold)) for fold in config.in_folds(flags)]
+    each = [(fold, evaluate(fold)) for fold in in_folds(flags)]
     barrier()  # until the first process has written the last fold's predictions
     logits, probabilities, data = gather_folds([fold for fold, _ in each])
     run = replace(flags.run, tag="_".join(filter(None, (flags.tag, "all-folds"))))

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 import config
-from ferlib.explanations.driver import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, explain_run, face_seeds, own_flags, run_explainer
 from ferlib.explanations.records import Attribution
+from ferlib.explanations.subject import Subject, open_run
 from ferlib.figures.heatmaps import QUESTION, draw_heatmap
-from utils import UserError, lookup, run_script
+from ferlib.runtime.errors import UserError, lookup, run_script
 
 # ── what is read of a layer ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,11 +18,13 @@ from torch import nn
 
 import config
 from ferlib.explanations import kernel_shap
-from ferlib.explanations.driver import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, explain_run, face_seeds, own_flags, run_explainer
 from ferlib.explanations.records import Attribution
+from ferlib.explanations.subject import open_run
 from ferlib.explanations.superpixels import segment
 from ferlib.figures.lime import draw_lime
-from utils import UserError, combine_seeds, run_script
+from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.seeds import combine_seeds
 
 KERNEL_WIDTH = 0.25  # of the proximity in cosine distance, lime's default for images
 RIDGE = 1.0  # penalty on the squared weights, lime's default

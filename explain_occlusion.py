@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 import config
-from ferlib.explanations.driver import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, explain_run, face_seeds, own_flags, run_explainer
 from ferlib.explanations.records import Attribution
+from ferlib.explanations.subject import open_run
 from ferlib.figures.heatmaps import draw_heatmap
-from utils import UserError, run_script
+from ferlib.runtime.errors import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 4, "mps": 8, "cuda": 32}
 

@@ -19,10 +19,11 @@ from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Sal
 from torch import nn
 
 import config
-from ferlib.explanations.driver import Method, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, explain_run, face_seeds, own_flags, run_explainer
 from ferlib.explanations.records import Attribution
+from ferlib.explanations.subject import open_run
 from ferlib.figures.heatmaps import QUESTION, draw_heatmap
-from utils import UserError, run_script
+from ferlib.runtime.errors import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 8, "mps": 16, "cuda": 64}
 Maps = tuple[torch.Tensor, dict[str, torch.Tensor]]  # N×H×W, and the name and N values of each fact

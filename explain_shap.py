@@ -17,12 +17,13 @@ from torch import nn
 import config
 from config import EMOTIONS
 from ferlib.explanations.choice import pick_faces
-from ferlib.explanations.driver import Method, Subject, explain_run, face_seeds, open_run, own_flags, run_explainer
+from ferlib.explanations.driver import Method, explain_run, face_seeds, own_flags, run_explainer
+from ferlib.explanations.maps import sum_blocks
 from ferlib.explanations.records import Attribution
-from ferlib.figures.parts import sum_blocks
+from ferlib.explanations.subject import Subject, open_run
 from ferlib.figures.shap import draw_shap
-from ferlib.inference.int8.quantization import class_gradients
-from utils import UserError, run_script
+from ferlib.inference.class_gradients import class_gradients
+from ferlib.runtime.errors import UserError, run_script
 
 FACES_PER_CALL = {"cpu": 1, "mps": 4, "cuda": 16}
 WHOLE_SIDE = 64  # maps of all seven classes are saved as they are up to this side, larger ones as sums over blocks

@@ -14,12 +14,15 @@ import torch
 import tyro
 
 import config
-from config import Run, dataset_facts
-from ferlib.evaluation.saved_runs import percent
-from models import model_spec, read_tensors
-from utils import atomic_path, read_json, require, run_script
+from ferlib.data.facts import dataset_facts
+from ferlib.networks.checkpoints import read_tensors
+from ferlib.report.words import percent
+from ferlib.runtime.errors import run_script
+from ferlib.runtime.files import atomic_path, read_json, require
+from ferlib.runtime.runs import Run
+from models import model_spec
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "ferlib" / "report" / "templates"
 
 
 def export(run: Run, folder: Path) -> tuple[Path, Path]:

@@ -22,17 +22,18 @@ import tyro
 from tqdm import tqdm
 
 import config
-from config import EMOTIONS, timeline_path
+from config import EMOTIONS
 from ferlib.faces.detectors import DetectedFace, Detector, crop_face, crop_matrix, open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
 from ferlib.figures.timeline import plot_timeline
+from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.runs import timeline_path
 from ferlib.video.log import Log, open_log
 from ferlib.video.overlay import draw
 from ferlib.video.pipeline import Rate, Stopwatch, ahead
 from ferlib.video.recording import Recorder, Window, open_window, recording
 from ferlib.video.sources import Frame, Source, open_source
 from ferlib.video.tracking import Sighting, Tracker, smooth
-from utils import UserError, run_script
 
 TITLE = "Facial expressions (q ends)"
 
@@ -235,8 +236,9 @@ def report(loop: Loop, source: Source, flags: config.Live) -> None:
     print(f"{source.name}: {loop.frames} frames in {loop.seconds:.1f} s, {rate:.1f} frames/s{dropped}")
     written: list[Path] = [path for path in (flags.output, flags.csv, flags.jsonl) if path]
     if loop.log.history:
-        plot_timeline(timeline_path(flags), loop.log.history, source.name, flags.smoothing)
-        written.append(timeline_path(flags))
+        timeline = timeline_path(flags.outputs_dir, flags.output or flags.csv or flags.jsonl)
+        plot_timeline(timeline, loop.log.history, source.name, flags.smoothing)
+        written.append(timeline)
     else:
         print("no face was found in any frame")
     for path in written:

@@ -19,8 +19,8 @@ from datetime import datetime
 import tyro
 
 from config import Monitor
+from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.gpus import Reading, append_rows, log_row, nvml, of_limit, open_log, read_gpus, told, warning
-from utils import UserError, run_script
 
 COLUMNS: dict[str, Callable[[Reading], str]] = {
     "GPU": lambda reading: f"{reading.index} {reading.name}",

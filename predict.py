@@ -17,13 +17,16 @@ from PIL import Image
 from tqdm import tqdm
 
 import config
-from config import EMOTIONS, annotated_photo, slug
+from config import EMOTIONS
 from ferlib.faces.detectors import DETECTORS, Detector, crop_face, open_detector, whole_face
 from ferlib.faces.face_model import EXPLAINERS, FaceModel, open_face_model
 from ferlib.faces.photo_rows import FacePrediction, describe_photo, describe_row, write_csv
 from ferlib.faces.photos import Photo, find_photos, read_photo
 from ferlib.figures.annotation import Annotation, annotate
-from utils import UserError, atomic_path, command_line, lookup, run_script, write_json
+from ferlib.runtime.errors import UserError, lookup, run_script
+from ferlib.runtime.files import atomic_path, write_json
+from ferlib.runtime.provenance import command_line
+from ferlib.runtime.runs import annotated_photo, slug
 
 # ── for programs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,23 +13,19 @@ import jinja2
 import tyro
 from markupsafe import Markup
 
-from config import EMOTIONS, Report, Run, dataset_facts, report_path
+from config import EMOTIONS, Report
+from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.error_analysis import main_confusions, test_in_words
-from ferlib.evaluation.saved_runs import (
-    PLOTS,
-    CrossTable,
-    duration,
-    find_datasets,
-    majority,
-    number,
-    percent,
-    read_cross,
-)
+from ferlib.evaluation.saved_runs import CrossTable, find_datasets, majority, read_cross
+from ferlib.report.plots import PLOTS
 from ferlib.report.sections import DatasetReport, read_reports
 from ferlib.report.tables import READABLE, all_tables, readable, to_latex, write_csv
-from utils import UserError, atomic_path, run_script
+from ferlib.report.words import duration, number, percent
+from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.files import atomic_path
+from ferlib.runtime.runs import Run, report_path
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "ferlib" / "report" / "templates"
 ALL = "all"  # the name of the report on all data sets
 
 

@@ -22,31 +22,27 @@ import tyro
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from config import Run, in_folds, to_plain
-from datasets import FaceData, describe, load_stage
+from datasets import describe, in_folds, load_stage
+from ferlib.data.face_data import FaceData
 from ferlib.evaluation.metrics import average_f1
 from ferlib.figures import findings
-from ferlib.figures.curves import plot_training_curves
 from ferlib.figures.gpus import plot_gpu_temperature
+from ferlib.figures.training import plot_training_curves
 from ferlib.inference.splits import predict_split
+from ferlib.networks.checkpoints import read_tensors, save_checkpoint
+from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
+from ferlib.runtime.errors import UserError, lookup, run_script
+from ferlib.runtime.files import require, write_json
+from ferlib.runtime.provenance import command_line, library_versions, to_plain
+from ferlib.runtime.runs import Run
 from ferlib.training.engine import Training, place_faces, start_training, train_one_epoch
 from ferlib.training.gpu_watch import check_limit, watch_gpu
 from ferlib.training.losses import LOSSES, effective_loss
-from ferlib.training.optimizers import BETTER, finished_cycle
-from models import (
-    MODELS,
-    FaceClassifier,
-    ModelSpec,
-    count_parameters,
-    model_spec,
-    read_tensors,
-    resized,
-    save_checkpoint,
-)
+from ferlib.training.schedules import BETTER, finished_cycle
+from models import MODELS, ModelSpec, model_spec, resized
 from recipes import RECIPES, Recipe
-from utils import UserError, command_line, library_versions, lookup, require, run_script, write_json
 
 # ── one run ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

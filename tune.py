@@ -33,21 +33,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 import config
 import train
-from config import Run, cache_dir, to_plain
 from datasets import load_faces
+from ferlib.runtime.errors import UserError, lookup, run_script
+from ferlib.runtime.files import require
+from ferlib.runtime.interrupts import interrupts_held
+from ferlib.runtime.provenance import command_line, to_plain
+from ferlib.runtime.runs import Run, cache_dir
+from ferlib.runtime.seeds import combine_seeds
 from ferlib.training.search.results import describe_params, report, trial_run
 from ferlib.training.search.space import Space, grid, parse_search
 from models import model_spec
 from recipes import RECIPES
-from utils import (
-    UserError,
-    combine_seeds,
-    command_line,
-    interrupts_held,
-    lookup,
-    require,
-    run_script,
-)
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Khaireddin & Chen, Facial Emotion Recognition: State of the Art Performance on FER2013 (2021, arXiv 2105.03588):

@@ -28,8 +28,9 @@ import explain_shap
 from config import ExplainLime, ExplainShap, Stage
 from explain_shap import Background, Draws, draw_evenly, expected_gradients
 from ferlib.explanations.choice import choose_faces
-from ferlib.explanations.driver import LogitModel, Subject, find_candidates, open_run
+from ferlib.explanations.driver import find_candidates
 from ferlib.explanations.records import Face
+from ferlib.explanations.subject import LogitModel, Subject, open_run
 from ferlib.figures.style import BLUE, VERMILION, entitle, saved_figure
 from ferlib.inference.int8 import quantization
 

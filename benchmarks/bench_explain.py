@@ -35,15 +35,16 @@ import explain_lime
 import explain_shap
 from config import EMOTIONS, ExplainLime
 from ferlib.data.synthetic.faces import draw_faces
-from ferlib.explanations.driver import LogitModel
-from ferlib.inference.folding import CompiledIfWorth, compile_or_keep, prepare
+from ferlib.explanations.subject import LogitModel
+from ferlib.inference.class_gradients import class_gradients
+from ferlib.inference.compiled import CompiledIfWorth, compile_or_keep
+from ferlib.inference.folding import prepare
 from ferlib.inference.int8 import quantization
-from ferlib.inference.int8.quantization import class_gradients
+from ferlib.inference.views import center_view
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
+from ferlib.runtime.errors import UserError
 from models import create_model, model_spec
 from stock_memory import stock_memory
-from transforms import center_view
-from utils import UserError
 
 STOCK_LIME_BATCH, STOCK_SHAP_BATCH = 32, 50
 

@@ -29,7 +29,7 @@ import datasets
 from ferlib.faces.detectors import DETECTORS, DetectedFace, Detector, crop_face, head_angle, open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
 from ferlib.runtime.devices import device_name
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 WIDTH, HEIGHT, SIDE = 640, 480, 120
 FACELESS = (

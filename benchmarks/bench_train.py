@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import config
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.training import engine
+from ferlib.training.augmentation import augment, mix
 from ferlib.training.losses import cross_entropy
 from models import ModelSpec, create_model, model_spec
 from recipes import RECIPES, Recipe
 from stock_memory import stock_memory
-from transforms import augment, mix
 
 
 @dataclass(frozen=True)

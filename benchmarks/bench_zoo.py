@@ -30,11 +30,12 @@ import ensemble
 import train
 from evaluate import evaluate
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
+from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.files import read_json, write_json
 from ferlib.training import engine
 from ferlib.training.losses import cross_entropy
 from models import MODELS, model_spec, resized
 from recipes import RECIPES
-from utils import UserError, read_json, run_script, write_json
 
 LARGE = 100  # px; models that see larger faces than this by default take them at --side
 SPEED_BATCH = 128

@@ -5,10 +5,11 @@ import json
 import numpy as np
 from PIL import Image
 
-from config import EMOTIONS, Run, cache_dir
-from ferlib.evaluation.saved_runs import PLOTS
+from config import EMOTIONS
 from ferlib.report.methods import METHODS
-from utils import write_json
+from ferlib.report.plots import PLOTS
+from ferlib.runtime.files import write_json
+from ferlib.runtime.runs import Run, cache_dir
 
 NASTY = '"><script>window.hacked = 1</script>.png'
 DATASET = "fer2013"

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import Run
 from ferlib.evaluation.error_analysis import analyse_errors, confident_errors
 from ferlib.evaluation.metrics import compute_metrics
-from ferlib.evaluation.saved_runs import PLOTS
 from ferlib.figures import analysis as analysis_plots
 from ferlib.figures.analysis import (
     draw_plots,
@@ -18,6 +16,8 @@ from ferlib.figures.analysis import (
     plot_reliability,
 )
 from ferlib.figures.style import VERMILION as RED
+from ferlib.report.plots import PLOTS
+from ferlib.runtime.runs import Run
 
 VERMILION = tuple(bytes.fromhex(RED[1:]))
 

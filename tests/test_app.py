@@ -18,11 +18,11 @@ from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS
 from ferlib.faces.detectors import DetectedFace, crop_face, open_detector
 from ferlib.faces.face_model import EXPLAINERS, SHIPPED, open_face_model
+from ferlib.runtime.errors import UserError
 from ferlib.webpage import methods as app_methods
 from ferlib.webpage import models as app_models
 from ferlib.webpage import server as app_server
 from ferlib.webpage import views as app_views
-from utils import UserError
 
 MAX_PIXELS = 2_000_000
 PATIENCE = 30_000  # milliseconds

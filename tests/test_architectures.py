@@ -12,13 +12,14 @@ import models
 from ferlib.networks.bam import BamResNet50, BottleneckAttention
 from ferlib.networks.cbam import CbamResNet50, ChannelAttention
 from ferlib.networks.cifar_resnet import CifarResNet, PaddedBlock
+from ferlib.networks.classifier import count_parameters
 from ferlib.networks.residual_masking import Mask, ResidualMaskingNetwork
 from ferlib.networks.spatial_attention import SpatialAttention, SpatialAttentionResNet34
+from ferlib.runtime.errors import UserError
 from ferlib.training import engine
 from ferlib.training.losses import LOSSES
-from models import MODELS, count_parameters
+from models import MODELS
 from recipes import Recipe
-from utils import UserError
 from zoo import KINDS, ZOO, make_classifier, random_faces, small_spec
 
 CPU = torch.device("cpu")

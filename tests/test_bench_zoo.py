@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 import bench_zoo
-from utils import UserError, read_json
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ import pytest
 import config
 import models
 import recipes
-from config import DATASETS, EMOTIONS, Run
+from config import EMOTIONS
+from ferlib.data.facts import DATASETS
+from ferlib.runtime.runs import Run
 from ferlib.training import optimizers
 from recipes import RECIPES
 

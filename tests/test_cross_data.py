@@ -12,9 +12,10 @@ import datasets
 import evaluate
 import train
 from config import EMOTIONS
+from datasets import in_folds
 from ferlib.evaluation import cross_data
 from ferlib.evaluation.metrics import clean_metrics
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 
@@ -90,7 +91,7 @@ def test_every_subject_is_tested_by_a_model_that_never_saw_it(train_flags, synth
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(synthetic.images[synthetic.labels == number][PEOPLE.index(person) % 5]).save(path)
     run = train_flags("folds", dataset="jaffe", data_dir=tmp_path, epochs=1, max_steps=1, all_folds=True)
-    for fold in config.in_folds(run):
+    for fold in in_folds(run):
         train.fit(fold)
     flags = config.Evaluate(**{name: getattr(run, name) for name in ("model", "dataset", "tag", "data_dir")},
                             outputs_dir=run.outputs_dir, device="cpu", amp=False, all_folds=True)  # fmt: skip
@@ -105,7 +106,7 @@ def test_every_subject_is_tested_by_a_model_that_never_saw_it(train_flags, synth
     with np.load(written.predictions) as saved:
         assert len(saved["labels"]) == 70
     assert run.run.name == "mini_resnet_jaffe_folds"
-    assert config.in_folds(run)[2].run.command("train.py").count("--fold 3") == 1
+    assert in_folds(run)[2].run.command("train.py").count("--fold 3") == 1
 
 
 def test_sets_without_subjects_have_no_folds(flags):

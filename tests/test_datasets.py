@@ -12,7 +12,7 @@ import datasets
 from config import EMOTIONS
 from ferlib.data.readers.face_files import Face
 from ferlib.data.readers.trees import ZipTree, candidate_trees
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 
 def face(value, label=0, split="train", name="face"):

@@ -11,15 +11,16 @@ import config
 import ensemble
 import evaluate
 import train
-from config import Run
 from conftest import TINY
 from datasets import load_stage
 from ensemble import join
 from ferlib.evaluation.combining import METHODS
+from ferlib.inference.views import center_view
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json
+from ferlib.runtime.runs import Run
 from models import load_checkpoint
 from report_generator import build_report
-from transforms import center_view
-from utils import UserError, read_json
 
 CYCLES = replace(TINY, schedule="warm_restarts", restart_epochs=1, epochs=3, warmup_epochs=0.0, ema_decay=0.5)
 

@@ -9,11 +9,13 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import config
 import evaluate
-from config import SPLITS
+from ferlib.data.facts import SPLITS
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.inference import splits as prediction
-from models import create_model, save_checkpoint
-from utils import UserError, read_json
+from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json
+from models import create_model
 
 
 @pytest.fixture(scope="module")

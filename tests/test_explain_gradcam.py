@@ -11,10 +11,10 @@ import torch.nn.functional as F
 import config
 import explain_gradcam
 from explain_gradcam import CAMS, Cells, find_cells, read_activations, read_gradients
-from ferlib.explanations.driver import LogitModel, Subject
+from ferlib.explanations.subject import LogitModel, Subject
 from ferlib.networks.specs import tokens_to_grid
+from ferlib.runtime.errors import UserError
 from models import MODELS
-from utils import UserError
 from zoo import KINDS, ONE_HOT, ZOO, make_model, random_faces, small_spec
 
 TARGET, SIDE, CELL = 2, 24, 6

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 import config
 import explain_lime
 from explain_lime import fit_surrogate, make_puzzle, proximity
-from ferlib.explanations.driver import LogitModel
+from ferlib.explanations.subject import LogitModel
 from ferlib.explanations.superpixels import segment
 
 SETTINGS = config.ExplainLime(lime_samples=300, batch_size=100)

@@ -8,8 +8,8 @@ from captum.attr import Occlusion
 import config
 import explain_occlusion
 from explain_occlusion import cover, make_windows
-from ferlib.explanations.driver import LogitModel
-from utils import UserError
+from ferlib.explanations.subject import LogitModel
+from ferlib.runtime.errors import UserError
 from zoo import KINDS, ONE_HOT, make_model, random_faces, small_spec
 
 TARGET, SIDE, CORNER = 2, 20, 4

@@ -12,8 +12,8 @@ from captum.attr import NoiseTunnel, Saliency
 import config
 import explain_saliency
 from explain_saliency import METHODS, Score
-from ferlib.explanations.driver import LogitModel
-from utils import UserError
+from ferlib.explanations.subject import LogitModel
+from ferlib.runtime.errors import UserError
 from zoo import KINDS, ONE_HOT, make_classifier, make_model, random_faces, small_spec
 
 TARGET, SIDE, CORNER = 2, 12, 4

@@ -8,7 +8,7 @@ import torch
 import config
 import explain_shap
 from explain_shap import Draws, draw_evenly, expected_gradients, make_background
-from ferlib.explanations.driver import LogitModel
+from ferlib.explanations.subject import LogitModel
 
 SETTINGS = config.ExplainShap(shap_samples=60, batch_size=50)
 TARGET, SIDE, CORNER = 2, 12, 4

@@ -12,13 +12,15 @@ import explain_shap
 import models
 from config import EMOTIONS
 from ferlib.explanations import driver as explanations
+from ferlib.explanations.archive import Archive
 from ferlib.explanations.choice import Candidates, choose_faces, describe_question, pick_faces
-from ferlib.explanations.driver import LogitModel, Method, Subject
-from ferlib.explanations.records import Archive, Attribution, Entry, Face, Target
+from ferlib.explanations.driver import Method
+from ferlib.explanations.records import Attribution, Entry, Face, Target
+from ferlib.explanations.subject import LogitModel, Subject
 from ferlib.figures import lime as lime_figures
 from ferlib.figures import parts as explanation_figures
 from ferlib.figures import shap as shap_figures
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 SIDE = 16
 

@@ -8,8 +8,8 @@ import torch
 import config
 import evaluate
 import export
+from ferlib.runtime.errors import UserError
 from models import load_checkpoint
-from utils import UserError
 
 
 def test_shipped_model(tiny_run, tmp_path):

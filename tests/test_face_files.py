@@ -2,9 +2,10 @@
 
 import pytest
 
-from config import DATASETS, EMOTIONS
+from config import EMOTIONS
+from ferlib.data.facts import DATASETS
 from ferlib.data.readers.face_files import CLASSES, FaceFile, class_named, hold_out, of_known_class, parse_emotion
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 
 @pytest.mark.parametrize(

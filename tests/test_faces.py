@@ -24,7 +24,7 @@ from ferlib.faces.detectors import (
     whole_face,
 )
 from ferlib.faces.weights import Weights
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 SHARED = Path(__file__).parents[2] / "shared" / "models"
 ASTRONAUT = (178, 60, 92, 117)  # box of the face

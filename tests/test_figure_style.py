@@ -14,18 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import train
-from config import (
-    EMOTIONS,
-    Ensemble,
-    Evaluate,
-    ExplainGradcam,
-    ExplainLime,
-    ExplainSaliency,
-    ExplainShap,
-    Run,
-    Train,
-    Tune,
-)
+from config import EMOTIONS, Ensemble, Evaluate, ExplainGradcam, ExplainLime, ExplainSaliency, ExplainShap, Train, Tune
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import compute_metrics
 from ferlib.explanations.records import Attribution, Face, Target
@@ -41,6 +30,7 @@ from ferlib.figures import shap as shap_figures
 from ferlib.figures import style as figure_style
 from ferlib.figures import tuning as tuning_plots
 from ferlib.figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure, wrap
+from ferlib.runtime.runs import Run
 from ferlib.training.gpu_watch import LOG_HEADER
 
 SMALLEST = 8  # points of type in a picture that is printed 16 cm wide

@@ -2,8 +2,8 @@
 
 import pytest
 
-from config import Run
 from ferlib.figures import findings
+from ferlib.runtime.runs import Run
 
 
 def row(emotion, value, support=10):

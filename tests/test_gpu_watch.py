@@ -17,9 +17,9 @@ from tqdm import tqdm
 import train
 from fake_nvml import fail, fake_nvml, use
 from ferlib.runtime import gpus
+from ferlib.runtime.errors import UserError
 from ferlib.training import gpu_watch
 from ferlib.training.gpu_watch import GpuWatch, NoWatch, check_limit, watch_gpu
-from utils import UserError
 
 ROOT = Path(__file__).parents[1]
 CUDA = torch.device("cuda", 0)

@@ -9,16 +9,9 @@ from torch import nn
 from torchvision.ops import SqueezeExcitation
 
 from ferlib.inference import folding as inference
-from ferlib.inference.folding import (
-    CompiledIfWorth,
-    GlobalAverage,
-    StridedDepthwise,
-    StridedStem,
-    compile_or_keep,
-    find_pairs,
-    prepare,
-    speed_up_gradients,
-)
+from ferlib.inference.compiled import CompiledIfWorth, compile_or_keep
+from ferlib.inference.fast_gradients import GlobalAverage, StridedDepthwise, StridedStem, speed_up_gradients
+from ferlib.inference.folding import find_pairs, prepare
 from ferlib.runtime.devices import autocast
 from models import create_model
 from zoo import KINDS, make_classifier, random_faces, small_spec

@@ -12,7 +12,7 @@ from ferlib.data.readers.face_files import CLASSES, class_named
 from ferlib.data.readers.folders import AFFECTNET_EMOTIONS
 from ferlib.data.readers.labs import CKPLUS_CSV_EMOTIONS, CKPLUS_EMOTIONS
 from ferlib.data.readers.voted import FER2013_EMOTIONS, FER_PLUS_COLUMNS, FER_PLUS_OTHERS
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 
 def draw(seed, side=32, mode="L"):

@@ -15,6 +15,7 @@ from skimage.data import astronaut
 import live
 from config import Live
 from ferlib.faces.detectors import DetectedFace
+from ferlib.runtime.errors import UserError
 from ferlib.video import sources
 from ferlib.video.pipeline import Stopwatch
 from ferlib.video.recording import Recorder
@@ -22,7 +23,6 @@ from ferlib.video.sources import Frame
 from ferlib.video.tracking import Tracker
 from test_recording import FakeWindow, read_video
 from test_sources import FakeCapture
-from utils import UserError
 
 FRAMES = 12
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets import FaceData
+from ferlib.data.face_data import FaceData
 from ferlib.training.losses import LOSSES, class_weights, effective_loss, make_targets, without_conflicts
 from recipes import Recipe
 

@@ -11,8 +11,10 @@ import config
 import models
 from config import EMOTIONS
 from ferlib.networks import specs as backbones
-from models import MODELS, FaceClassifier, create_model, load_checkpoint, save_checkpoint
-from utils import UserError
+from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.networks.classifier import FaceClassifier
+from ferlib.runtime.errors import UserError
+from models import MODELS, create_model, load_checkpoint
 from zoo import TIMM, ZOO, make_classifier, random_faces, small_spec
 
 CPU = torch.device("cpu")

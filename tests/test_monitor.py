@@ -13,7 +13,7 @@ import monitor
 from config import Monitor
 from fake_nvml import fail, fake_nvml, use
 from ferlib.runtime import gpus
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 
 @pytest.fixture

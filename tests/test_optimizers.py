@@ -6,18 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ferlib.training.optimizers import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Muon,
-    ema_function,
-    finished_cycle,
-    learning_rate,
-    orthogonalized,
-    parameter_groups,
-    set_learning_rate,
-    uphill,
-)
+from ferlib.training.optimizers import OPTIMIZERS, Muon, ema_function, orthogonalized, parameter_groups, uphill
+from ferlib.training.schedules import SCHEDULES, finished_cycle, learning_rate, set_learning_rate
 from models import create_model
 from recipes import Recipe
 

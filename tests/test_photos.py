@@ -9,7 +9,7 @@ from PIL import Image
 
 from ferlib.faces import photos
 from ferlib.faces.photos import find_photos, read_photo
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 COLOURS = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 0)], [(9, 9, 9), (250, 250, 250)]], np.uint8)
 PIXELS = COLOURS.repeat(8, 0).repeat(8, 1)  # 24 rows, 16 columns

@@ -18,8 +18,8 @@ from ferlib.faces.detectors import Detector, open_detector
 from ferlib.faces.face_model import EXPLAINERS, open_face_model
 from ferlib.figures import annotation
 from ferlib.figures.annotation import Annotation, annotate
+from ferlib.runtime.errors import UserError
 from predict import name_photos, predict_single_image
-from utils import UserError
 
 FACE = (170, 62, 106, 106)
 

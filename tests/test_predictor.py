@@ -14,14 +14,16 @@ import explain_gradcam
 import explain_occlusion
 from config import EMOTIONS
 from ferlib.data.synthetic.faces import draw_faces
-from ferlib.explanations.driver import LogitModel
+from ferlib.explanations.subject import LogitModel
 from ferlib.faces import face_model as predictor
 from ferlib.faces.crops import crop_face, whole_face
 from ferlib.faces.face_model import EXPLAINERS, SHIPPED, FaceModel, open_face_model, to_grey
+from ferlib.inference.views import center_view
+from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.networks.classifier import FaceClassifier
 from ferlib.networks.specs import ModelSpec
-from models import Checkpoint, FaceClassifier, create_model, load_checkpoint, save_checkpoint
-from transforms import center_view
-from utils import UserError
+from ferlib.runtime.errors import UserError
+from models import Checkpoint, create_model, load_checkpoint
 
 CPU = torch.device("cpu")
 RED, GREEN, BLUE = range(3)

@@ -17,7 +17,7 @@ from ferlib.inference.int8.operations import Steps
 from ferlib.inference.int8.quantization import WholeBatches, change, convert, half_hidden, in_batches, quantize
 from ferlib.inference.int8.rewriting import Watch
 from ferlib.inference.int8.units import find_units
-from utils import UserError
+from ferlib.runtime.errors import UserError
 from zoo import KINDS, make_classifier, random_faces, small_spec
 
 pytestmark = pytest.mark.skipif(

@@ -9,20 +9,15 @@ from torch import nn
 
 import config
 import explain_shap
-from ferlib.explanations.driver import LogitModel
+from ferlib.explanations.subject import LogitModel
+from ferlib.inference.class_gradients import class_gradients
 from ferlib.inference.folding import fold, frozen_copy
 from ferlib.inference.int8 import quantization
 from ferlib.inference.int8.gradients import let_through, reverse, shown
 from ferlib.inference.int8.graphs import trace
-from ferlib.inference.int8.quantization import (
-    GradientNetwork,
-    between,
-    class_gradients,
-    convert_gradients,
-    quantize_gradients,
-)
+from ferlib.inference.int8.quantization import GradientNetwork, between, convert_gradients, quantize_gradients
+from ferlib.runtime.errors import UserError
 from test_quantization import UNITS, Layers
-from utils import UserError
 from zoo import make_classifier, random_faces, small_spec
 
 needs_vnni = pytest.mark.skipif(

@@ -11,7 +11,7 @@ import datasets
 from config import EMOTIONS
 from ferlib.data.readers.face_files import parse_emotion
 from ferlib.data.readers.voted import FER2013_EMOTIONS, RAFDB_EMOTIONS
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 SPLIT_OF = dict(zip(USAGES, ("train", "val", "test"), strict=True))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ferlib.runtime.errors import UserError
 from ferlib.video import recording as module
 from ferlib.video.recording import Recorder, fit, open_window, recording
-from utils import UserError
 
 
 def plain(value: int, height: int = 48, width: int = 64) -> np.ndarray:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import Run
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
 from ferlib.report import caveats as report_caveats
@@ -19,6 +18,8 @@ from ferlib.report import methods as report_methods
 from ferlib.report import pictures as report_pictures
 from ferlib.report import sections as report_sections
 from ferlib.report.sections import Missing
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import Run
 from report_generator import FORMATS, build_report, write_reports
 from report_outputs import (
     DATASET,
@@ -31,7 +32,6 @@ from report_outputs import (
     write_picture,
     write_results,
 )
-from utils import UserError
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from browsing import accessibility_findings, open_page, overflow
-from config import EMOTIONS, Run
-from ferlib.evaluation.saved_runs import PLOTS
+from config import EMOTIONS
+from ferlib.report.plots import PLOTS
+from ferlib.runtime.runs import Run
 from report_generator import build_report
 from report_outputs import (
     DATASET,

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config import Run, monitor_log
 from ferlib.evaluation.saved_runs import read_model
 from ferlib.report import charts as report_charts
 from ferlib.report import faces as report_faces
@@ -17,6 +16,8 @@ from ferlib.report import gallery as report_gallery
 from ferlib.report import pictures as report_pictures
 from ferlib.report import tables as report_tables
 from ferlib.report.faces import FaceStore, Predictions
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import Run, monitor_log
 from report_generator import escape_markdown, write_reports
 from report_outputs import (
     DATASET,
@@ -29,7 +30,6 @@ from report_outputs import (
     write_predictions,
     write_results,
 )
-from utils import UserError
 
 
 @pytest.fixture

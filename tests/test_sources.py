@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from ferlib.runtime.errors import UserError
 from ferlib.video import sources
 from ferlib.video.sources import Camera, Folder, VideoFile, open_source
-from utils import UserError
 
 
 def plain(value: int, height: int = 48, width: int = 64) -> np.ndarray:

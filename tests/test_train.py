@@ -14,12 +14,13 @@ import evaluate
 import recipes
 import train
 from ferlib.data.readers.folders import AFFECTNET_EMOTIONS
+from ferlib.inference.views import center_view
+from ferlib.networks.checkpoints import read_tensors
+from ferlib.runtime.errors import UserError
 from ferlib.training import engine
 from ferlib.training.losses import LOSSES
-from models import MODELS, create_model, load_checkpoint, read_tensors, resized
+from models import MODELS, create_model, load_checkpoint, resized
 from recipes import RECIPES, Recipe
-from transforms import center_view
-from utils import UserError
 
 CPU = torch.device("cpu")
 

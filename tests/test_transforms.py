@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ferlib.inference.views import center_view, face_views
+from ferlib.training.augmentation import augment, mix
 from models import MODELS
 from recipes import Recipe
-from transforms import augment, center_view, face_views, mix
 
 SPEC = replace(MODELS["mini_resnet"], image_size=48, resize=None)
 STILL = Recipe(flip=0, rotation=0, shift=0, scale=0, brightness=0, contrast=0, erasing=0, mixup=0)

@@ -18,8 +18,8 @@ import config
 import recipes
 import train
 import tune
+from ferlib.runtime.errors import UserError
 from ferlib.training.search import results as tuning_results
-from utils import UserError
 
 QUICK = replace(recipes.RECIPES["quick"], epochs=3, batch_size=16, max_steps=2)
 GRID = ("optimizer=sgd,adam,adamw", "flip=0.0,0.5")

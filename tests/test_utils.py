@@ -14,17 +14,10 @@ import pytest
 import torch
 
 from ferlib.runtime.devices import autocast, autocast_dtype, resolve_device, seed_everything
-from utils import (
-    UserError,
-    atomic_path,
-    combine_seeds,
-    interrupts_held,
-    lookup,
-    read_json,
-    require,
-    run_script,
-    write_json,
-)
+from ferlib.runtime.errors import UserError, lookup, run_script
+from ferlib.runtime.files import atomic_path, read_json, require, write_json
+from ferlib.runtime.interrupts import interrupts_held
+from ferlib.runtime.seeds import combine_seeds
 
 
 def test_lookup_lists_and_suggests():

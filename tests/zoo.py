@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ferlib.explanations.driver import LogitModel
-from models import MODELS, FaceClassifier, ModelSpec, model_spec, set_dropout
+from ferlib.explanations.subject import LogitModel
+from ferlib.networks.classifier import FaceClassifier, set_dropout
+from models import MODELS, ModelSpec, model_spec
 
 ONE_HOT = torch.eye(7)
 TIMM = ("timm/convnext_tiny", "timm/swin_tiny_patch4_window7_224", "timm/vit_small_patch16_224")

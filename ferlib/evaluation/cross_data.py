@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 
 from config import EMOTIONS, Evaluate
-from datasets import FaceData, find_copies, load_faces, load_stage
+from datasets import load_faces, load_stage
+from ferlib.data.copies import find_copies
+from ferlib.data.face_data import FaceData
 from ferlib.evaluation.metrics import clean_metrics, compute_metrics
 from ferlib.inference.splits import Predictor, open_predictor
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.distributed import is_main
-from utils import UserError, command_line, library_versions, write_json
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import write_json
+from ferlib.runtime.provenance import command_line, library_versions
 
 
 def evaluate_elsewhere(flags: Evaluate) -> list[dict[str, Any]]:

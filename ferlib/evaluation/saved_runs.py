@@ -7,70 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import DATASETS, Run
+from ferlib.data.facts import DATASETS
 from ferlib.report.methods import METHODS, Method
-from utils import UserError, read_json
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json
+from ferlib.runtime.runs import Run
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A picture of one run: what a stage draws as Run.plot(kind)."""
-
-    title: str
-    script: str
-    description: str  # what it shows, for the caption and for readers who cannot see it
-    expected: bool = True  # of every run; one that is not is shown where it is there
-
-
-PLOTS = {
-    "training_curves": Plot(
-        "training curves", "train.py", "loss and accuracy after each epoch, on the training and the validation split"
-    ),
-    "class_scores": Plot(
-        "scores by class",
-        "evaluate.py",
-        "precision, recall and F1 of each class on the test split, with 95 % intervals",
-    ),
-    "confusion_matrix": Plot(
-        "confusion matrix", "evaluate.py", "true classes in rows, predicted classes in columns, on the test split"
-    ),
-    "misclassifications": Plot(
-        "errors",
-        "evaluate.py",
-        "what the misclassified faces of each class were taken for, as shares of the class’s errors, and by how much "
-        "that is more or less often than chance, in standard units",
-    ),
-    "roc_curves": Plot(
-        "ROC curves", "evaluate.py", "each class against the rest, faces found (up) by false alarms (right)"
-    ),
-    "precision_recall": Plot(
-        "precision-recall curves",
-        "evaluate.py",
-        "each class against the rest, right alarms (up) by faces found (right)",
-    ),
-    "reliability": Plot(
-        "reliability",
-        "evaluate.py",
-        "accuracy by confidence; on the dashed line the probabilities are true to their word",
-    ),
-    "confident_errors": Plot(
-        "most confident errors",
-        "evaluate.py",
-        "the misclassified faces whose predicted class is the most probable, with the probability of every class; "
-        "some of them are errors of the label",
-    ),
-    "gpu_temperature": Plot(
-        "GPU temperature", "train.py", "temperature of the GPU while the model was trained", expected=False
-    ),
-    "members": Plot(
-        "members and methods",
-        "ensemble.py",
-        "accuracy of every member and of every way to join them; the share of faces on which just one of two is right",
-        expected=False,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -229,19 +172,3 @@ def interval_axis(models: Iterable[ModelReport]) -> tuple[float, float]:
 
 
 # ── numbers in words ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def percent(fraction: float | None, digits: int = 1) -> str:
-    return "\u2013" if fraction is None else f"{100 * fraction:.{digits}f}\u202f%"
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    if value is None:
-        return "\u2013"
-    shown = f"{value:,.{digits}f}"
-    return shown.replace("-", "\u2212") if float(shown.replace(",", "")) else shown.lstrip("-")
-
-
-def duration(seconds: float) -> str:
-    """3 ms, 0.34 s"""
-    return f"{1000 * seconds:.0f}\u202fms" if seconds < 0.1 else f"{seconds:,.2f}\u202fs"

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from config import EMOTIONS, DatasetFacts, Explain, dataset_facts
+from config import EMOTIONS, Explain
+from ferlib.data.facts import DatasetFacts, dataset_facts
 from ferlib.explanations.records import Face, Target
-from utils import UserError, combine_seeds
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.seeds import combine_seeds
 
 CLASS_OF: dict[str, Callable[[Face], int | None]] = {
     "predicted": lambda face: face.predicted,

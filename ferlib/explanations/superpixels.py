@@ -9,7 +9,7 @@ from skimage.segmentation import felzenszwalb, quickshift, slic
 from skimage.transform import resize
 
 from config import ExplainLime
-from utils import lookup
+from ferlib.runtime.errors import lookup
 
 # Centres (right, down) of the parts of a frontal face that fills its picture, as fractions of the side.
 FACIAL_CENTERS = {

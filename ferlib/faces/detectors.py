@@ -20,7 +20,7 @@ from ferlib.faces.crops import head_angle as head_angle
 from ferlib.faces.crops import spread_map as spread_map
 from ferlib.faces.crops import whole_face as whole_face
 from ferlib.faces.weights import Weights, find_weights
-from utils import UserError, lookup
+from ferlib.runtime.errors import UserError, lookup
 
 SIDES = (640, 1600)  # longest sides at which a picture is searched: large faces are found at the first
 FINE_FACE = 100  # pixels: side below which faces are taken from the finer searches

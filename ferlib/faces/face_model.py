@@ -19,17 +19,20 @@ import explain_lime
 import explain_occlusion
 import explain_saliency
 import explain_shap
-from config import EMOTIONS, Explain, Run, dataset_facts
+from config import EMOTIONS, Explain
+from ferlib.data.facts import dataset_facts
 from ferlib.data.synthetic.faces import draw_faces
-from ferlib.explanations.driver import LogitModel
+from ferlib.explanations.subject import LogitModel
 from ferlib.inference.folding import prepare
 from ferlib.inference.splits import check_model
+from ferlib.inference.views import center_view
 from ferlib.runtime.devices import autocast_dtype, resolve_device
+from ferlib.runtime.errors import UserError, lookup
+from ferlib.runtime.files import require
+from ferlib.runtime.runs import Run
 from models import Checkpoint, load_checkpoint
-from transforms import center_view
-from utils import UserError, lookup, require
 
-SHIPPED = Path(__file__).parent / "pretrained" / "fer_resnet_wide_fer2013_seed2.pth"
+SHIPPED = Path(__file__).parents[2] / "pretrained" / "fer_resnet_wide_fer2013_seed2.pth"
 BATCH = 64  # faces per forward pass
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.faces.detectors import DetectedFace
 from ferlib.faces.photos import Photo
-from utils import atomic_path
+from ferlib.runtime.files import atomic_path
 
 SMALL = 24  # pixels: a face whose box is narrower shows less than the faces that the models were trained on
 

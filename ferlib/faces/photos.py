@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 PICTURE = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|webp|gif)$", re.I)
 MAX_PIXELS = 80_000_000  # of a picture; a small file may unpack to far more, to fill the memory

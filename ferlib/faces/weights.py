@@ -8,8 +8,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from config import user_cache
-from utils import UserError, atomic_path
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import atomic_path
+from ferlib.runtime.runs import user_cache
 
 TIMEOUT = 20  # seconds without an answer
 MAX_BYTES = 2**25  # a server that sends more than a detector sends something else

@@ -12,12 +12,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve
 
-from config import EMOTIONS, Run
-from datasets import FaceData
+from config import EMOTIONS
+from ferlib.data.face_data import FaceData
 from ferlib.evaluation.error_analysis import pearson_residuals, test_in_words
 from ferlib.evaluation.terminal import with_interval
 from ferlib.figures import findings
-from ferlib.figures.curves import Titles, draw_matrix, plot_confusion_matrix, plot_roc_curves
+from ferlib.figures.curves import draw_matrix, plot_confusion_matrix, plot_roc_curves
 from ferlib.figures.style import (
     BLUE,
     COLORS,
@@ -34,6 +34,8 @@ from ferlib.figures.style import (
     saved_figure,
     wrap,
 )
+from ferlib.figures.training import Titles
+from ferlib.runtime.runs import Run
 
 SCORES = {"precision": SKY, "recall": ORANGE, "f1": BLUE}
 FEW = 10  # faces of a bin that say little

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from config import EMOTIONS
+from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.faces.detectors import DetectedFace, crop_outline, spread_map
 from ferlib.figures.curves import COLORS
 from ferlib.figures.heatmaps import stretch, tint
-from ferlib.figures.parts import color_limit, overlay, sum_blocks
+from ferlib.figures.parts import overlay
 
 SIDES = (480, 1600)  # of the longest side of the photo as it is drawn
 MOST_CARDS = 24

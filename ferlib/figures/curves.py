@@ -7,35 +7,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import RocCurveDisplay
 
 from config import EMOTIONS
-from ferlib.figures.style import BLUE, COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
-
-Titles = Sequence[str]  # what the picture shows, and of what: figures.style.entitle
-
-
-def plot_training_curves(
-    path: Path, epochs: list[dict], best_epoch: int, titles: Titles, formats: Sequence[str] = PNG
-) -> None:
-    """Loss and accuracy of train and val by epoch, the chosen epoch marked; `epochs` as in the history file."""
-    numbers = [epoch["epoch"] for epoch in epochs]
-    with saved_figure(path, formats, figsize=(WIDTH, 3)) as figure:
-        axes = figure.subplots(1, 2)
-        for axis, kind in zip(axes, ("loss", "accuracy"), strict=True):
-            for split, color, line in (("train", BLUE, "--"), ("val", VERMILION, "-")):
-                values = [epoch[f"{split}_{kind}"] for epoch in epochs]
-                axis.plot(numbers, values, line, marker="." if len(epochs) < 2 else "", color=color, label=split)
-            axis.axvline(best_epoch, color=QUIET, linewidth=0.8, zorder=1, label=f"best epoch ({best_epoch})")
-            axis.set(ylabel=kind.capitalize(), xlabel="Epoch")
-            axis.set_xlim(0.5, len(epochs) + 0.5)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes[0].set_ylim(bottom=0)
-        axes[1].set_ylim(0, 1)
-        axes[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        entitle(figure, *titles)
+from ferlib.figures.style import COLORS, LINES, PNG, QUIET, entitle, saved_figure
+from ferlib.figures.training import Titles
 
 
 def plot_confusion_matrix(path: Path, matrix: np.ndarray, titles: Titles, formats: Sequence[str] = PNG) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from config import Run, dataset_facts
+from ferlib.data.facts import dataset_facts
+from ferlib.runtime.runs import Run
 
 EVEN = 0.01  # a mean gap between confidence and accuracy that is hardly one
 

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from config import EMOTIONS
+from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.figures.parts import (
     AGAINST,
     FOR,
     IMPORTANCE,
     SIGNED,
-    color_limit,
     draw_signed,
     footnote,
     headline,
@@ -24,7 +24,6 @@ from ferlib.figures.parts import (
     panel_row,
     show,
     signed_bar,
-    sum_blocks,
     to_grey,
     to_rgb,
 )

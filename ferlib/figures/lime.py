@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
+from ferlib.explanations.maps import top_supporting
 from ferlib.figures.parts import (
     AGAINST,
     FOR,
@@ -27,7 +28,6 @@ from ferlib.figures.parts import (
     title_panel,
     to_grey,
     to_rgb,
-    top_supporting,
 )
 from ferlib.figures.style import COLORS, in_style
 

@@ -26,7 +26,6 @@ SIGNED = LinearSegmentedColormap.from_list("against_for", [AGAINST, PALE, FOR])
 IMPORTANCE = "cividis"
 TITLE, SMALL = 8.5, 8  # points: of a panel's title; of what stands below it
 HEAD = 0.54  # inches
-MAX_SIDE = 28  # finer maps are summed over square blocks of pixels before they are drawn
 
 
 # ── arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -48,32 +47,6 @@ def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
     face = np.repeat((0.35 + 0.6 * to_grey(image))[..., None], 3, axis=2)
     colour = np.where(values[..., None] > 0, FOR, AGAINST)
     return face + (colour - face) * 0.9 * strength**0.75
-
-
-def sum_blocks(values: np.ndarray, max_side: int = MAX_SIDE) -> tuple[np.ndarray, int]:
-    """H×W summed over the smallest square blocks of which at most `max_side` lie in a row, and the blocks' side.
-
-    Attributions add up, so a block's sum is the attribution of the block.
-    """
-    block = -(-max(values.shape) // max_side)
-    rows, columns = (-(-side // block) for side in values.shape)
-    padded = np.zeros((rows * block, columns * block))
-    padded[: values.shape[0], : values.shape[1]] = values
-    return padded.reshape(rows, block, columns, block).sum(axis=(1, 3)), block
-
-
-def color_limit(maps: np.ndarray, quantile: float = 0.995) -> float:
-    """The absolute value that gets full colour: a high quantile, lest one pixel makes all others pale."""
-    limit = float(np.quantile(np.abs(maps), quantile)) or float(np.abs(maps).max())
-    return limit or 1.0
-
-
-def top_supporting(values: np.ndarray, segments: np.ndarray, count: int) -> np.ndarray:
-    """Mask H×W of the `count` segments with the largest positive values; fewer if fewer are positive."""
-    numbers, first = np.unique(segments, return_index=True)
-    weights = values.ravel()[first]
-    order = np.argsort(-weights, kind="stable")[:count]
-    return np.isin(segments, numbers[order[weights[order] > 0]])
 
 
 # ── parts of a figure ────────────────────────────────────────────────────────────────────────────────────────────────

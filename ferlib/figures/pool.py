@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ferlib.figures.style import PNG, all_drawn, save_figure
 from ferlib.runtime.distributed import is_main
-from utils import interrupts_held
+from ferlib.runtime.interrupts import interrupts_held
 
 KEY = "explanation"  # text chunk of a PNG that says what it shows, and in which look
 LOOK = 2  # number of the look; a figure of an older one is drawn again

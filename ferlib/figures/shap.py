@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
+from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.figures.parts import (
     AGAINST,
     FOR,
     IMPORTANCE,
     SMALL,
-    color_limit,
     draw_signed,
     footnote,
     headline,
@@ -24,7 +24,6 @@ from ferlib.figures.parts import (
     panel_row,
     show,
     signed_bar,
-    sum_blocks,
     to_rgb,
 )
 from ferlib.figures.style import WIDTH, in_style, wrap

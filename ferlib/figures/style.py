@@ -12,7 +12,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from utils import atomic_path
+from ferlib.runtime.files import atomic_path
 
 STYLE = Path(__file__).with_name("plots.mplstyle")
 WIDTH = 16 / 2.54  # inches: of the text of a thesis; no figure is wider, so that it is printed as large as it is drawn

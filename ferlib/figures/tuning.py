@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from config import Tune, dataset_facts
+from config import Tune
+from ferlib.data.facts import dataset_facts
 from ferlib.figures.style import BLUE, GREY, PNG, VERMILION, WIDTH, entitle, saved_figure
 
 

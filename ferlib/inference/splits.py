@@ -11,11 +11,12 @@ import torch
 from tqdm import tqdm
 
 from config import EMOTIONS, Evaluate
+from ferlib.inference.views import face_views
 from ferlib.runtime.devices import autocast, autocast_dtype, resolve_device
 from ferlib.runtime.distributed import gather_rows, is_main, own_part
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import require
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec
-from transforms import face_views
-from utils import UserError, require
 
 
 @dataclass(frozen=True)

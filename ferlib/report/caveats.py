@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from config import dataset_facts
-from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority, percent
+from ferlib.data.facts import dataset_facts
+from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority
+from ferlib.report.words import percent
 
 
 def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:

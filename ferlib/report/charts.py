@@ -14,10 +14,12 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-from config import EMOTIONS, monitor_log
-from ferlib.evaluation.saved_runs import ModelReport, percent
+from config import EMOTIONS
+from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.report.faces import Predictions
-from utils import UserError
+from ferlib.report.words import percent
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import monitor_log
 
 POINTS = 90  # of a curve at most: finer than a screen shows
 FEW = 10  # faces of a bin that say little

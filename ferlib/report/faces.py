@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from config import EMOTIONS
-from datasets import FaceData, find_cached
+from ferlib.data.cache import find_cached
+from ferlib.data.face_data import FaceData
 from ferlib.evaluation.error_analysis import confident_errors
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.report.pictures import Sheet, thumbnail_sheet
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 SHEET_FACES = 4000  # thumbnails of a data set at most, so that a page of many models stays small
 CELL_FACES = 8  # thumbnails of a cell at most

@@ -13,10 +13,11 @@ from urllib.parse import quote
 import numpy as np
 
 from ferlib.evaluation.saved_runs import ModelReport
+from ferlib.explanations.maps import locate
 from ferlib.report.faces import FaceStore, face_key
 from ferlib.report.methods import METHODS, Method
-from ferlib.report.pictures import Picture, face_picture, locate, map_picture
-from utils import UserError
+from ferlib.report.pictures import Picture, face_picture, map_picture
+from ferlib.runtime.errors import UserError
 
 
 @dataclass(frozen=True)

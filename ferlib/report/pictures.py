@@ -13,7 +13,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from ferlib.figures.parts import AGAINST, FOR, IMPORTANCE, color_limit, sum_blocks
+from ferlib.explanations.maps import color_limit, sum_blocks
+from ferlib.figures.parts import AGAINST, FOR, IMPORTANCE
 
 ENCODINGS = ((1200, 80), (1000, 72), (800, 64), (640, 50))  # (widest side in pixels, WebP quality), best first
 MAP_SIDE = 112  # pixels of a map's longer side at most
@@ -141,14 +142,3 @@ def color_map(values: np.ndarray, signed: bool) -> np.ndarray:
         colour = matplotlib.colormaps[IMPORTANCE](np.clip(share, 0, 1))[..., :3]
         alpha = 0.1 + 0.75 * np.clip(share, 0, 1) ** 0.75
     return np.round(255 * np.dstack([colour, alpha])).astype(np.uint8)
-
-
-def locate(values: np.ndarray) -> str:
-    """Where in the face the map H×W is strongest, in words: the ninth of it with the largest sum of what is above 0."""
-    rows = np.array_split(np.maximum(np.asarray(values, dtype=np.float32), 0), 3)
-    sums = np.array([[part.sum() for part in np.array_split(row, 3, axis=1)] for row in rows])
-    if not sums.any():
-        return "nowhere"
-    row, column = np.unravel_index(sums.argmax(), sums.shape)
-    height, side = ("upper", "middle", "lower")[row], ("left", "centre", "right")[column]
-    return "in the centre" if (height, side) == ("middle", "centre") else f"in the {height} {side}"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config import DatasetFacts, dataset_facts
-from ferlib.evaluation.saved_runs import PLOTS, ModelReport, find_highest, interval_axis, read_models, shown_methods
+from ferlib.data.facts import DatasetFacts, dataset_facts
+from ferlib.evaluation.saved_runs import ModelReport, find_highest, interval_axis, read_models, shown_methods
 from ferlib.report.caveats import find_caveats
 from ferlib.report.charts import Chart, model_charts
 from ferlib.report.faces import (
@@ -25,6 +25,7 @@ from ferlib.report.faces import (
 from ferlib.report.gallery import Card, build_gallery, link, used_methods
 from ferlib.report.methods import Method
 from ferlib.report.pictures import Picture, Sheet, embed_pictures
+from ferlib.report.plots import PLOTS
 
 PICTURE_BYTES = 5_000_000  # all plots of a page together
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ferlib.evaluation.saved_runs import CrossTable, ModelReport
 from ferlib.evaluation.terminal import HEADLINES
-from utils import atomic_path
+from ferlib.runtime.files import atomic_path
 
 
 def models_table(models: Iterable[ModelReport]) -> pd.DataFrame:

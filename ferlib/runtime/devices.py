@@ -9,7 +9,8 @@ import random
 import numpy as np
 import torch
 
-from utils import UserError, combine_seeds
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.seeds import combine_seeds
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pynvml
 
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 HEADER = (
     "time", "gpu", "name", "temperature_c", "load_percent", "memory_used_mib", "memory_total_mib", "power_w",

@@ -17,23 +17,21 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 import config
-from config import EMOTIONS, Run
-from datasets import FaceData
+from config import EMOTIONS
+from ferlib.data.face_data import FaceData
+from ferlib.networks.classifier import FaceClassifier, set_stochastic_depth
 from ferlib.runtime.devices import autocast, seed_everything
 from ferlib.runtime.distributed import is_main, own_part, share_batch_norm, sum_over_processes, world_size
+from ferlib.runtime.errors import UserError, lookup
+from ferlib.runtime.files import require
+from ferlib.runtime.runs import Run
+from ferlib.runtime.seeds import combine_seeds
+from ferlib.training.augmentation import augment, mix
 from ferlib.training.losses import class_weights, make_targets, without_conflicts
-from ferlib.training.optimizers import (
-    OPTIMIZERS,
-    ema_function,
-    learning_rate,
-    parameter_groups,
-    set_learning_rate,
-    uphill,
-)
-from models import FaceClassifier, ModelSpec, create_model, load_backbone_of, set_stochastic_depth
+from ferlib.training.optimizers import OPTIMIZERS, ema_function, parameter_groups, uphill
+from ferlib.training.schedules import learning_rate, set_learning_rate
+from models import ModelSpec, create_model, load_backbone_of
 from recipes import Recipe
-from transforms import augment, mix
-from utils import UserError, combine_seeds, lookup, require
 
 Loss = Callable[[torch.Tensor, torch.Tensor, Recipe], torch.Tensor]  # a row of losses.LOSSES
 CHECK_EVERY = 50  # steps between two looks at the loss; each look waits for the device

@@ -24,8 +24,8 @@ import torch
 from tqdm import tqdm
 
 from ferlib.runtime.distributed import HostGroup, is_main, world_size
+from ferlib.runtime.errors import UserError
 from ferlib.runtime.gpus import HEADER, Reading, append_rows, gpu_at, log_row, nvml, open_log, read_gpu
-from utils import UserError
 
 LOG_HEADER = (*HEADER, "paused")  # 1 where the training waited at that moment, else 0
 INTERVAL = 2.0  # seconds between two readings

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from datasets import FaceData
+from ferlib.data.copies import copy_numbers
+from ferlib.data.face_data import FaceData
 from recipes import Recipe
 
 
@@ -60,12 +61,6 @@ def without_conflicts(data: FaceData) -> FaceData:
     labels = np.zeros((copies.max() + 1, len(data.classes)), bool)
     labels[copies, data.labels] = True
     return data.select(np.flatnonzero(labels.sum(1)[copies] == 1))
-
-
-def copy_numbers(data: FaceData) -> np.ndarray:
-    """int64 N: the same number for pixel-identical faces."""
-    numbers: dict[bytes, int] = {}
-    return np.array([numbers.setdefault(face.tobytes(), len(numbers)) for face in data.images])
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:

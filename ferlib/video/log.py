@@ -12,9 +12,9 @@ from typing import TextIO
 import numpy as np
 
 from config import EMOTIONS
+from ferlib.runtime.files import atomic_path
 from ferlib.video.sources import Frame
 from ferlib.video.tracking import Sighting
-from utils import atomic_path
 
 HEADER = ("frame", "time", "track", "x", "y", "width", "height", *EMOTIONS, "label", "confidence")
 SPACING = 0.1  # seconds at least between two points of a face in its history

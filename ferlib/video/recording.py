@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from utils import UserError, atomic_path, lookup
+from ferlib.runtime.errors import UserError, lookup
+from ferlib.runtime.files import atomic_path
 
 ANIMATION_SIDE = 480  # pixels of the longer side of an animated picture at most
 ANIMATION_FPS = 12.5  # every 80 ms; browsers slow GIFs down that are much faster

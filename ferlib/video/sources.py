@@ -15,7 +15,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FPS = 25.0  # frames per second of a folder, and of a source that does not say

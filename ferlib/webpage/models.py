@@ -7,8 +7,9 @@ from pathlib import Path
 
 from config import EMOTIONS, App
 from ferlib.faces.face_model import SHIPPED
-from models import model_spec, read_tensors
-from utils import UserError
+from ferlib.networks.checkpoints import read_tensors
+from ferlib.runtime.errors import UserError
+from models import model_spec
 
 
 def find_models(flags: App) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 PORTS = 50  # that are tried from the first one on
 

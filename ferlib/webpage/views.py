@@ -16,13 +16,14 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from config import EMOTIONS
+from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.faces.detectors import DetectedFace, crop_face
 from ferlib.figures.heatmaps import stretch, tint
-from ferlib.figures.parts import IMPORTANCE, SIGNED, color_limit, overlay, sum_blocks
+from ferlib.figures.parts import IMPORTANCE, SIGNED, overlay
 from ferlib.report.methods import Method
 from ferlib.webpage.methods import UNITS, how_to_read, method_facts
 
-TEMPLATES = Path(__file__).parents[1] / "templates" / "app"
+TEMPLATES = Path(__file__).with_name("templates")
 PHOTO_SIDE = 1100  # longest side of the photo as it is shown
 MAP_SIDE = 352  # side of a face or a map as it is shown, or a little more
 UNSURE, DOUBTFUL_SCORE, SMALL_FACE = 0.5, 0.7, 40  # below: said beside the result

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from config import EMOTIONS, SPLITS, DatasetFacts
+from config import EMOTIONS
+from ferlib.data.facts import SPLITS, DatasetFacts
 from ferlib.data.readers.trees import Tree
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 CLASSES = (*EMOTIONS, "Contempt")  # all that any set knows
 WORDS = {  # what else a class is called, in lower case; JAFFE's file names have the two letters

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from config import DatasetFacts
+from ferlib.data.facts import DatasetFacts
 from ferlib.data.readers.face_files import (
     CLASSES,
     PICTURE,
@@ -23,7 +23,7 @@ from ferlib.data.readers.face_files import (
 )
 from ferlib.data.readers.trees import Tree
 from ferlib.data.readers.voted import is_fer2013_name
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 AFFECTNET_EMOTIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry", "Contempt")  # codes 0..7
 AFFECTNET_LABEL = re.compile(r"(?P<part>(?:^|.*/)(?P<split>train|val)_set)/annotations/(?P<number>\d+)_exp\.npy$")

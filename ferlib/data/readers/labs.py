@@ -6,12 +6,20 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 
-from config import DatasetFacts
-from ferlib.data.readers.face_files import CLASSES, Face, FaceFile, class_named, decode_faces, of_known_class, parse_code
+from ferlib.data.facts import DatasetFacts
+from ferlib.data.readers.face_files import (
+    CLASSES,
+    Face,
+    FaceFile,
+    class_named,
+    decode_faces,
+    of_known_class,
+    parse_code,
+)
 from ferlib.data.readers.folders import class_folders
 from ferlib.data.readers.trees import Tree
 from ferlib.data.readers.voted import pixel_csv
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 # "KA.AN1.39.tiff": subject, expression and its take, number of the picture
 JAFFE_FACE = re.compile(r"(?:^|/)(?P<subject>[A-Z]{2})[.-](?P<code>[A-Z]{2})\d[.-]\d+\.(?:tiff?|png|jpe?g|bmp)$", re.I)

@@ -10,8 +10,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from config import DatasetFacts
-from utils import UserError
+from ferlib.data.facts import DatasetFacts
+from ferlib.runtime.errors import UserError
 
 BESIDE = "fer2013new.csv"  # the votes of FER+ belong to a CSV that they lie beside
 FOLDERS = ("train", "val", "test", "Image", "EmoLabel", "train_set", "val_set", "cohn-kanade-images", "Emotion")

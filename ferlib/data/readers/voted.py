@@ -10,10 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from config import EMOTIONS, DatasetFacts
-from ferlib.data.readers.face_files import Face, FaceFile, decode_faces, parse_code, parse_emotion, parse_pixels, with_validation
+from config import EMOTIONS
+from ferlib.data.facts import DatasetFacts
+from ferlib.data.readers.face_files import (
+    Face,
+    FaceFile,
+    decode_faces,
+    parse_code,
+    parse_emotion,
+    parse_pixels,
+    with_validation,
+)
 from ferlib.data.readers.trees import Tree, ZipTree
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6
 FER2013_USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}

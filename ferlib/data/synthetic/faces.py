@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from config import EMOTIONS
 from ferlib.data.synthetic.drawing import REGIONS as REGIONS
 from ferlib.data.synthetic.drawing import develop, region_map, render, set_scene
-from utils import interrupts_held
+from ferlib.runtime.interrupts import interrupts_held
 
 EVIDENCE_THRESHOLD = 8  # of 255, in the channel that differs most; below it a difference is hard to see
 SIZES = (32, 512)  # smallest and largest image side

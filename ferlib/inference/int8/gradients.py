@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ferlib.inference.folding import phases_as_channels
+from ferlib.inference.fast_gradients import phases_as_channels
 from ferlib.inference.int8.graphs import (
     CONVOLUTION,
     POOL,

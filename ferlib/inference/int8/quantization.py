@@ -15,13 +15,15 @@ import torch
 from torch import fx, nn
 
 from config import EMOTIONS
-from ferlib.inference.folding import compile_or_keep, fold, frozen_copy
+from ferlib.inference.class_gradients import class_gradients
+from ferlib.inference.compiled import compile_or_keep
+from ferlib.inference.folding import fold, frozen_copy
 from ferlib.inference.int8.gradients import NotReversibleError, reverse
 from ferlib.inference.int8.graphs import round_weights, trace
 from ferlib.inference.int8.rewriting import Rewriter, Watch
 from ferlib.inference.int8.units import Unit, find_units
 from ferlib.runtime.devices import autocast
-from utils import UserError
+from ferlib.runtime.errors import UserError
 
 TOLERANCE = 0.2  # of the logits' spread: what 8 bits may change, root mean square
 GRADIENT_TOLERANCE = 0.5  # likewise of the gradients, of which many are averaged
@@ -176,18 +178,6 @@ def share_of_others(backward: fx.GraphModule, units: dict[fx.Node, Unit]) -> flo
     others = (node for node in graph if node.target is operator.getitem and isinstance(node.meta["val"], torch.Tensor))
     by_autograd, by_convolutions = (sum(node.meta["val"].numel() for node in nodes) for nodes in (others, units))
     return by_autograd / max(by_convolutions, 1)
-
-
-def class_gradients(model: nn.Module, images: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Gradients of each logit in turn with respect to the images N×C×H×W, from one forward pass."""
-    if isinstance(model, GradientNetwork):
-        yield from model.class_gradients(images)
-        return
-    with torch.enable_grad():
-        images = images.detach().requires_grad_()
-        totals = model(images).sum(0).unbind()
-    for label, total in enumerate(totals, start=1):
-        yield torch.autograd.grad(total, images, retain_graph=label < len(totals))[0]
 
 
 def between(images: torch.Tensor) -> torch.Tensor:

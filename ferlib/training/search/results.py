@@ -13,11 +13,13 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 import config
-from config import Run, to_plain
 from ferlib.figures.tuning import plot_study
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import atomic_path, write_json
+from ferlib.runtime.provenance import command_line, library_versions, to_plain
+from ferlib.runtime.runs import Run
 from ferlib.training.search.space import parse_search
 from recipes import RECIPES, Recipe
-from utils import UserError, atomic_path, command_line, library_versions, write_json
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}  # of trials with a result
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from ferlib.runtime.errors import UserError, lookup
 from recipes import Recipe
-from utils import UserError, lookup
 
 Space = dict[str, BaseDistribution]  # what is searched, by field
 FIELDS = get_type_hints(Recipe) | {"seed": int}  # what can be searched

@@ -1,40 +1,13 @@
-"""What happens to a batch of faces on the device: the view that a model sees, and its random variations in training."""
+"""Random variations of a batch of faces on the device: affine maps, jitter, erasing, mixup, cutmix."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
+from ferlib.inference.views import to_float
 from models import ModelSpec
 from recipes import Recipe
-
-
-def to_float(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
-    """uint8 N×H×W×C → float N×C×H×W in 0..1; faces larger than the model looks at are shrunk with antialiasing."""
-    faces = images.permute(0, 3, 1, 2).float().div_(255)
-    if faces.shape[-1] > spec.scaled_size:
-        size = (spec.scaled_size, spec.scaled_size)
-        faces = F.interpolate(faces, size, mode="bilinear", antialias=True, align_corners=False)
-    return faces
-
-
-def center_view(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
-    """The face as the model sees it in evaluation: uint8 N×H×W×C → float N×C×size×size in 0..1."""
-    return crop_view(images, spec, 0, 0)
-
-
-def crop_view(images: torch.Tensor, spec: ModelSpec, down: int, right: int) -> torch.Tensor:
-    """The crop at the centre (0), or at an edge (−1, 1), of the scaled face."""
-    faces = to_float(images, spec)
-    if faces.shape[-1] < spec.scaled_size:
-        faces = F.interpolate(faces, (spec.scaled_size, spec.scaled_size), mode="bilinear", align_corners=False)
-    room = spec.scaled_size - spec.image_size
-    top, left = room * (1 + down) // 2, room * (1 + right) // 2
-    view = faces[..., top : top + spec.image_size, left : left + spec.image_size]
-    return view.contiguous(memory_format=torch.channels_last)
 
 
 def augment(images: torch.Tensor, spec: ModelSpec, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
@@ -127,31 +100,3 @@ def beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
 
 def coin(generator: torch.Generator) -> int:
     return int(torch.randint(2, (), generator=generator, device=generator.device))
-
-
-# ── test time ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-VIEWS = {  # name → (places of the crop, whether each is flipped too)
-    "single": (((0, 0),), False),
-    "flip": (((0, 0),), True),
-    "five_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), False),
-    "ten_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), True),
-}
-CROP_MARGIN = 1 / 12  # of the face's side, for models that see the whole face: 4 of 48 pixels
-
-
-def face_views(images: torch.Tensor, spec: ModelSpec, name: str) -> Iterator[torch.Tensor]:
-    """The views of uint8 faces N×H×W×C that are scored and averaged, each float N×C×size×size in 0..1.
-
-    Corner crops lie as far out as the face that the model's crop is taken from; a model that sees the whole face gets a
-    face scaled up by CROP_MARGIN.
-    """
-    places, flip = VIEWS[name]
-    if len(places) > 1 and spec.scaled_size == spec.image_size:
-        spec = replace(spec, resize=round(spec.image_size * (1 + CROP_MARGIN)))
-    for down, right in places:
-        view = crop_view(images, spec, down, right)
-        yield view
-        if flip:
-            yield view.flip(-1)

@@ -1,0 +1,28 @@
+"""Pixel-identical faces within and between splits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ferlib.data.face_data import FaceData
+from ferlib.data.facts import SPLITS
+
+
+def training_copies(data: FaceData) -> np.ndarray:
+    """bool N: which faces of the test split have a pixel-identical copy in the train split."""
+    train = data.splits == SPLITS.index("train")
+    return find_copies(data.split("test"), data.split("train")) if train.any() else np.zeros(len(data), dtype=bool)
+
+
+def find_copies(faces: FaceData, seen: FaceData) -> np.ndarray:
+    """bool N: which of the faces are among the others, pixel for pixel; none where the sets' pixels differ in shape."""
+    if faces.images.shape[1:] != seen.images.shape[1:]:
+        return np.zeros(len(faces), dtype=bool)
+    known = {face.tobytes() for face in seen.images}
+    return np.array([face.tobytes() in known for face in faces.images], dtype=bool)
+
+
+def copy_numbers(data: FaceData) -> np.ndarray:
+    """int64 N: the same number for pixel-identical faces."""
+    numbers: dict[bytes, int] = {}
+    return np.array([numbers.setdefault(face.tobytes(), len(numbers)) for face in data.images])

@@ -1,0 +1,90 @@
+"""What is known of a data set before any file is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from config import EMOTIONS
+from ferlib.runtime.errors import lookup
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a data set before any file is read."""
+
+    title: str
+    size: int  # side of the cached faces in pixels
+    channels: int  # 1 grey, 3 RGB
+    places: tuple[str, ...]  # where it may lie below the data folder, first match wins; a .zip of each is found too
+    official_counts: dict[str, tuple[int, ...]] | None = None  # faces per class in the order of EMOTIONS
+    validation_fraction: float = 0.0  # taken from train, stratified, where there is no official validation split
+    test_fraction: float = 0.0  # taken from all, stratified, where the layout has no split at all
+    folds: int = 0  # into which the subjects are dealt; 0: the set is not split by subject
+    classes: tuple[str, ...] = EMOTIONS
+
+
+AFFECTNET = DatasetFacts(
+    "AffectNet (7 classes)",
+    size=112,
+    channels=3,
+    places=("affectnet", "AffectNet", "balanced-affectnet", "affectnet-training-data", "archive"),
+    validation_fraction=0.1,
+    test_fraction=0.1,
+)
+DATASETS = {
+    "fer2013": DatasetFacts(
+        "FER2013",
+        size=48,
+        channels=1,
+        places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
+        official_counts={
+            "train": (3995, 436, 4097, 7215, 4965, 4830, 3171),
+            "val": (467, 56, 496, 895, 607, 653, 415),
+            "test": (491, 55, 528, 879, 626, 594, 416),
+        },
+    ),
+    "rafdb": DatasetFacts(
+        "RAF-DB (basic)",
+        size=100,
+        channels=3,
+        places=("rafdb", "raf-db", "RAF-DB", "raf_db", "raf-db-dataset", "DATASET", "basic", "archive"),
+        official_counts={
+            "train": (705, 717, 281, 4772, 2524, 1982, 1290),  # train and validation part together
+            "test": (162, 160, 74, 1185, 680, 478, 329),
+        },
+        validation_fraction=0.1,
+    ),
+    "ferplus": DatasetFacts(
+        "FER+",  # FER2013's faces with the label that most of ten annotators gave, without those that show no face
+        size=48,
+        channels=1,
+        places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
+    ),
+    "affectnet": AFFECTNET,
+    "affectnet8": replace(AFFECTNET, title="AffectNet (8 classes, for pre-training)", classes=(*EMOTIONS, "Contempt")),
+    "jaffe": DatasetFacts(
+        "JAFFE", size=128, channels=1, places=("jaffe", "JAFFE", "jaffedbase", "jaffe.zip", "archive"), folds=10
+    ),
+    "ckplus": DatasetFacts(
+        "CK+", size=48, channels=1, places=("ckplus", "ck+", "CK+", "CK+48", "ckextended.csv", "archive"), folds=10
+    ),
+    "synthetic": DatasetFacts("Synthetic faces", size=48, channels=3, places=()),
+}
+FOLDER = "folder:"  # begins the name of a data set that is any folder of class-named folders, as in folder:my/faces
+
+
+def dataset_facts(name: str) -> DatasetFacts:
+    """The row of DATASETS, or the facts of `folder:PATH`; UserError that lists the valid names otherwise."""
+    if not name.startswith(FOLDER):
+        return lookup({**DATASETS, f"{FOLDER}PATH": None}, name, "data set")
+    path = Path(name.removeprefix(FOLDER)).absolute()
+    return DatasetFacts(
+        path.name, size=112, channels=3, places=(str(path),), validation_fraction=0.15, test_fraction=0.15
+    )
+
+
+SYNTHETIC_FACES = 4000  # drawn once into the cache
+SYNTHETIC_SUBJECTS = 400  # a subject is in one split only

@@ -1,0 +1,50 @@
+"""Networks compiled where the number of passes pays for it."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from torch import nn
+
+COMPILE_WORTH = 120  # seconds of forward passes from which compiling them, some 10 to 20 s, pays off
+
+
+class CompiledIfWorth(nn.Module):
+    """A frozen model that compiles itself for batches of one shape when so many passes of single images take long.
+
+    Only forward passes gain by it (what stands between two convolutions becomes one pass over memory): those with
+    gradients, and batches of other shapes, take the model as it is. The first whole batch chooses kernels, the time of
+    the second one decides.
+    """
+
+    def __init__(self, model: nn.Module, shape: torch.Size, passes: int):
+        super().__init__()
+        self.model, self.shape, self.batches = model, shape, passes // shape[0]
+        self.chosen: nn.Module | None = None
+        self.warm = False
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape != self.shape or torch.is_grad_enabled():
+            return self.model(images)
+        if self.chosen is not None:
+            return self.chosen(images)
+        start = time.perf_counter()
+        outputs = self.model(images)
+        outputs[0, 0].item()  # waits for the device
+        if self.warm:
+            worth = (time.perf_counter() - start) * self.batches >= COMPILE_WORTH
+            self.chosen = compile_or_keep(self.model, images) if worth else self.model
+        self.warm = True
+        return outputs
+
+
+def compile_or_keep(model: nn.Module, images: torch.Tensor) -> nn.Module:
+    compiled = torch.compile(model, dynamic=False)
+    try:
+        compiled(images)
+    except Exception as error:  # no compiler, no Triton, an operation it does not know: many classes
+        print(f"not compiled, which takes a little longer: {str(error).splitlines()[0]}", file=sys.stderr)
+        return model
+    return compiled

@@ -1,0 +1,81 @@
+"""FaceClassifier: images in 0..1 to logits, with colour conversion and normalisation inside."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torchvision.ops import StochasticDepth
+
+from config import EMOTIONS
+from ferlib.networks.specs import ModelSpec
+from ferlib.runtime.errors import UserError
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's convert("L")
+
+
+class FaceClassifier(nn.Module):
+    """Faces in 0..1, grey or RGB → logits: colour conversion and normalisation belong to the model.
+
+    So a checkpoint is complete, and every explanation is one of pixels that a person can look at.
+    """
+
+    def __init__(self, spec: ModelSpec, num_classes: int = len(EMOTIONS)):
+        super().__init__()
+        self.channels = spec.channels
+        self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("grey_weights", torch.tensor(GREY_WEIGHTS).view(-1, 1, 1), persistent=False)
+        self.backbone = spec.backbone()
+        self.head = make_head(count_features(self.backbone, spec), spec.hidden, num_classes)
+        self.auxiliary_heads = nn.ModuleList(nn.Linear(width, num_classes) for width in spec.auxiliary)
+        self.auxiliary_weight = spec.auxiliary_weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """images: float N×C×H×W in 0..1 with C = 1 or 3; returns logits N×classes.
+
+        In training, a model with auxiliary heads returns their logits beside its own, which are the first.
+        """
+        if self.channels == 1 and images.shape[1] == 3:
+            images = (images * self.grey_weights).sum(1, keepdim=True)
+        features = self.backbone((images - self.mean) / self.std)  # a grey face broadcasts to three channels
+        if isinstance(features, torch.Tensor):
+            return self.head(features)
+        features, *branches = features
+        return self.head(features), *(head(branch) for head, branch in zip(self.auxiliary_heads, branches, strict=True))
+
+
+def count_features(backbone: nn.Module, spec: ModelSpec) -> int:
+    """Width of the backbone's output, from one blank face on the meta device, where nothing is computed."""
+    state = {name: value.to("meta") for name, value in backbone.state_dict(keep_vars=True).items()}
+    state |= {name: value.to("meta") for name, value in backbone.named_buffers()}
+    face = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device="meta")
+    try:
+        with torch.no_grad():
+            return functional_call(backbone.eval(), state, face).shape[1]
+    except RuntimeError as error:  # a side below what the strides of the network leave something of
+        raise UserError(f"this model cannot see faces of {spec.image_size} px ({error}); use a larger one") from error
+
+
+def make_head(features: int, hidden: int | None, num_classes: int) -> nn.Sequential:
+    if hidden is None:
+        return nn.Sequential(nn.Dropout(), nn.Linear(features, num_classes))
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, num_classes))
+
+
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Of all layers that drop anything; timm's backbones are full of such that do not."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            module.p = probability
+
+
+def set_stochastic_depth(model: nn.Module, probability: float) -> None:
+    """Skips the residual branch of block l of L with probability p·l/L (Huang et al., 2016, equation 4)."""
+    blocks = [module for module in model.modules() if isinstance(module, StochasticDepth)]
+    for number, block in enumerate(blocks, start=1):
+        block.p = probability * number / len(blocks)
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,64 @@
+"""The plots that the stages draw of a run, as the report names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of one run: what a stage draws as Run.plot(kind)."""
+
+    title: str
+    script: str
+    description: str  # what it shows, for the caption and for readers who cannot see it
+    expected: bool = True  # of every run; one that is not is shown where it is there
+
+
+PLOTS = {
+    "training_curves": Plot(
+        "training curves", "train.py", "loss and accuracy after each epoch, on the training and the validation split"
+    ),
+    "class_scores": Plot(
+        "scores by class",
+        "evaluate.py",
+        "precision, recall and F1 of each class on the test split, with 95 % intervals",
+    ),
+    "confusion_matrix": Plot(
+        "confusion matrix", "evaluate.py", "true classes in rows, predicted classes in columns, on the test split"
+    ),
+    "misclassifications": Plot(
+        "errors",
+        "evaluate.py",
+        "what the misclassified faces of each class were taken for, as shares of the class’s errors, and by how much "
+        "that is more or less often than chance, in standard units",
+    ),
+    "roc_curves": Plot(
+        "ROC curves", "evaluate.py", "each class against the rest, faces found (up) by false alarms (right)"
+    ),
+    "precision_recall": Plot(
+        "precision-recall curves",
+        "evaluate.py",
+        "each class against the rest, right alarms (up) by faces found (right)",
+    ),
+    "reliability": Plot(
+        "reliability",
+        "evaluate.py",
+        "accuracy by confidence; on the dashed line the probabilities are true to their word",
+    ),
+    "confident_errors": Plot(
+        "most confident errors",
+        "evaluate.py",
+        "the misclassified faces whose predicted class is the most probable, with the probability of every class; "
+        "some of them are errors of the label",
+    ),
+    "gpu_temperature": Plot(
+        "GPU temperature", "train.py", "temperature of the GPU while the model was trained", expected=False
+    ),
+    "members": Plot(
+        "members and methods",
+        "ensemble.py",
+        "accuracy of every member and of every way to join them; the share of faces on which just one of two is right",
+        expected=False,
+    ),
+}

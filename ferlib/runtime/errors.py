@@ -1,0 +1,34 @@
+"""Errors for the person at the terminal, and registries whose unknown names are such errors."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+Row = TypeVar("Row")
+
+
+class UserError(Exception):
+    """What is wrong and what to do, in words for the person at the terminal."""
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Runs a script's main; prints a UserError or ctrl-C as one line instead of a traceback (exit codes 1 and 130)."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:
+    """The row `name` of a registry; UserError that lists the valid names otherwise."""
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name, table, n=1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    raise UserError(f"unknown {kind} '{name}'{hint} Valid names: {', '.join(table)}")

@@ -1,0 +1,131 @@
+"""A run, and the path of every file that the stages write."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def user_cache() -> Path:
+    """The folder of files that every folder of outputs shares: the weights of face detectors."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "explainable-expressions"
+
+
+def cache_dir(outputs_dir: Path) -> Path:
+    return Path(outputs_dir) / "cache"
+
+
+def monitor_log(outputs_dir: Path) -> Path:
+    """What monitor.py logs of the GPUs, unless it is told otherwise."""
+    return Path(outputs_dir) / "logs" / "gpu.csv"
+
+
+def report_path(outputs_dir: Path, name: str, ending: str = "html") -> Path:
+    """The report on a data set, or a table of it; `name` is the data set's, or "all"."""
+    return Path(outputs_dir) / "reports" / f"{slug(name)}.{ending}"
+
+
+def timeline_path(outputs_dir: Path, beside: Path | None) -> Path:
+    """The picture of the emotions over time, beside a file that live.py writes, or below outputs."""
+    return beside.with_name(f"{beside.stem}_timeline.png") if beside else Path(outputs_dir) / "live" / "timeline.png"
+
+
+def annotated_photo(outputs_dir: Path, name: str) -> Path:
+    return Path(outputs_dir) / "predictions" / f"{name}.jpg"
+
+
+def slug(name: str) -> str:
+    """A name as a part of a file's name: whatever is not a letter, digit, '.', '+', '-' or '_' becomes a '-'."""
+    return re.sub(r"[^\w.+-]+", "-", name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model trained on one data set; the only place that builds the paths of its files."""
+
+    model: str
+    dataset: str
+    tag: str = ""
+    outputs_dir: Path = Path("outputs")
+    fold: int = 0
+
+    @property
+    def name(self) -> str:
+        fold = f"fold{self.fold}" if self.fold else ""
+        return "_".join(slug(part) for part in (self.model, self.dataset, self.tag, fold) if part)
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoint("best")
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoint("last")
+
+    def checkpoint(self, which: str) -> Path:
+        """The weights of the `best` or `last` epoch, or of the end of a cycle: `cycle1`, `cycle2`, …"""
+        return self._checkpoints / f"{self.name}_{which}.pth"
+
+    @property
+    def history(self) -> Path:
+        return self._checkpoints / f"{self.name}_history.json"
+
+    @property
+    def results(self) -> Path:
+        return self._checkpoints / f"{self.name}_results.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self._checkpoints / f"{self.name}_predictions.npz"
+
+    @property
+    def val_predictions(self) -> Path:
+        return self._checkpoints / f"{self.name}_val_predictions.npz"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return Path(self.outputs_dir) / "checkpoints"
+
+    def elsewhere(self, dataset: str) -> Path:
+        """The results of this run on the faces of another data set."""
+        return Path(self.outputs_dir) / "elsewhere" / f"{self.name}_on_{slug(dataset)}.json"
+
+    @property
+    def logs(self) -> Path:
+        return Path(self.outputs_dir) / "logs" / self.name
+
+    def gpu_log(self, process: int = 0) -> Path:
+        """The readings of the GPU on which a process of the training ran."""
+        return self.logs / (f"gpu_{process}.csv" if process else "gpu.csv")
+
+    def plot(self, kind: str) -> Path:
+        return Path(self.outputs_dir) / "plots" / f"{self.name}_{kind}.png"
+
+    def explanations(self, method: str) -> Path:
+        return Path(self.outputs_dir) / "explanations" / method / self.name
+
+    def explanation_summary(self, method: str) -> Path:
+        return self.explanations(method) / f"{method}_summary.json"
+
+    def explanation_maps(self, method: str) -> Path:
+        return self.explanations(method) / "maps.npz"
+
+    def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
+        return self.explanations(method) / f"{index:03d}_{true}_pred{predicted}.png"
+
+    def identity(self) -> dict[str, Any]:
+        """What the JSON files say of the run they belong to."""
+        fold = {"fold": self.fold} if self.fold else {}
+        return {"model": self.model, "dataset": self.dataset, "tag": self.tag, **fold}
+
+    def command(self, script: str) -> str:
+        """The command that makes what `script`, with its own flags, writes for this run, for errors and the report."""
+        flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag, "fold": self.fold and str(self.fold)}
+        if Path(self.outputs_dir) != Path("outputs"):
+            flags["outputs-dir"] = str(self.outputs_dir)
+        given = [part for flag, value in flags.items() if value for part in (f"--{flag}", value)]
+        return shlex.join(["python", *script.split(), *given])
