@@ -19,7 +19,9 @@ from tqdm import tqdm
 import config
 from config import EMOTIONS
 from ferlib.data.face_data import FaceData
+from ferlib.networks.checkpoints import load_backbone_of
 from ferlib.networks.classifier import FaceClassifier, set_stochastic_depth
+from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast, seed_everything
 from ferlib.runtime.distributed import is_main, own_part, share_batch_norm, sum_over_processes, world_size
 from ferlib.runtime.errors import UserError, lookup
@@ -30,7 +32,7 @@ from ferlib.training.augmentation import augment, mix
 from ferlib.training.losses import class_weights, make_targets, without_conflicts
 from ferlib.training.optimizers import OPTIMIZERS, ema_function, parameter_groups, uphill
 from ferlib.training.schedules import learning_rate, set_learning_rate
-from models import ModelSpec, create_model, load_backbone_of
+from models import create_model
 from recipes import Recipe
 
 Loss = Callable[[torch.Tensor, torch.Tensor, Recipe], torch.Tensor]  # a row of losses.LOSSES
