@@ -20,8 +20,8 @@ TINY = replace(recipes.RECIPES["quick"], epochs=2, batch_size=16, max_steps=4)
 def few_faces():
     """Every test that reads the synthetic set reads 210 faces of 30 subjects."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "SYNTHETIC_FACES", 210)
-        patch.setattr(config, "SYNTHETIC_SUBJECTS", 30)
+        patch.setattr(datasets, "SYNTHETIC_FACES", 210)
+        patch.setattr(datasets, "SYNTHETIC_SUBJECTS", 30)
         yield
 
 

@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import config
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS, DatasetFacts
 from ferlib.data.readers.face_files import Face
-from ferlib.runtime.runs import slug
+from ferlib.runtime.runs import cache_dir, slug
 
 
 def find_cached(dataset: str, outputs_dir: Path, fingerprint: str, fold: int = 0) -> FaceData | None:
     """The data set as a stage cached it, whatever its source: the cache with this fingerprint, None if it is gone."""
-    for folder in sorted(config.cache_dir(outputs_dir).glob(f"{slug(dataset)}-{16 * '?'}")):
+    for folder in sorted(cache_dir(outputs_dir).glob(f"{slug(dataset)}-{16 * '?'}")):
         data = read_cache(folder, dataset)
         if fold or data.fingerprint != fingerprint:
             data = data.in_fold(fold)
