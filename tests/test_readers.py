@@ -135,7 +135,7 @@ def test_broken_picture_is_named(tmp_path):
     write_fer_folders(tmp_path / "data/fer2013")
     broken = sorted((tmp_path / "data/fer2013").rglob("*.png"))[3]
     broken.write_bytes(broken.read_bytes()[:60])
-    with pytest.raises(UserError, match=f"{broken.name} is missing or not a readable picture"):
+    with pytest.raises(UserError, match=f"{broken.name} cannot be read as a picture"):
         load("fer2013", tmp_path)
 
 

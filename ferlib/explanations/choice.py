@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from config import EMOTIONS, Explain
+from ferlib.data.decoding import central_square, decode
 from ferlib.data.facts import DatasetFacts, dataset_facts
 from ferlib.explanations.records import Face, Target
 from ferlib.runtime.errors import UserError
@@ -136,10 +136,4 @@ def read_pictures(paths: Sequence[Path], dataset: str) -> tuple[np.ndarray, list
 
 def read_picture(path: Path, facts: DatasetFacts) -> np.ndarray:
     """The central square of a picture, scaled to the size of the data set's faces; UserError if it cannot be read."""
-    try:
-        with Image.open(path) as picture:
-            picture = ImageOps.exif_transpose(picture).convert("L" if facts.channels == 1 else "RGB")
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} is missing or not a readable picture: {error}") from error
-    picture = ImageOps.fit(picture, (facts.size, facts.size), Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.uint8).reshape(facts.size, facts.size, facts.channels)
+    return central_square(decode(path).image, facts.size, facts.channels)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from config import EMOTIONS
+from ferlib.data.decoding import central_square, decode
 from ferlib.data.facts import SPLITS, DatasetFacts
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
@@ -123,21 +126,20 @@ def parse_pixels(text: str, size: int, where: str) -> np.ndarray:
 
 
 def decode_faces(tree: Tree, files: Iterable[FaceFile], facts: DatasetFacts) -> Iterator[Face]:
-    """Decodes picture files in parallel, part by part; of a picture of another shape, the central square is scaled."""
+    """Decodes picture files in parallel, split by split; of other sizes, the central square is scaled."""
     files = sorted(files, key=lambda file: (SPLITS.index(file.split), file.path))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = pool.map(lambda file: decode_image(tree, file.path, facts), files)
+        images = pool.map(lambda file: decode_file(tree, file.path, facts), files)
         for file, image in zip(files, images, strict=True):
             yield Face(image, file.label, file.split, Path(file.path).name, file.subject)
 
 
-def decode_image(tree: Tree, path: str, facts: DatasetFacts) -> np.ndarray:
-    """uint8 size×size×channels of a picture file."""
+def decode_file(tree: Tree, path: str, facts: DatasetFacts) -> np.ndarray:
+    """uint8 size×size×channels of a picture file; UserError for one that is missing or broken."""
+    name = f"{tree.root}/{path}"
     try:
-        with tree.open(path) as file, Image.open(file) as picture:
-            picture = picture.convert("L" if facts.channels == 1 else "RGB")
-    except (OSError, KeyError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNGs
-        raise UserError(f"{tree.root}/{path} is missing or not a readable picture: {error}") from error
-    if picture.size != (facts.size, facts.size):
-        picture = ImageOps.fit(picture, (facts.size, facts.size), Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.uint8).reshape(facts.size, facts.size, facts.channels)
+        with tree.open(path) as file:
+            content = io.BytesIO(file.read())
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{name} is missing or broken: {error}") from error
+    return central_square(decode(content, name).image, facts.size, facts.channels)
