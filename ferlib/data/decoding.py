@@ -95,8 +95,9 @@ def flatten(picture: Image.Image) -> DecodedPicture:
     notes = []
     if (frames := getattr(picture, "n_frames", 1)) > 1:
         notes.append(f"the first of {frames} frames")
-    upright = ImageOps.exif_transpose(picture)
+    upright = picture
     if picture.getexif().get(ORIENTATION, 1) != 1:
+        upright = ImageOps.exif_transpose(picture)
         notes.append("turned as its EXIF says")
     if upright.mode in DEEP_MODES:
         upright = to_8_bits(upright)
