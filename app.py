@@ -20,7 +20,8 @@ from gradio.data_classes import ImageData
 from PIL import Image
 
 from config import EMOTIONS, App
-from ferlib.faces.detectors import DETECTORS, crop_face, open_detector
+from ferlib.faces.crops import crop_face
+from ferlib.faces.detectors import DETECTORS, open_detector
 from ferlib.faces.face_model import EXPLAINERS, FaceModel, open_face_model, to_grey
 from ferlib.faces.photos import read_photo
 from ferlib.runtime.errors import UserError, run_script

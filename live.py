@@ -23,7 +23,9 @@ from tqdm import tqdm
 
 import config
 from config import EMOTIONS
-from ferlib.faces.detectors import DetectedFace, Detector, crop_face, crop_matrix, open_detector
+from ferlib.faces.crops import DetectedFace, crop_face, crop_matrix
+from ferlib.faces.detection import Detector
+from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
 from ferlib.figures.timeline import plot_timeline
 from ferlib.runtime.errors import UserError, run_script

@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 import config
 from config import EMOTIONS
-from ferlib.faces.detectors import DETECTORS, Detector, crop_face, open_detector, whole_face
+from ferlib.faces.crops import crop_face, whole_face
+from ferlib.faces.detection import Detector
+from ferlib.faces.detectors import DETECTORS, open_detector
 from ferlib.faces.face_model import EXPLAINERS, FaceModel, open_face_model
 from ferlib.faces.photo_rows import FacePrediction, describe_photo, describe_row, write_csv
 from ferlib.faces.photos import Photo, find_photos, read_photo

@@ -1,11 +1,11 @@
-"""Detectors side by side: faces found, what the model makes of its own test faces once found and cropped, time.
+"""Compares the face detectors: share of faces found, accuracy of the shipped model on their crops, time per frame.
 
 python benchmarks/bench_faces.py --faces 3589 --detector-weights FILE.onnx FILE.pth
 
-Test faces of FER2013, scaled up to 120 px, stand in the middle of grey frames of 640×480, upright and tilted. Accuracy
-is the shipped model's: on the faces as they are, and on what crop_face makes of the finds; of those found, so that both
-are of the same faces. Wrong finds are those in pictures of scikit-image that show no face. The framing is where a
-detector's box lies in the data set's own pictures; face_crops.py has YuNet's.
+Test faces of FER2013, enlarged to 120 px, are placed in the middle of grey frames of 640×480, upright and tilted.
+Accuracy is the shipped model's, on the original faces and on the crops of the detections, both over the faces that were
+found. False detections are counted in pictures of scikit-image without a face. The framing is the position of the
+detector's box in the data set's own pictures; ferlib/faces/crops.py holds YuNet's.
 """
 
 from __future__ import annotations
@@ -20,26 +20,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 import skimage.data
-import tyro
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import datasets
-from ferlib.faces.detectors import DETECTORS, DetectedFace, Detector, crop_face, head_angle, open_detector
+from ferlib.faces.crops import DetectedFace, crop_face, head_angle
+from ferlib.faces.detection import Detector
+from ferlib.faces.detectors import DETECTORS, open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.flags import parse_flags
 
 WIDTH, HEIGHT, SIDE = 640, 480, 120
 FACELESS = (
     "coffee", "chelsea", "rocket", "brick", "grass", "gravel", "coins", "clock", "text", "page", "moon", "retina"
 )  # fmt: skip
-HEADLINE = "detector          tilt    found      raw  cropped  tilt seen     ms   box in the face's picture"
+HEADLINE = "detector          tilt    found      raw  cropped  tilt found    ms   box in the face's picture"
 
 
 @dataclass(frozen=True)
 class Flags:
+    """Compare the face detectors: python benchmarks/bench_faces.py --faces 1000"""
+
     faces: int = 1000  # of the test split, chosen at random
     tilts: tuple[int, ...] = (0, 20, -20)  # degrees
     detectors: tuple[str, ...] = tuple(DETECTORS)
@@ -62,7 +66,7 @@ def frame(face: np.ndarray, tilt: float) -> np.ndarray:
 
 
 def open_all(flags: Flags) -> dict[str, Detector]:
-    """The detectors that can be had; of the others, why not."""
+    """The detectors whose weights are available; the reason is printed for the others."""
     given = {".onnx": "yunet", ".pth": "retinaface"}
     files = {given.get(path.suffix, ""): path for path in flags.detector_weights}
     found = {}
@@ -72,7 +76,7 @@ def open_all(flags: Flags) -> dict[str, Detector]:
         except UserError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
     if "yunet" in found:
-        found["yunet, one look"] = replace(found["yunet"], look=None)
+        found["yunet, unrefined"] = replace(found["yunet"], refiner=None)
     return found
 
 
@@ -83,7 +87,7 @@ def accuracy(model: FaceModel, crops: Sequence[np.ndarray], labels: np.ndarray) 
 def measure(
     detector: Detector, model: FaceModel, images: np.ndarray, labels: np.ndarray, tilt: int
 ) -> dict[str, float]:
-    """Share found, accuracy on the faces as they are and on their crops, median tilt seen, milliseconds per frame."""
+    """Share found, accuracy on the original faces and on the crops, median tilt found (°), milliseconds per frame."""
     rows, finds, crops, seconds = [], [], [], []
     for row, image in enumerate(tqdm(images, desc=f"{detector.name} {tilt}°", unit=" frames", leave=False)):
         picture = frame(image, tilt)
@@ -112,15 +116,15 @@ def framing(finds: Sequence[DetectedFace]) -> dict[str, float]:
     return {"side": float(np.median(np.sqrt(boxes[:, 2] * boxes[:, 3]))) / SIDE, "across": across, "down": down}
 
 
-def count_wrong(detector: Detector) -> int:
-    """Finds in pictures without a face."""
+def count_false(detector: Detector) -> int:
+    """Detections in pictures without a face."""
     pictures = [getattr(skimage.data, name)() for name in FACELESS]
     colour = [picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2) for picture in pictures]
     return sum(len(detector(np.ascontiguousarray(picture[..., :3]))) for picture in colour)
 
 
 def main() -> None:
-    flags = tyro.cli(Flags)
+    flags = parse_flags(Flags)
     test = datasets.load_faces("fer2013", flags.data_dir, flags.outputs_dir).split("test")
     order = np.random.default_rng(flags.seed).permutation(len(test.images))[: flags.faces]
     images, labels = test.images[np.sort(order)], test.labels[np.sort(order)]
@@ -134,8 +138,8 @@ def main() -> None:
             box = f"   side {row['side']:.3f}, centre {row['across']:.3f} {row['down']:.3f}" if "side" in row else ""
             shares = "".join(f"{100 * row[key]:>8.1f}%" for key in ("found", "raw", "cropped"))
             print(f"{name:<17}{tilt:>4}°{shares}{row['tilt']:>10.1f}°{row['ms']:>7.1f}{box}", flush=True)
-    wrong = ", ".join(f"{name} {count_wrong(detector)}" for name, detector in detectors.items())
-    print(f"wrong finds in {len(FACELESS)} pictures without a face: {wrong}")
+    false = ", ".join(f"{name} {count_false(detector)}" for name, detector in detectors.items())
+    print(f"false detections in {len(FACELESS)} pictures without a face: {false}")
 
 
 if __name__ == "__main__":

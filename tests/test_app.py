@@ -16,7 +16,8 @@ import app
 import config
 from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS
-from ferlib.faces.detectors import DetectedFace, crop_face, open_detector
+from ferlib.faces.crops import DetectedFace, crop_face
+from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import EXPLAINERS, SHIPPED, open_face_model
 from ferlib.runtime.errors import UserError
 from ferlib.webpage import methods as app_methods

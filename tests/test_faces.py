@@ -1,4 +1,4 @@
-"""faces.py: the detectors on a photo and on drawn faces, crops with known answers, weights and their download."""
+"""Detectors on a photo and on drawn faces, crops with known answers, weights and their download."""
 
 import hashlib
 import math
@@ -11,18 +11,19 @@ import pytest
 import skimage.data
 
 from ferlib.data.synthetic.faces import draw_face
-from ferlib.faces import detectors as faces
+from ferlib.faces import detectors
 from ferlib.faces import weights as detector_weights
-from ferlib.faces.detectors import (
-    DETECTORS,
+from ferlib.faces.crops import (
     DetectedFace,
-    Detector,
     crop_face,
+    crop_matrix,
     crop_outline,
-    open_detector,
-    spread_map,
+    head_angle,
+    warp_map,
     whole_face,
 )
+from ferlib.faces.detection import Detector
+from ferlib.faces.detectors import DETECTORS, detector_title, open_detector
 from ferlib.faces.weights import Weights
 from ferlib.runtime.errors import UserError
 
@@ -44,6 +45,12 @@ def weights_of(name):
 @pytest.fixture(scope="session")
 def astronaut():
     return skimage.data.astronaut()
+
+
+def test_titles_of_detectors():
+    assert all(kind.title for kind in DETECTORS.values())
+    assert detector_title(Detector("haar", lambda picture: [], 0.5)) == "Haar cascade"
+    assert "each picture is one face" in detector_title(None)
 
 
 @pytest.fixture(scope="session", params=DETECTORS)
@@ -192,33 +199,33 @@ def test_a_larger_face_is_averaged_down():
 
 @pytest.mark.parametrize(("name", "least", "most"), [("retinaface", 0.75, 1.25), ("yunet", 0.5, 1.25)])
 def test_eyes_are_levelled(name, least, most, astronaut):
-    """Tilted heads are turned back: RetinaFace sees the tilt, YuNet, at a second look, more than half of it."""
+    """Tilted heads are turned back: by RetinaFace's landmarks fully, by YuNet's refined ones by more than half."""
     detector = open_detector(name, weights_of(name))
     upright = crop_face(astronaut, detector(astronaut)[0], 96)
     for degrees in (-30, -15, 15, 30):
         picture = rotated(astronaut, degrees)
         face = detector(picture)[0]
         tilt = 3 - degrees  # her own is 3°
-        assert least < math.degrees(faces.head_angle(face)) / tilt < most
+        assert least < math.degrees(head_angle(face)) / tilt < most
         alike = cv2.matchTemplate(crop_face(picture, face, 96), upright[24:72, 24:72], cv2.TM_CCOEFF_NORMED)
         assert alike.max() > 0.5
-        matrix = faces.crop_matrix(face, 96)
+        matrix = crop_matrix(face, 96)
         eyes = (face.landmarks[:2] - 0.5 - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
         assert eyes[0, 1] == pytest.approx(eyes[1, 1], abs=0.01)
         assert eyes[0, 0] < eyes[1, 0]
 
 
-def test_a_second_look_sees_more_of_a_tilt(astronaut):
+def test_refined_landmarks_follow_more_of_a_tilt(astronaut):
     picture = rotated(astronaut, 30)
-    once, twice = (open_detector("yunet", weights_of("yunet"), look_again=look)(picture)[0] for look in (False, True))
+    once, twice = (open_detector("yunet", weights_of("yunet"), refine=refine)(picture)[0] for refine in (False, True))
     assert once.box == twice.box
-    assert faces.head_angle(twice) < 2 * faces.head_angle(once) < 0
+    assert head_angle(twice) < 2 * head_angle(once) < 0
 
 
 def test_the_eyes_of_a_profile_say_nothing():
     landmarks = np.array([(50, 50), (52, 60), (50, 70), (50, 80), (51, 81)], np.float32)
-    assert faces.head_angle(DetectedFace((0, 0, 100, 120), 0.9, landmarks)) == 0
-    assert faces.head_angle(DetectedFace((0, 0, 100, 120), 0.9)) == 0
+    assert head_angle(DetectedFace((0, 0, 100, 120), 0.9, landmarks)) == 0
+    assert head_angle(DetectedFace((0, 0, 100, 120), 0.9)) == 0
 
 
 def test_a_face_cut_by_the_border_goes_on_with_its_pixels():
@@ -232,11 +239,11 @@ def test_a_map_lies_over_the_face_it_belongs_to(astronaut, yunet):
     picture = rotated(astronaut, 25)
     face = yunet(picture)[0]
     crop = crop_face(picture, face, 112)
-    spread = spread_map(crop[..., 1].astype(np.float32), face, *picture.shape[:2])
-    inside = spread_map(np.ones((112, 112), np.float32), face, *picture.shape[:2]) > 0.999
+    warped = warp_map(crop[..., 1].astype(np.float32), face, *picture.shape[:2])
+    inside = warp_map(np.ones((112, 112), np.float32), face, *picture.shape[:2]) > 0.999
     assert 0.6 * crop_outline_area(face) < inside.sum() < 1.1 * crop_outline_area(face)
-    assert np.abs(spread[inside] - picture[..., 1][inside]).mean() < 4
-    assert spread[400:].max() == 0
+    assert np.abs(warped[inside] - picture[..., 1][inside]).mean() < 4
+    assert warped[400:].max() == 0
 
 
 def crop_outline_area(face):
@@ -293,8 +300,9 @@ def test_a_given_file_wins(served, tmp_path):
 
 
 def test_without_weights_auto_takes_haar_and_says_so(served, monkeypatch, capsys, astronaut):
-    rows = {**DETECTORS, "yunet": replace(DETECTORS["yunet"], weights=served("missing"))}
-    monkeypatch.setattr(faces, "DETECTORS", rows)
+    missing = served("missing")
+    monkeypatch.setattr(detectors, "YUNET", missing)
+    monkeypatch.setattr(detectors, "DETECTORS", {**DETECTORS, "yunet": replace(DETECTORS["yunet"], weights=missing)})
     detector = open_detector()
     assert detector.name == "haar"
     assert "Haar cascade" in capsys.readouterr().err

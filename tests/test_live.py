@@ -14,7 +14,7 @@ from skimage.data import astronaut
 
 import live
 from config import Live
-from ferlib.faces.detectors import DetectedFace
+from ferlib.faces.crops import DetectedFace
 from ferlib.runtime.errors import UserError
 from ferlib.video import sources
 from ferlib.video.pipeline import Stopwatch

@@ -14,7 +14,8 @@ import predict
 from config import EMOTIONS
 from ferlib.faces import detectors as faces
 from ferlib.faces.crops import DetectedFace
-from ferlib.faces.detectors import Detector, open_detector
+from ferlib.faces.detection import Detector
+from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import EXPLAINERS, open_face_model
 from ferlib.figures import annotation
 from ferlib.figures.annotation import Annotation, annotate

@@ -1,4 +1,4 @@
-"""A face found in a photo, and how it is cropped: eyes level, framed as the faces that the models were trained on."""
+"""A detected face, and its crop: eyes level, framed as the training faces of FER2013."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ import numpy as np
 # its centre, as shares of the picture's side. benchmarks/bench_faces.py measures them.
 BOX_SIDE = 0.904
 BOX_CENTRE = (0.504, 0.519)
-CLOSE_EYES = 0.15  # of the box's side: eyes nearer than that are those of a profile and say little of the head's tilt
+CLOSE_EYES = 0.15  # of the box's side: distance of the eyes below which a profile is assumed and no tilt computed
+
+LANDMARKS = ("left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth")
 
 
 @dataclass(frozen=True)
 class DetectedFace:
-    """A face in a picture: box and landmarks in its pixels, the corner of the picture being (0, 0)."""
+    """A face in a picture: box and landmarks in the picture's pixels, its upper left corner being (0, 0)."""
 
     box: tuple[float, float, float, float]  # x, y of the upper left corner, width, height
     score: float  # 0..1
-    landmarks: np.ndarray | None = (
-        None  # float32 5×2: left eye in the picture, right eye, nose, left and right corner of the mouth
-    )
+    landmarks: np.ndarray | None = None  # float32 5×2 in LANDMARKS' order; left and right are the picture's
 
     @property
     def area(self) -> float:
+        """Of the box, in square pixels."""
         return self.box[2] * self.box[3]
 
     def moved(self, scale: tuple[float, float], shift: tuple[float, float]) -> DetectedFace:
-        """In a picture of which this one is a scaled and then shifted part: x ↦ x · scale + shift."""
+        """The face in a picture that contains this one, scaled and then shifted: x ↦ x · scale + shift."""
         x, y, width, height = self.box
         box = (x * scale[0] + shift[0], y * scale[1] + shift[1], width * scale[0], height * scale[1])
         landmarks = None if self.landmarks is None else (self.landmarks * scale + shift).astype(np.float32)
@@ -38,7 +39,7 @@ class DetectedFace:
 
 
 def head_angle(face: DetectedFace) -> float:
-    """Radians by which the line of the eyes falls to the right; 0 where it is not known."""
+    """Angle in radians by which the line through the eyes falls to the right; 0 without landmarks and for profiles."""
     if face.landmarks is None:
         return 0.0
     across, down = (face.landmarks[1] - face.landmarks[0]).tolist()
@@ -46,7 +47,7 @@ def head_angle(face: DetectedFace) -> float:
 
 
 def crop_matrix(face: DetectedFace, size: int) -> np.ndarray:
-    """float64 2×3: from the pixels of a crop size×size to those of the picture, whose centres are whole numbers."""
+    """float64 2×3: from pixels of a crop size×size to those of the picture; pixel centres are whole numbers."""
     x, y, width, height = face.box
     centre = np.array([x + width / 2, y + height / 2])
     step = math.sqrt(face.area) / BOX_SIDE / size
@@ -59,9 +60,9 @@ def crop_matrix(face: DetectedFace, size: int) -> np.ndarray:
 def crop_face(picture: np.ndarray, face: DetectedFace, size: int) -> np.ndarray:
     """The face, its eyes level, framed as FER2013's: picture uint8 H×W×3 RGB → uint8 size×size×3 RGB.
 
-    A face cut off by the picture's border goes on with the border's pixels.
+    Beyond the picture's border its outermost pixels are repeated.
     """
-    finer = max(1, math.ceil(math.sqrt(face.area) / BOX_SIDE / size))  # so that no pixel of the picture is skipped
+    finer = max(1, math.ceil(math.sqrt(face.area) / BOX_SIDE / size))  # sampled finely, then averaged: no aliasing
     matrix = crop_matrix(face, size * finer)
     crop = cv2.warpAffine(
         picture,
@@ -74,7 +75,7 @@ def crop_face(picture: np.ndarray, face: DetectedFace, size: int) -> np.ndarray:
 
 
 def whole_face(picture: np.ndarray) -> DetectedFace:
-    """The face of a picture that is one, cropped already: crop_face takes the picture's central square."""
+    """The face of a picture that is cropped already: crop_face then gives the picture's central square."""
     height, width = picture.shape[:2]
     side = min(height, width)
     x, y = (whole / 2 + (share - 0.5) * side for whole, share in zip((width, height), BOX_CENTRE, strict=True))
@@ -83,11 +84,11 @@ def whole_face(picture: np.ndarray) -> DetectedFace:
 
 
 def crop_outline(face: DetectedFace) -> np.ndarray:
-    """float32 4×2: the corners of what crop_face takes, clockwise from the upper left one, in the picture's pixels."""
+    """float32 4×2: corners of the crop, clockwise from the upper left one, in the picture's pixels."""
     corners = np.array([(-0.5, -0.5, 1), (0.5, -0.5, 1), (0.5, 0.5, 1), (-0.5, 0.5, 1)])
     return (corners @ crop_matrix(face, 1).T + 0.5).astype(np.float32)
 
 
-def spread_map(values: np.ndarray, face: DetectedFace, height: int, width: int) -> np.ndarray:
-    """A map S×S of a crop, laid over the picture where the crop was taken: float32 height×width, 0 elsewhere."""
+def warp_map(values: np.ndarray, face: DetectedFace, height: int, width: int) -> np.ndarray:
+    """A map S×S of a crop in the coordinates of its picture: float32 height×width, 0 outside the crop."""
     return cv2.warpAffine(np.asarray(values, np.float32), crop_matrix(face, len(values)), (width, height))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from config import EMOTIONS
-from ferlib.faces.detectors import DetectedFace
+from ferlib.faces.crops import DetectedFace
 from ferlib.faces.photos import Photo
 from ferlib.runtime.files import atomic_path
 

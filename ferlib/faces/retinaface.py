@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import nms
+
+from ferlib.faces.crops import DetectedFace
+from ferlib.faces.detection import Search
+from ferlib.runtime.errors import UserError
 
 STRIDES = (8, 16, 32)  # of the three levels of the pyramid, in pixels
 ANCHORS = ((16, 32), (64, 128), (256, 512))  # sides of each level's square anchors in pixels
@@ -44,6 +50,7 @@ def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
 
 
 def stage(*shapes: tuple[int, int, int]) -> nn.Sequential:
+    """Separable convolutions of (input channels, output channels, stride), one after the other."""
     return nn.Sequential(*(separable(*shape) for shape in shapes))
 
 
@@ -58,13 +65,14 @@ class MobileNet(nn.Module):
         self.stage3 = stage((128, 256, 2), (256, 256, 1))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Features of stride 8, 16 and 32."""
         fine = self.stage1(images)
         middle = self.stage2(fine)
         return fine, middle, self.stage3(middle)
 
 
 class FeaturePyramid(nn.Module):
-    """Each level gets what the coarser one has seen, scaled up (Lin et al. 2017, figure 3)."""
+    """Adds to each level the coarser one, upsampled (Lin et al. 2017, figure 3)."""
 
     def __init__(self):
         super().__init__()
@@ -72,6 +80,7 @@ class FeaturePyramid(nn.Module):
         self.merge1, self.merge2 = convolve(WIDTH, WIDTH, 3), convolve(WIDTH, WIDTH, 3)
 
     def forward(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Three levels of features → as many with 64 channels each."""
         fine, middle, coarse = self.output1(features[0]), self.output2(features[1]), self.output3(features[2])
         middle = self.merge2(middle + F.interpolate(coarse, middle.shape[-2:], mode="nearest"))
         fine = self.merge1(fine + F.interpolate(middle, fine.shape[-2:], mode="nearest"))
@@ -79,7 +88,7 @@ class FeaturePyramid(nn.Module):
 
 
 class ContextModule(nn.Module):
-    """Sees 3×3, 5×5 and 7×7 cells at once, the larger two by several 3×3 ones (Najibi et al. 2017, section 3.3)."""
+    """Receptive fields of 3×3, 5×5 and 7×7 cells in parallel, of stacked 3×3 ones (Najibi et al. 2017, section 3.3)."""
 
     def __init__(self):
         super().__init__()
@@ -91,13 +100,14 @@ class ContextModule(nn.Module):
         self.conv7x7_3 = convolve(quarter, quarter, 3, leak=None)
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        """N×64×h×w → N×64×h×w."""
         shared = self.conv5X5_1(cells)
         parts = self.conv3X3(cells), self.conv5X5_2(shared), self.conv7x7_3(self.conv7X7_2(shared))
         return F.relu(torch.cat(parts, 1))
 
 
 class Head(nn.Module):
-    """So many numbers for each anchor: N×64×h×w → N×(h·w·2)×numbers."""
+    """`numbers` outputs for each anchor: N×64×h×w → N×(h·w·2)×numbers."""
 
     def __init__(self, numbers: int):
         super().__init__()
@@ -105,6 +115,7 @@ class Head(nn.Module):
         self.conv1x1 = nn.Conv2d(WIDTH, len(ANCHORS[0]) * numbers, 1)
 
     def forward(self, cells: torch.Tensor) -> torch.Tensor:
+        """N×64×h×w → N×(h·w·2)×numbers."""
         return self.conv1x1(cells).permute(0, 2, 3, 1).reshape(len(cells), -1, self.numbers)
 
 
@@ -120,10 +131,14 @@ class RetinaFace(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits, box offsets and landmark offsets of all anchors."""
         modules = (self.ssh1, self.ssh2, self.ssh3)
         levels = [module(cells) for module, cells in zip(modules, self.fpn(self.body(images)), strict=True)]
         heads = (self.ClassHead, self.BboxHead, self.LandmarkHead)
-        return tuple(torch.cat([head(cells) for head, cells in zip(row, levels, strict=True)], 1) for row in heads)
+        logits, boxes, landmarks = (
+            torch.cat([head(cells) for head, cells in zip(row, levels, strict=True)], 1) for row in heads
+        )
+        return logits, boxes, landmarks
 
 
 # ── from offsets to faces ────────────────────────────────────────────────────────────────────────────────────────────
@@ -156,13 +171,13 @@ def decode_landmarks(offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tens
 def find_faces(
     model: RetinaFace, picture: torch.Tensor, min_score: float, max_overlap: float = 0.4
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Faces in a picture uint8 H×W×3 RGB, best first: boxes K×4 (left, top, right, bottom), scores K, landmarks K×5×2.
+    """Faces in a picture uint8 H×W×3 RGB, by falling score: boxes K×4 (left, top, right, bottom), scores K in 0..1,
+    landmarks K×5×2.
 
-    Of boxes whose intersection over union exceeds `max_overlap` the best stays.
+    Of boxes whose intersection over union exceeds `max_overlap` the one with the highest score is kept.
     """
-    images = picture.flip(2).permute(2, 0, 1)[None].float() - torch.tensor(MEAN_BGR, device=picture.device).view(
-        3, 1, 1
-    )
+    mean = torch.tensor(MEAN_BGR, device=picture.device).view(3, 1, 1)
+    images = picture.flip(2).permute(2, 0, 1)[None].float() - mean
     logits, box_offsets, landmark_offsets = (output[0] for output in model(images))
     scores = logits.softmax(1)[:, 1]
     kept = scores >= min_score
@@ -170,3 +185,34 @@ def find_faces(
     boxes, scores = decode_boxes(box_offsets[kept], anchors), scores[kept]
     best = nms(boxes, scores, max_overlap)
     return boxes[best], scores[best], decode_landmarks(landmark_offsets[kept], anchors)[best]
+
+
+# ── as a detector ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def open_retinaface(weights: Path, min_score: float) -> Search:
+    """Detections with a score of `min_score` or more, with five landmarks, on the CPU; UserError for other files."""
+    network = load_weights(weights).to(memory_format=torch.channels_last)
+
+    def search(picture: np.ndarray) -> list[DetectedFace]:
+        found = find_faces(network, torch.from_numpy(np.ascontiguousarray(picture)), min_score)
+        return [to_face(*row) for row in zip(*(values.numpy() for values in found), strict=True)]
+
+    return search
+
+
+def load_weights(path: Path) -> RetinaFace:
+    """The network in evaluation mode; UserError for a file that holds something else."""
+    network = RetinaFace().eval()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+    except Exception as error:  # unpickling raises many kinds for a file that is no checkpoint
+        raise UserError(f"{path} does not hold RetinaFace-MobileNet0.25: {str(error).splitlines()[0]}") from error
+    return network
+
+
+def to_face(corners: np.ndarray, score: np.float32, landmarks: np.ndarray) -> DetectedFace:
+    """Corners left, top, right, bottom; landmarks 5×2."""
+    left, top, right, bottom = corners.tolist()
+    return DetectedFace((left, top, right - left, bottom - top), float(score), landmarks)

@@ -1,4 +1,4 @@
-"""Where the weights of a face detector come from: the file given, the user's cache, or a download with a checksum."""
+"""Weights of a face detector: the file given, the user's cache, or a download whose checksum is verified."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path
 from ferlib.runtime.runs import user_cache
 
-TIMEOUT = 20  # seconds without an answer
-MAX_BYTES = 2**25  # a server that sends more than a detector sends something else
+TIMEOUT = 20  # seconds without a response
+MAX_BYTES = 2**25  # that are read of a response; detectors are smaller
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,12 @@ class Weights:
 
     file: str
     sha256: str
-    urls: tuple[str, ...] = ()  # tried one after the other; none: nobody serves the file alone
-    source: str = ""  # where a person finds it
+    urls: tuple[str, ...] = ()  # tried in this order; empty where no server offers the file alone
+    source: str = ""  # page to download it from by hand
 
     @property
     def cached(self) -> Path:
+        """Its path in the user's cache."""
         return user_cache() / self.file
 
 
@@ -42,7 +43,7 @@ def find_weights(given: Path | None, weights: Weights) -> Path:
 
 
 def download(weights: Weights) -> None:
-    """Puts the file into the cache, whole and with the right checksum or not at all; UserError otherwise."""
+    """Writes the file into the cache; UserError, and no file, without a response that has the right checksum."""
     reasons = []
     for url in weights.urls:
         try:
@@ -64,5 +65,6 @@ def download(weights: Weights) -> None:
 
 
 def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # follows redirections
-        return answer.read(MAX_BYTES)
+    """The content at an address, redirections followed; URLError or OSError where there is none."""
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        return response.read(MAX_BYTES)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
-from ferlib.faces.detectors import DetectedFace, crop_outline, spread_map
+from ferlib.faces.crops import DetectedFace, crop_outline, warp_map
 from ferlib.figures.curves import COLORS
 from ferlib.figures.heatmaps import stretch, tint
 from ferlib.figures.parts import overlay
@@ -101,8 +101,8 @@ def lay_over(photo: np.ndarray, item: Annotation) -> None:
     if left >= right or top >= bottom:
         return
     face = item.face.moved((1, 1), (-left, -top))
-    inside = spread_map(np.ones_like(item.map), face, bottom - top, right - left)[..., None]
-    values = spread_map(readable(item), face, bottom - top, right - left)
+    inside = warp_map(np.ones_like(item.map), face, bottom - top, right - left)[..., None]
+    values = warp_map(readable(item), face, bottom - top, right - left)
     part = photo[top:bottom, left:right]
     coloured = 255 * paint(part / 255, values, item)
     photo[top:bottom, left:right] = np.clip(part + (coloured - part) * inside, 0, 255).astype(np.uint8)

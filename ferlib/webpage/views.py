@@ -17,7 +17,7 @@ from PIL import Image
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
-from ferlib.faces.detectors import DetectedFace, crop_face
+from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.figures.heatmaps import stretch, tint
 from ferlib.figures.parts import IMPORTANCE, SIGNED, overlay
 from ferlib.report.methods import Method
