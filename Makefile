@@ -1,7 +1,12 @@
-# make demo      the whole line on drawn faces, nothing to download
-# make test      ruff and pytest
-# make fer2013   the whole line on the real FER2013: make fer2013 DATA=/path/to/folder MODEL=fer_resnet
-# make lock      resolve constraints.txt again
+# make install      all packages of requirements-dev.txt into .venv
+# make install-cpu  the same with torch's CPU wheel, for machines without an NVIDIA GPU
+# make demo         every stage on the embedded drawn faces; nothing to download
+# make fer2013      every stage on FER2013: make fer2013 DATA=/path/to/folder MODEL=fer_resnet
+# make test         ruff, mypy, and pytest in two processes without the tests marked slow
+# make test-all     the same with every test
+# make lint         ruff and mypy alone
+# make lock         resolves constraints.txt again
+# make clean        removes .venv and the caches of the tools
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,20 +14,32 @@ DATA ?= data
 OUTPUTS ?= outputs
 MODEL ?= fer_resnet
 SAMPLES ?= 14
+WORKERS ?= 2
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+PIP := $(BIN)/pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 FLAGS = --dataset $(DATASET) --model $(MODEL) --data-dir $(DATA) --outputs-dir $(OUTPUTS)
 
-.PHONY: install demo fer2013 line test lock clean
+.PHONY: install install-cpu demo fer2013 line lint test test-all lock clean
 
 install: $(INSTALLED)
 
-$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
+install-cpu: $(RUN)
+	$(PIP) install --quiet torch torchvision --index-url $(TORCH_INDEX)
+	grep -vE '^(torch|torchvision)==' constraints.txt > $(VENV)/constraints-cpu.txt
+	$(PIP) install --quiet -r requirements-dev.txt -c $(VENV)/constraints-cpu.txt
+	$(RUN) -c 'import torchvision' || { echo "torch and torchvision do not fit; both must come from TORCH_INDEX=$(TORCH_INDEX)"; exit 1; }
+	touch $(INSTALLED)
+
+$(RUN):
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, not %d.%d; set PYTHON=python3.12, say" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+
+$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt | $(RUN)
+	$(PIP) install --quiet -r requirements-dev.txt -c constraints.txt
 	touch $@
 
 demo: DATASET = synthetic
@@ -43,13 +60,19 @@ line: $(INSTALLED)
 	$(RUN) report_generator.py --dataset $(DATASET) --outputs-dir $(OUTPUTS)
 	@echo "Open the report: $(abspath $(OUTPUTS))/reports/$(DATASET).html"
 
-test: $(INSTALLED)
+lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest
+	$(RUN) -m mypy
+
+test: lint
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+test-all: lint
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 lock: $(INSTALLED)
 	$(RUN) -m uv pip compile --universal --python-version 3.11 --no-header --no-annotate --upgrade requirements-dev.txt -o constraints.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

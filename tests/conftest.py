@@ -1,5 +1,6 @@
 """A small drawn data set and one tiny trained run, shared by all tests."""
 
+import os
 import signal
 from dataclasses import replace
 
@@ -14,6 +15,13 @@ import train
 from browsing import browser  # noqa: F401 — a fixture
 
 TINY = replace(recipes.RECIPES["quick"], epochs=2, batch_size=16, max_steps=4)
+
+
+def pytest_configure() -> None:
+    """The processes of pytest -n share the cores: one thread for each, and for each process that its tests start."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
