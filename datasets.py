@@ -1,31 +1,33 @@
 """Every data set as FaceData: found, read once into a memory-mapped cache, split, counted.
 
-python datasets.py --dataset fer2013 --data-dir data
+python datasets.py --dataset fer2013 --data-dir data    prints the faces by split and class
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-import tyro
-from tqdm import tqdm
-
-import config
-from config import Stage
+from config import Doctor, Evaluate, Stage, Train
+from ferlib.data.audit import describe
 from ferlib.data.cache import read_cache, write_cache
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
-from ferlib.data.facts import FOLDER, SPLITS, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
+from ferlib.data.facts import FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
+from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
+from ferlib.data.readers.ckplus import ckplus_csv, ckplus_folders, ckplus_official
 from ferlib.data.readers.face_files import Face
-from ferlib.data.readers.folders import affectnet_folders, affectnet_official, any_folders
-from ferlib.data.readers.labs import ckplus_csv, ckplus_folders, ckplus_official, jaffe_files
-from ferlib.data.readers.trees import Tree, candidate_trees, digest
-from ferlib.data.readers.voted import fer2013_csv, fer2013_folders, ferplus_csv, rafdb_folders, rafdb_official
-from ferlib.data.synthetic.faces import draw_faces
+from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_csv
+from ferlib.data.readers.folders import any_folders
+from ferlib.data.readers.jaffe import jaffe_files
+from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
+from ferlib.data.readers.trees import Tree, candidate_trees
+from ferlib.data.synthetic.reader import synthetic_faces
+from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.runs import cache_dir, slug
 
 CACHE_VERSION = 2  # raise it when a reader's output changes
@@ -38,9 +40,10 @@ READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], 
     "jaffe": (jaffe_files,),
     "ckplus": (ckplus_official, ckplus_folders, ckplus_csv),
 }
+Foldable = TypeVar("Foldable", Train, Evaluate)
 
 
-def load_stage(flags: Stage | config.Doctor) -> FaceData:
+def load_stage(flags: Stage | Doctor) -> FaceData:
     """The data set that the flags of a stage name, in their fold."""
     return load_faces(flags.dataset, flags.data_dir, flags.outputs_dir, flags.fold)
 
@@ -58,20 +61,11 @@ def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -
     return read_cache(folder, dataset).in_fold(fold)
 
 
-def in_folds(flags: config.Train | config.Evaluate) -> list[config.Train] | list[config.Evaluate]:
-    """The flags as they are, or with --all-folds once for each fold; UserError for a data set without folds."""
-    if not flags.all_folds:
-        return [flags]
-    facts = dataset_facts(flags.dataset)
-    if not facts.folds:
-        raise UserError(f"{facts.title} is not split by subject; leave --all-folds out")
-    return [replace(flags, fold=fold) for fold in range(1, facts.folds + 1)]
-
-
 def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, Iterable[Face]]:
-    """What identifies the source, and its faces, which are read only when they are asked for."""
+    """A digest of the source, and its faces, which are decoded one by one as they are iterated over."""
     if dataset == "synthetic":
-        return digest(SYNTHETIC_FACES, SYNTHETIC_SUBJECTS), synthetic_faces(facts)
+        counts = SYNTHETIC_FACES, SYNTHETIC_SUBJECTS
+        return digest(*counts), synthetic_faces(facts, *counts)
     for tree in candidate_trees(facts, data_dir):
         for reader in (any_folders,) if dataset.startswith(FOLDER) else READERS[dataset]:
             faces = reader(tree, facts)
@@ -94,47 +88,18 @@ def at_least_one(faces: Iterable[Face], source: Path) -> Iterator[Face]:
     yield from faces
 
 
-def synthetic_faces(facts: DatasetFacts) -> Iterator[Face]:
-    """The embedded faces: 70 % of the subjects for train, 15 % for val, 15 % for test."""
-    with tqdm(total=SYNTHETIC_FACES, desc="drawing synthetic faces", unit=" faces") as bar:
-        drawn = draw_faces(SYNTHETIC_FACES, facts.size, subjects=SYNTHETIC_SUBJECTS, progress=bar.update)
-    bounds = np.array([0.70, 0.85]) * SYNTHETIC_SUBJECTS
-    splits = np.searchsorted(bounds, drawn.subjects, side="right")
-    for row in np.argsort(splits, kind="stable"):
-        subject = int(drawn.subjects[row])
-        name = f"subject_{subject:03d}_face_{row:04d}"
-        yield Face(drawn.images[row], int(drawn.labels[row]), SPLITS[splits[row]], name, subject, drawn.evidence[row])
-
-
-# ── the decoded cache ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── the data doctor ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def describe(data: FaceData) -> str:
-    """A table of the class counts by split, the published ones below where the data set has them."""
-    counts, published = data.counts(), data.facts.official_counts or {}
-    lines = [table_row("", [f"{emotion:>9}" for emotion in (*data.classes, "all")])]
-    lines += [count_row(split, counts[split]) for split in SPLITS]
-    if published and "val" not in published:  # then our val is a part of the published train
-        counts["train"] = np.add(counts["train"], counts["val"]).tolist()
-    for split, expected in published.items():
-        verdict = "✓ the same" if counts[split] == list(expected) else "≠ what was found"
-        lines.append(f"{count_row(f'published {split}', expected)}  {verdict}")
-    return "\n".join(lines)
-
-
-def count_row(name: str, counts: Sequence[int]) -> str:
-    return table_row(name, [f"{count:>9,}" for count in (*counts, sum(counts))])
-
-
-def table_row(name: str, cells: Sequence[str]) -> str:
-    return f"{name:<16}" + "".join(cells)
+def in_folds(flags: Foldable) -> list[Foldable]:
+    """The flags as they are, or with --all-folds once for each fold; UserError for a data set without folds."""
+    if not flags.all_folds:
+        return [flags]
+    facts = dataset_facts(flags.dataset)
+    if not facts.folds:
+        raise UserError(f"{facts.title} is not split by subject; leave --all-folds out")
+    return [replace(flags, fold=fold) for fold in range(1, facts.folds + 1)]
 
 
 def main() -> None:
-    flags = tyro.cli(config.Doctor)
+    flags = parse_flags(Doctor)
     data = load_stage(flags)
     print(f"{data.facts.title}: {len(data):,} faces of {'×'.join(map(str, data.images.shape[1:]))}")
     print(describe(data))

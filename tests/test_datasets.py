@@ -1,15 +1,18 @@
-"""datasets.py: the cache, the splits, the synthetic set, the counts."""
+"""datasets.py and ferlib/data: the cache, the splits, the synthetic set, the counts."""
 
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import config
 import datasets
 from config import EMOTIONS
+from ferlib.data.audit import describe
+from ferlib.data.cache import read_cache, write_cache
+from ferlib.data.copies import training_copies
+from ferlib.data.face_data import FaceData
+from ferlib.data.facts import DATASETS, SPLITS
 from ferlib.data.readers.face_files import Face
 from ferlib.data.readers.trees import ZipTree, candidate_trees
 from ferlib.runtime.errors import UserError
@@ -21,8 +24,8 @@ def face(value, label=0, split="train", name="face"):
 
 def write(tmp_path, faces):
     folder = tmp_path / "cache" / "fer2013-test"
-    datasets.write_cache(folder, faces, config.DATASETS["fer2013"])
-    return datasets.read_cache(folder, "fer2013")
+    write_cache(folder, faces, DATASETS["fer2013"])
+    return read_cache(folder, "fer2013")
 
 
 def test_unknown_data_set():
@@ -49,7 +52,7 @@ def test_interrupted_reading_leaves_no_cache(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, interrupted())
-    assert os.listdir(tmp_path / "cache") == []
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_empty_data_set_and_split(tmp_path):
@@ -83,11 +86,11 @@ def test_source_is_read_once_and_again_when_it_changes(tmp_path):
 
 def test_training_copies(tmp_path):
     rows = [face(1), face(2), face(3, 0, "val"), face(2, 1, "test"), face(3, 0, "test"), face(4, 0, "test")]
-    assert datasets.training_copies(write(tmp_path, rows)).tolist() == [True, False, False]
+    assert training_copies(write(tmp_path, rows)).tolist() == [True, False, False]
 
 
 def test_description_sets_the_published_counts_below_the_found_ones(tmp_path):
-    text = datasets.describe(write(tmp_path, [face(1), face(2, 3, "val"), face(3, 6, "test")]))
+    text = describe(write(tmp_path, [face(1), face(2, 3, "val"), face(3, 6, "test")]))
     rows = {line[:16].strip(): line[16:].split() for line in text.splitlines()}
     assert rows["train"] == ["1", "0", "0", "0", "0", "0", "0", "1"]
     expected = ["3,995", "436", "4,097", "7,215", "4,965", "4,830", "3,171", "28,709", "≠"]
@@ -95,12 +98,12 @@ def test_description_sets_the_published_counts_below_the_found_ones(tmp_path):
 
 
 def test_description_counts_our_validation_part_of_rafdb_as_train(tmp_path):
-    published = config.DATASETS["rafdb"].official_counts
+    published = DATASETS["rafdb"].official_counts
     splits = {"train": [n - 1 for n in published["train"]], "val": [1] * 7, "test": published["test"]}
     rows = [(label, split) for split, counts in splits.items() for label in range(7) for _ in range(counts[label])]
-    labels, codes = np.array([label for label, _ in rows]), np.array([config.SPLITS.index(s) for _, s in rows])
+    labels, codes = np.array([label for label, _ in rows]), np.array([SPLITS.index(s) for _, s in rows])
     images = np.zeros((len(rows), 1, 1, 3), np.uint8)
-    text = datasets.describe(datasets.FaceData("rafdb", images, labels, labels.astype(str), codes, ""))
+    text = describe(FaceData("rafdb", images, labels, labels.astype(str), codes, ""))
     assert text.count("✓ the same") == 2
 
 
@@ -108,7 +111,7 @@ def test_synthetic_faces(synthetic):
     assert synthetic.images.shape == (210, 48, 48, 3)
     assert synthetic.evidence.shape == (210, 48, 48)
     assert sum(map(sum, synthetic.counts().values())) == 210
-    parts = {split: set(synthetic.split(split).subjects.tolist()) for split in config.SPLITS}
+    parts = {split: set(synthetic.split(split).subjects.tolist()) for split in SPLITS}
     assert len(set.union(*parts.values())) == sum(map(len, parts.values())), "a subject is in two splits"
     assert all(count > 0 for counts in synthetic.counts().values() for count in counts)
     neutral = synthetic.labels == EMOTIONS.index("Neutral")
@@ -121,7 +124,7 @@ def test_only_the_data_sets_own_files_are_looked_at(tmp_path):
     (tmp_path / "other/train/1/face.jpg").touch()
     (tmp_path / "train/happy").mkdir(parents=True)
     (tmp_path / "train/happy/Training_1.jpg").touch()
-    trees = list(candidate_trees(config.DATASETS["fer2013"], tmp_path))
+    trees = list(candidate_trees(DATASETS["fer2013"], tmp_path))
     assert [tree.paths for tree in trees] == [["train/happy/Training_1.jpg"]]
 
 
@@ -133,13 +136,13 @@ def test_doctor(capsys, shared_outputs, monkeypatch):
     assert "pixel-identical copy in train: 0 of" in printed
 
 
-REAL = config.Path(__file__).parents[2] / "shared" / "data"
+REAL = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.mark.skipif(not (REAL / "fer2013.zip").exists(), reason="the real FER2013 is not here")
 def test_real_fer2013_is_recognised():
-    tree = next(iter(candidate_trees(config.DATASETS["fer2013"], REAL)))
+    tree = next(iter(candidate_trees(DATASETS["fer2013"], REAL)))
     assert isinstance(tree, ZipTree)
     assert len(tree.paths) == 35887
-    key, _ = datasets.find_faces("fer2013", config.DATASETS["fer2013"], REAL)
+    key, _ = datasets.find_faces("fer2013", DATASETS["fer2013"], REAL)
     assert len(key) == 16

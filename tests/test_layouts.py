@@ -8,10 +8,12 @@ from PIL import Image
 
 import datasets
 from config import EMOTIONS
+from ferlib.data.face_data import FaceData
+from ferlib.data.readers.affectnet import AFFECTNET_EMOTIONS
+from ferlib.data.readers.ckplus import CKPLUS_CSV_EMOTIONS, CKPLUS_EMOTIONS
 from ferlib.data.readers.face_files import CLASSES, class_named
-from ferlib.data.readers.folders import AFFECTNET_EMOTIONS
-from ferlib.data.readers.labs import CKPLUS_CSV_EMOTIONS, CKPLUS_EMOTIONS
-from ferlib.data.readers.voted import FER2013_EMOTIONS, FER_PLUS_COLUMNS, FER_PLUS_OTHERS
+from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
+from ferlib.data.votes import FER_PLUS_COLUMNS, FER_PLUS_OTHERS
 from ferlib.runtime.errors import UserError
 
 
@@ -170,7 +172,7 @@ def test_every_subject_is_tested_once(tmp_path):
 
 def test_sets_that_are_not_split_by_subject_have_no_folds(tmp_path):
     with pytest.raises(UserError, match="Synthetic faces is not split by subject"):
-        datasets.FaceData("synthetic", *[np.zeros((1, 1, 1, 1))] * 4, "").in_fold(2)
+        FaceData("synthetic", *[np.zeros((1, 1, 1, 1))] * 4, "").in_fold(2)
 
 
 # ── CK+ ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

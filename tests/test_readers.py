@@ -1,4 +1,4 @@
-"""readers/voted.py on drawn files in each data set's own layouts, whole and broken."""
+"""The readers of FER2013, FER+ and RAF-DB on drawn files in each data set's own layouts, whole and broken."""
 
 import io
 import zipfile
@@ -10,7 +10,8 @@ from PIL import Image
 import datasets
 from config import EMOTIONS
 from ferlib.data.readers.face_files import parse_emotion
-from ferlib.data.readers.voted import FER2013_EMOTIONS, RAFDB_EMOTIONS
+from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
+from ferlib.data.votes import RAFDB_EMOTIONS
 from ferlib.runtime.errors import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest")

@@ -6,7 +6,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from config import EMOTIONS
 from ferlib.data.synthetic import faces as synthetic_faces
-from ferlib.data.synthetic.faces import ACTION_UNITS, EVIDENCE_THRESHOLD, NEUTRAL, REGIONS, draw_face, draw_faces
+from ferlib.data.synthetic import sheet
+from ferlib.data.synthetic.action_units import ACTION_UNIT_NAMES, ACTION_UNITS, DISPLACEMENTS
+from ferlib.data.synthetic.faces import EVIDENCE_THRESHOLD, NEUTRAL, draw_face, draw_faces
+from ferlib.data.synthetic.identities import NEUTRAL_SHAPE, sample_identity
+from ferlib.data.synthetic.rendering import REGIONS
 
 MOVED = {  # the regions that every variant of an emotion's prototype moves
     "Angry": {"brows", "eyes", "mouth"},
@@ -35,8 +39,8 @@ def difference_from_neutral(emotion: int, subject: int, sample: int, size: int =
 def test_tables_name_every_emotion_unit_and_shape():
     assert tuple(ACTION_UNITS) == EMOTIONS
     used = {unit for variants in ACTION_UNITS.values() for variant in variants for unit in variant}
-    assert used == set(synthetic_faces.MOVES) == set(synthetic_faces.ACTION_UNIT_NAMES)
-    assert {name for moves in synthetic_faces.MOVES.values() for name in moves} <= set(synthetic_faces.NEUTRAL_SHAPE)
+    assert used == set(DISPLACEMENTS) == set(ACTION_UNIT_NAMES)
+    assert {name for displaced in DISPLACEMENTS.values() for name in displaced} <= set(NEUTRAL_SHAPE)
 
 
 def test_shapes_types_and_balance(faces):
@@ -75,8 +79,8 @@ def test_identity_belongs_to_the_subject():
     skin = [[draw_face(NEUTRAL, subject, sample).image for sample in range(6)] for subject in range(6)]
     tone = np.array([[image[14:18, 20:28].mean() for image in row] for row in skin])
     assert tone.mean(1).std() > tone.std(1).mean()  # foreheads differ more between subjects than between pictures
-    assert synthetic_faces.sample_identity(0, 1).shape == synthetic_faces.sample_identity(0, 1).shape
-    assert synthetic_faces.sample_identity(0, 1).shape != synthetic_faces.sample_identity(0, 2).shape
+    assert sample_identity(0, 1).shape == sample_identity(0, 1).shape
+    assert sample_identity(0, 1).shape != sample_identity(0, 2).shape
 
 
 @pytest.mark.parametrize("size", [32, 48, 75, 224])
@@ -173,5 +177,5 @@ def test_bad_sets_are_refused(arguments):
 
 
 def test_contact_sheet_is_written(tmp_path):
-    synthetic_faces.main(tmp_path / "sheet.png", size=32, subjects=1, evidence=True)
+    sheet.main(tmp_path / "sheet.png", size=32, subjects=1, evidence=True)
     assert (tmp_path / "sheet.png").stat().st_size > 1000

@@ -15,7 +15,7 @@ def training_copies(data: FaceData) -> np.ndarray:
 
 
 def find_copies(faces: FaceData, seen: FaceData) -> np.ndarray:
-    """bool N: which of the faces are among the others, pixel for pixel; none where the sets' pixels differ in shape."""
+    """bool N: which of the N faces have a pixel-identical copy in `seen`; none where the images differ in shape."""
     if faces.images.shape[1:] != seen.images.shape[1:]:
         return np.zeros(len(faces), dtype=bool)
     known = {face.tobytes() for face in seen.images}
@@ -23,6 +23,6 @@ def find_copies(faces: FaceData, seen: FaceData) -> np.ndarray:
 
 
 def copy_numbers(data: FaceData) -> np.ndarray:
-    """int64 N: the same number for pixel-identical faces."""
+    """int64 N: a number for each face, the same for pixel-identical ones."""
     numbers: dict[bytes, int] = {}
     return np.array([numbers.setdefault(face.tobytes(), len(numbers)) for face in data.images])

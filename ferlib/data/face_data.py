@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ferlib.data.facts import SPLITS, DatasetFacts, dataset_facts
-from ferlib.data.readers.trees import digest
+from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError
 
 
@@ -30,10 +30,12 @@ class FaceData:
 
     @property
     def facts(self) -> DatasetFacts:
+        """What is known of the data set."""
         return dataset_facts(self.dataset)
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the labels."""
         return self.facts.classes
 
     def split(self, name: str) -> FaceData:
@@ -79,11 +81,14 @@ class FaceData:
 
 
 def split_by_subject(subjects: np.ndarray, folds: int, fold: int) -> np.ndarray:
-    """int64 N, index into SPLITS: the subjects N dealt into `folds`, the same at every call; `fold` counts from 1."""
+    """int64 N, index into SPLITS, from the subjects N divided into `folds` at random, the same at every call.
+
+    fold: from 1; its subjects are test, those of the next fold val, all others train.
+    """
     people = np.unique(subjects)
-    dealt = np.random.default_rng(0).permutation(len(people)) % folds
-    own = dealt[np.searchsorted(people, subjects)]
+    fold_of_person = np.random.default_rng(0).permutation(len(people)) % folds
+    fold_of_face = fold_of_person[np.searchsorted(people, subjects)]
     splits = np.full(len(subjects), SPLITS.index("train"))
-    splits[own == fold % folds] = SPLITS.index("val")
-    splits[own == fold - 1] = SPLITS.index("test")
+    splits[fold_of_face == fold % folds] = SPLITS.index("val")
+    splits[fold_of_face == fold - 1] = SPLITS.index("test")
     return splits

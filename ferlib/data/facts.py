@@ -1,4 +1,4 @@
-"""What is known of a data set before any file is read."""
+"""DATASETS: size, channels, places and published counts of every data set."""
 
 from __future__ import annotations
 
@@ -79,8 +79,12 @@ FOLDER = "folder:"  # begins the name of a data set that is any folder of class-
 def dataset_facts(name: str) -> DatasetFacts:
     """The row of DATASETS, or the facts of `folder:PATH`; UserError that lists the valid names otherwise."""
     if not name.startswith(FOLDER):
-        return lookup({**DATASETS, f"{FOLDER}PATH": None}, name, "data set")
-    path = Path(name.removeprefix(FOLDER)).absolute()
+        return lookup({**DATASETS, f"{FOLDER}PATH": folder_facts(Path("PATH"))}, name, "data set")
+    return folder_facts(Path(name.removeprefix(FOLDER)).absolute())
+
+
+def folder_facts(path: Path) -> DatasetFacts:
+    """What holds for any folder of class-named folders."""
     return DatasetFacts(
         path.name, size=112, channels=3, places=(str(path),), validation_fraction=0.15, test_fraction=0.15
     )

@@ -1,4 +1,4 @@
-"""Faces in files: the names and codes of classes, pictures decoded, parts held out for val and test."""
+"""Faces in files: names and codes of classes, faces held out for val and test, pictures decoded."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def class_named(text: str) -> str | None:
 def parse_emotion(text: str, where: str, classes: Sequence[str] = EMOTIONS) -> int:
     """Index into `classes` of a class name, whatever its case or wording; UserError for other names."""
     name = class_named(text)
-    if name not in classes:
+    if name is None or name not in classes:
         raise UserError(f"{where}: unknown emotion '{text}'; known are {', '.join(classes)}")
     return classes.index(name)
 
@@ -86,7 +86,12 @@ def of_known_class(files: Iterable[FaceFile], facts: DatasetFacts) -> list[FaceF
     return [file for file in files if file.label < len(facts.classes)]
 
 
-# ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def number_subjects(names: Iterable[str]) -> dict[str, int]:
+    """Name → number from 0 up, in the order of the names."""
+    return {name: number for number, name in enumerate(sorted(set(names)))}
+
+
+# ── splits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def with_validation(files: Sequence[FaceFile], facts: DatasetFacts) -> list[FaceFile]:
@@ -95,12 +100,12 @@ def with_validation(files: Sequence[FaceFile], facts: DatasetFacts) -> list[Face
 
 
 def with_test(files: Sequence[FaceFile], facts: DatasetFacts) -> list[FaceFile]:
-    """Moves the data set's share of train to test, where the layout has no parts."""
+    """Moves the data set's share of train to test, where the layout has no splits."""
     return hold_out(files, facts.test_fraction, "train", "test")
 
 
 def hold_out(files: Sequence[FaceFile], fraction: float, source: str, split: str) -> list[FaceFile]:
-    """Moves a share of each class from one part to another, the same at every call."""
+    """Moves a share of each class from one split to another, the same at every call."""
     rng = np.random.default_rng(0)
     moved = set()
     for label in range(len(CLASSES)):
@@ -110,19 +115,6 @@ def hold_out(files: Sequence[FaceFile], fraction: float, source: str, split: str
 
 
 # ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def parse_pixels(text: str, size: int, where: str) -> np.ndarray:
-    """uint8 size×size×1 from numbers between spaces."""
-    try:
-        values = np.fromstring(text, dtype=np.int64, sep=" ")
-    except (ValueError, DeprecationWarning) as error:
-        raise UserError(f"{where}: the pixels are not whole numbers between spaces") from error
-    if len(values) != size * size:
-        raise UserError(f"{where}: {len(values)} pixels instead of {size}×{size} = {size * size}")
-    if values.min() < 0 or values.max() > 255:
-        raise UserError(f"{where}: pixel values {values.min()}..{values.max()} are outside 0..255")
-    return values.astype(np.uint8).reshape(size, size, 1)
 
 
 def decode_faces(tree: Tree, files: Iterable[FaceFile], facts: DatasetFacts) -> Iterator[Face]:

@@ -1,49 +1,32 @@
-"""The layouts of JAFFE and CK+, posed in a laboratory by known subjects, read into faces; the folds make the splits."""
+"""The layouts of CK+, posed in a laboratory by known subjects; folds over the subjects make its splits."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ferlib.data.facts import DatasetFacts
 from ferlib.data.readers.face_files import (
     CLASSES,
     Face,
     FaceFile,
-    class_named,
     decode_faces,
+    number_subjects,
     of_known_class,
     parse_code,
 )
 from ferlib.data.readers.folders import class_folders
+from ferlib.data.readers.pixel_csv import pixel_csv
 from ferlib.data.readers.trees import Tree
-from ferlib.data.readers.voted import pixel_csv
 from ferlib.runtime.errors import UserError
 
-# "KA.AN1.39.tiff": subject, expression and its take, number of the picture
-JAFFE_FACE = re.compile(r"(?:^|/)(?P<subject>[A-Z]{2})[.-](?P<code>[A-Z]{2})\d[.-]\d+\.(?:tiff?|png|jpe?g|bmp)$", re.I)
 CKPLUS_EMOTIONS = ("Neutral", "Angry", "Contempt", "Disgust", "Fear", "Happy", "Sad", "Surprise")  # codes 0..7
 CKPLUS_CSV_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral", "Contempt")  # of ckextended
 CKPLUS_LABEL = re.compile(r"(?:^|/)(?P<sequence>S\d+/\d+)/S\d+_\d+_\d+_emotion\.txt$")
 CKPLUS_FRAME = re.compile(r"(?:^|/)(?P<sequence>S\d+/\d+)/S\d+_\d+_(?P<number>\d+)\.(?:png|jpe?g)$")
 CKPLUS_NAME = re.compile(r"(?:^|/)(?P<subject>S\d+)_\d+_\d+\.(?:png|jpe?g)$")
 PEAK_FRAMES = 3  # the last frames of a sequence show its expression; the first one shows none
-
-
-def jaffe_files(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
-    """The files that its authors name by subject and expression, in whatever folders."""
-    found = [match for path in tree.paths if (match := JAFFE_FACE.search(path))]
-    if not found:
-        return None
-    people = number_subjects(match["subject"].upper() for match in found)
-    files = []
-    for match in found:
-        name = class_named(match["code"])
-        if name is None:
-            raise UserError(f"{tree.root}/{match.string}: unknown expression '{match['code']}'")
-        files.append(FaceFile(match.string, CLASSES.index(name), subject=people[match["subject"].upper()]))
-    return decode_faces(tree, of_known_class(files, facts), facts)
 
 
 def ckplus_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -83,20 +66,15 @@ def read_label(tree: Tree, path: str) -> int:
 
 
 def ckplus_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
-    """CLASS/S010_004_00000017.png, the 48×48 version on Kaggle; the file names tell the subjects."""
-    files = [file for file in class_folders(tree) if CKPLUS_NAME.search(file.path)]
-    if not files:
+    """CLASS/S010_004_00000017.png, the 48×48 version on Kaggle; the file names begin with the subjects."""
+    found = [(file, match["subject"]) for file in class_folders(tree) if (match := CKPLUS_NAME.search(file.path))]
+    if not found:
         return None
-    names = [CKPLUS_NAME.search(file.path)["subject"] for file in files]
-    people = number_subjects(names)
-    files = [file._replace(split="train", subject=people[name]) for file, name in zip(files, names, strict=True)]
+    people = number_subjects(subject for _, subject in found)
+    files = [file._replace(split="train", subject=people[subject]) for file, subject in found]
     return decode_faces(tree, of_known_class(files, facts), facts)
 
 
 def ckplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """The CSV on Kaggle with columns emotion, pixels and Usage: it names no subjects and brings its own parts."""
     return pixel_csv(tree, facts, CKPLUS_CSV_EMOTIONS)
-
-
-def number_subjects(names: Sequence[str] | Iterator[str]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(sorted(set(names)))}

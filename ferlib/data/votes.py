@@ -1,0 +1,94 @@
+"""Annotators' votes: the files of FER+ and RAF-DB as shares of the classes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from config import EMOTIONS
+from ferlib.data.readers.face_files import Face
+from ferlib.data.readers.trees import FER_PLUS, Tree
+from ferlib.runtime.errors import UserError
+
+# FER_PLUS: the votes of ten annotators, aligned by row with the Kaggle CSV
+FER_PLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")  # as EMOTIONS
+FER_PLUS_OTHERS = ("contempt", "unknown", "NF")  # NF: not a face
+RAFDB_EMOTIONS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")  # folders and codes 1..7
+RAFDB_VOTES = re.compile(r"[^/]*distribution[^/]*\.(?:txt|csv)$", re.I)  # shares of about forty annotators
+
+
+# ── FER+ ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_fer_plus(tree: Tree, columns: Sequence[str]) -> np.ndarray | None:
+    """Votes int64 rows×columns of FER+ (Barsoum et al., 2016), if its file lies beside the CSV."""
+    import pandas as pd
+
+    paths = [path for path in tree.paths if path.endswith(FER_PLUS)]
+    if not paths:
+        return None
+    try:
+        with tree.open(paths[0]) as file:
+            return pd.read_csv(file, usecols=list(columns), dtype=np.int64)[list(columns)].to_numpy()
+    except ValueError as error:  # a column is missing, a cell is no whole number, the file is no CSV
+        wanted = ", ".join(columns)
+        raise UserError(f"{tree.root}/{paths[0]} needs whole numbers in the columns {wanted} ({error})") from error
+
+
+def row_of(face: Face, counts: np.ndarray) -> int:
+    """The face's row among the votes; its name says its row in the CSV, where the header is the first."""
+    row = int(face.name.removeprefix("row_")) - 2
+    if row >= len(counts):
+        raise UserError(f"row {row + 2}: {FER_PLUS} has only {len(counts)} rows; it must belong to the same CSV")
+    return row
+
+
+def vote_shares(counts: np.ndarray, face: Face) -> np.ndarray:
+    """float32 7: share of the annotators who named each class; 1 for the face's label where nobody named one."""
+    votes = counts[row_of(face, counts)]
+    total = votes.sum()
+    return (votes / total if total else np.eye(len(EMOTIONS))[face.label]).astype(np.float32)
+
+
+def majority_faces(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
+    """The faces of which most annotators named the same of the seven emotions, with that label and the votes.
+
+    counts: votes rows×10 for FER_PLUS_COLUMNS and FER_PLUS_OTHERS.
+    """
+    for face in faces:
+        votes = counts[row_of(face, counts)]
+        label = int(votes.argmax())
+        if votes[label] > votes.sum() / 2 and label < len(EMOTIONS):
+            yield face._replace(label=label, votes=vote_shares(counts[:, : len(EMOTIONS)], face))
+
+
+# ── RAF-DB ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_rafdb_votes(tree: Tree, faces: Iterable[Face]) -> Iterator[Face]:
+    """The faces with the annotators' votes, where their file lies in the tree: a picture's name and 7 shares a line."""
+    path = next((path for path in tree.paths if RAFDB_VOTES.search(path)), None)
+    if path is None:
+        yield from faces
+        return
+    with io.TextIOWrapper(tree.open(path), "utf-8-sig") as file:
+        rows = (re.split(r"[\s,]+", line.strip()) for line in file if line.strip())
+        shares = {Path(row[0]).stem.removesuffix("_aligned"): row[1:] for row in rows}
+    for face in faces:
+        name = Path(face.name).stem.removesuffix("_aligned")
+        yield face._replace(votes=parse_shares(shares.get(name, []), f"{tree.root}/{path}, {name}"))
+
+
+def parse_shares(texts: list[str], where: str) -> np.ndarray:
+    """float32 7 that sum to 1, in the order of EMOTIONS, from numbers in the order of RAF-DB's codes."""
+    try:
+        values = np.array(texts, dtype=np.float32)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    if len(values) != len(EMOTIONS) or not np.isfinite(values).all() or values.min() < 0 or values.sum() == 0:
+        raise UserError(f"{where}: {len(values)} shares where 7 of 0 or more were expected: {' '.join(texts)}")
+    return (values / values.sum())[[RAFDB_EMOTIONS.index(name) for name in EMOTIONS]]
