@@ -14,7 +14,7 @@ from PIL import Image
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
 from ferlib.report import caveats as report_caveats
-from ferlib.report import methods as report_methods
+from ferlib.explanations import methods as report_methods
 from ferlib.report import pictures as report_pictures
 from ferlib.report import sections as report_sections
 from ferlib.report.sections import Missing

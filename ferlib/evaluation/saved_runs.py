@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import DATASETS
-from ferlib.report.methods import METHODS, Method
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.specs import Method
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run

@@ -3,65 +3,69 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from config import EMOTIONS, Explain
-from ferlib.data.decoding import central_square, decode
-from ferlib.data.facts import DatasetFacts, dataset_facts
-from ferlib.explanations.records import Face, Target
+from ferlib.explanations.records import ExplainedFace, Target
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.seeds import combine_seeds
 
-CLASS_OF: dict[str, Callable[[Face], int | None]] = {
+Row = TypeVar("Row")
+BY_PREDICTION = ("wrong", "right")  # values of --only that need the predictions of the whole split
+
+
+def class_rule(label: int) -> Callable[[ExplainedFace], int | None]:
+    """The rule that names one class, whatever the face."""
+    return lambda _face: label
+
+
+CLASS_OF: dict[str, Callable[[ExplainedFace], int | None]] = {
     "predicted": lambda face: face.predicted,
     "true": lambda face: face.true,
     "runner-up": lambda face: face.runner_up,
-    **{name: lambda face, label=label: label for label, name in enumerate(EMOTIONS)},
+    **{name: class_rule(label) for label, name in enumerate(EMOTIONS)},
 }
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Faces that could be explained, with what the model makes of them."""
-
-    images: np.ndarray  # uint8 N,H,W,C
-    names: Sequence[str]
-    labels: np.ndarray | None  # int64 N; None: nobody knows
-    probabilities: np.ndarray  # float64 N,7
+def check_words(flags: Explain) -> None:
+    """UserError for --only, --target and --against that name no class; nothing is read for it."""
+    lookup_word(dict.fromkeys(("", *BY_PREDICTION, *EMOTIONS)), flags.only, "--only")
+    lookup_word(CLASS_OF, flags.target, "--target")
+    if flags.against:
+        lookup_word(CLASS_OF, flags.against, "--against")
 
 
-def choose_faces(candidates: Candidates, flags: Explain) -> list[Face]:
-    """The faces that the flags name, each with its target; UserError for flags that name none."""
-    return [ask(make_face(candidates, int(index), flags.seed), flags) for index in choose_rows(candidates, flags)]
+def needs_predictions(flags: Explain) -> bool:
+    """Whether the choice depends on the predicted classes of the whole split."""
+    return not flags.image and flags.only.lower() in BY_PREDICTION
 
 
-def choose_rows(candidates: Candidates, flags: Explain) -> np.ndarray:
-    """Row numbers of the chosen faces in ascending order."""
-    count = len(candidates.images)
-    if flags.image:
-        return np.arange(count)
-    rows = filter_rows(candidates, flags.only)
+def choose_rows(labels: np.ndarray, flags: Explain, predictions: np.ndarray | None = None) -> np.ndarray:
+    """Rows of the chosen faces of the test split, ascending, from its labels N and, for --only wrong or right,
+    predictions N; UserError for flags that name none."""
+    rows = filter_rows(labels, predictions, flags.only)
     if flags.indices:
-        wrong = [index for index in flags.indices if not 0 <= index < count]
+        wrong = [index for index in flags.indices if not 0 <= index < len(labels)]
         if wrong:
-            raise UserError(f"--indices {wrong[0]}: the test split has the faces 0 to {count - 1}")
+            raise UserError(f"--indices {wrong[0]}: the test split has the faces 0 to {len(labels) - 1}")
         rows = np.intersect1d(rows, flags.indices)
     if len(rows) == 0:
         raise UserError(f"no face of the test split is left by --only {flags.only} and --indices {flags.indices}")
     if flags.indices or flags.samples == "all":
         return rows
-    return rows[pick_faces(candidates.labels[rows], flags.samples, flags.seed)]
+    return rows[pick_faces(labels[rows], flags.samples, flags.seed)]
 
 
-def filter_rows(candidates: Candidates, only: str) -> np.ndarray:
-    """Rows of the faces that are recognised wrong or right, or of one true class; all for ""."""
-    correct = candidates.probabilities.argmax(1) == candidates.labels
-    masks = {"": np.ones(len(correct), dtype=bool), "wrong": ~correct, "right": correct}
-    masks |= {name: candidates.labels == label for label, name in enumerate(EMOTIONS)}
+def filter_rows(labels: np.ndarray, predictions: np.ndarray | None, only: str) -> np.ndarray:
+    """Rows of the faces that are classified wrong or right, or of one true class; all for ""."""
+    masks = {"": np.ones(len(labels), dtype=bool)}
+    masks |= {name: labels == label for label, name in enumerate(EMOTIONS)}
+    if predictions is not None:
+        masks |= {"wrong": predictions != labels, "right": predictions == labels}
     return np.flatnonzero(lookup_word(masks, only, "--only"))
 
 
@@ -83,57 +87,62 @@ def pick_faces(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.lexsort((labels, rank))[:count])  # every class's first face, every class's second, …
 
 
-def make_face(candidates: Candidates, index: int, seed: int) -> Face:
-    """The face with its predicted class as the target."""
-    probabilities = candidates.probabilities[index]
-    return Face(
+def make_face(
+    index: int, name: str, true: int | None, image: np.ndarray, probabilities: np.ndarray, flags: Explain
+) -> ExplainedFace:
+    """A face of the split, or of the pictures, with the target that the flags name.
+
+    image: uint8 H×W×C as it is in the data set. probabilities: float64 7.
+    """
+    face = ExplainedFace(
         index=index,
-        name=str(candidates.names[index]),
-        true=None if candidates.labels is None else int(candidates.labels[index]),
+        name=name,
+        true=true,
         probabilities=probabilities,
         target=Target(int(probabilities.argmax())),
-        seed=combine_seeds(seed, index),
-        source=hashlib.sha256(np.ascontiguousarray(candidates.images[index])).hexdigest()[:16],
+        seed=combine_seeds(flags.seed, index),
+        source=hashlib.sha256(np.ascontiguousarray(image)).hexdigest()[:16],
     )
+    return replace(face, target=choose_target(face, flags.target, flags.against))
 
 
-def ask(face: Face, flags: Explain) -> Face:
-    """The face with the target that the flags want.
+def choose_target(face: ExplainedFace, target: str, against: str) -> Target:
+    """The target of a face by --target and --against; UserError for a true class that is not known.
 
-    Where --against names the target's own class (its predicted class is the true one, say), the runner-up stands in,
-    or the predicted class where the target is the runner-up.
+    Where --against names the target's own class (its predicted class is the true one, say), the runner-up is taken, or
+    the predicted class where the target is the runner-up.
     """
-    label = lookup_word(CLASS_OF, flags.target, "--target")(face)
-    against = lookup_word(CLASS_OF, flags.against, "--against")(face) if flags.against else None
-    if label is None or (flags.against and against is None):
-        raise UserError(f"nobody knows the true class of {face.name}; name a class instead of 'true'")
-    if against == label:
-        against = face.predicted if label == face.runner_up else face.runner_up
-    return replace(face, target=Target(label, against))
+    label = lookup_word(CLASS_OF, target, "--target")(face)
+    other = lookup_word(CLASS_OF, against, "--against")(face) if against else None
+    if label is None or (against and other is None):
+        raise UserError(f"the true class of {face.name} is not known; name a class instead of 'true'")
+    if other == label:
+        other = face.predicted if label == face.runner_up else face.runner_up
+    return Target(label, other)
 
 
-def describe_question(flags: Explain) -> str:
+def describe_target(target: str, against: str) -> str:
     """In words: "predicted class", "Fear rather than Surprise"."""
-    words = [f"{word} class" if word in ("predicted", "true") else word for word in (flags.target, flags.against)]
+    words = [f"{word} class" if word in ("predicted", "true") else word for word in (target, against)]
     return " rather than ".join(word for word in words if word)
 
 
-def lookup_word(table: dict, word: str, flag: str):
-    """The row of a table whose words may be written in any case."""
+def lookup_word(table: Mapping[str, Row], word: str, flag: str) -> Row:
+    """The row of a table whose words may be written in any case; UserError that lists them otherwise."""
     named = {name.lower(): row for name, row in table.items()}
     if word.lower() not in named:
         raise UserError(f"{flag} {word} is unknown; valid are {', '.join(name for name in table if name)}")
     return named[word.lower()]
 
 
-# ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def read_pictures(paths: Sequence[Path], dataset: str) -> tuple[np.ndarray, list[str]]:
-    """Pictures of one face each as uint8 N×H×W×C of the data set's size, and their names."""
-    return np.stack([read_picture(path, dataset_facts(dataset)) for path in paths]), [path.name for path in paths]
-
-
-def read_picture(path: Path, facts: DatasetFacts) -> np.ndarray:
-    """The central square of a picture, scaled to the size of the data set's faces; UserError if it cannot be read."""
-    return central_square(decode(path).image, facts.size, facts.channels)
+def describe_face(face: ExplainedFace) -> dict[str, Any]:
+    """What the summary says of a face, as plain Python."""
+    return {
+        "index": face.index,
+        "name": face.name,
+        "true": None if face.true is None else EMOTIONS[face.true],
+        "predicted": EMOTIONS[face.predicted],
+        "target": face.target.name,
+        "probability": float(face.probabilities[face.target.label]),
+        "probabilities": face.probabilities.tolist(),
+    }

@@ -1,102 +1,60 @@
-"""The driver of the explain_* scripts: load a run, choose its faces, explain them, save maps, figures and summary."""
+"""The driver of the explain_* scripts: chooses the faces of a run, explains them, saves maps and summary.
+
+Figures are drawn by what is handed in (`Figures`), as drawing lies above this room.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-import tyro
 from tqdm import tqdm
 
 from config import EMOTIONS, Explain
-from ferlib.explanations import choice as face_choice
+from ferlib.data.decoding import central_square, decode
+from ferlib.data.facts import dataset_facts
+from ferlib.evaluation.predictions import find_predictions
 from ferlib.explanations.archive import Archive
-from ferlib.explanations.choice import Candidates, choose_faces, describe_question
-from ferlib.explanations.records import Attribution, Entry, Face, check_map
+from ferlib.explanations.binding import bind
+from ferlib.explanations.choice import (
+    choose_rows,
+    describe_face,
+    describe_target,
+    make_face,
+    needs_predictions,
+)
+from ferlib.explanations.records import Attribution, Entry, ExplainedFace, check_map
+from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject
-from ferlib.figures.pool import FigurePool, is_drawn
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import device_name
-from ferlib.runtime.distributed import barrier, is_main, processes, rank, world_size
+from ferlib.runtime.distributed import barrier, is_main, rank, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_json
-from ferlib.runtime.provenance import command_line, library_versions, to_plain
+from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run
-from ferlib.runtime.seeds import combine_seeds
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# flags that change neither the faces' maps nor their numbers
-NEUTRAL_FLAGS = {
-    "data_dir", "outputs_dir", "tag", "checkpoint", "samples", "only", "indices", "image", "target", "against",
-    "batch_size", "figures", "format",
-}  # fmt: skip
 FIGURE_NAME = re.compile(rf"\d{{3,}}_({'|'.join(EMOTIONS)}|unknown)_pred({'|'.join(EMOTIONS)})\.(png|pdf|svg)")
 
 
-@dataclass(frozen=True)
-class Method:
-    """What an explain_* script adds to this module.
+class Figures(Protocol):
+    """Draws the figures of explained faces, some time before it is closed."""
 
-    explain: images float32 N×C×H×W in 0..1 on the device, weights of the outputs float32 N×7 (Target.weights), and a
-    seed per face → an attribution per face. draw: a face, its pixels float32 H×W×C in 0..1, its attribution → a figure;
-    it runs in another process, so it is a function of a module, or a partial of one.
-    """
+    wanted: bool
 
-    name: str
-    output: str  # what is explained: "probability" or "logit" of the target
-    settings: dict[str, Any]  # all that the maps depend on beside model, face and seed
-    explain: Callable[[torch.Tensor, torch.Tensor, Sequence[int]], list[Attribution]]
-    draw: Callable[[Face, np.ndarray, Attribution], Figure]
-    faces_per_call: int = 1
+    def is_drawn(self, path: Path, key: str) -> bool:
+        """Whether the figure at `path` was drawn under this key."""
 
-
-def own_flags(config: Explain) -> dict[str, Any]:
-    """The flags of one explain_* script that the others do not have."""
-    shared = {flag.name for flag in dataclasses.fields(Explain)}
-    return {name: value for name, value in to_plain(config).items() if name not in shared}
-
-
-def find_candidates(subject: Subject) -> Candidates:
-    """The pictures given, or the test split, with the model's probabilities of each."""
-    config, test = subject.config, subject.data.split("test")
-    images, names, labels = test.images, test.names, test.labels
-    if config.image:
-        images, names = face_choice.read_pictures(config.image, config.dataset)
-        labels = None
-    model, options = subject.model.classifier, {"device": subject.device, "dtype": subject.model.dtype}
-    logits = predict_split(model, subject.spec, images, **options, progress="choosing faces")
-    probabilities = torch.softmax(logits.double(), dim=1).numpy()
-    if not np.isfinite(probabilities).all():
-        raise UserError("the model's logits are not finite; try --no-amp, or train it again")
-    return Candidates(images, names, labels, probabilities)
-
-
-def face_seeds(seed: int, count: int) -> list[int]:
-    """One seed per face of a batch that has no place in a split."""
-    return [combine_seeds(seed, position) for position in range(count)]
-
-
-def run_explainer(flags: type[Explain], explain: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """The main of an explain_* script: its flags from the command line, its processes, its summary."""
-    settings = tyro.cli(flags)
-    for name in ("batch_size", "regions", "segmentation_side"):
-        if getattr(settings, name, 1) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be 1 or more")
-    with processes():
-        return explain(settings)
-
-
-# ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def draw(self, path: Path, key: str, face: ExplainedFace, pixels: np.ndarray, attribution: Attribution) -> None:
+        """Draws a face float32 H×W×C in 0..1 and its attribution to the PNG `path`; `key` is kept in it."""
 
 
 @dataclass(frozen=True)
@@ -108,88 +66,167 @@ class Paths:
     folder: str = ""  # below the run's
 
     @property
-    def maps(self):
+    def maps(self) -> Path:
+        """All maps in one file."""
         path = self.run.explanation_maps(self.method)
         return path.parent / self.folder / path.name
 
     @property
-    def summary(self):
+    def summary(self) -> Path:
+        """Settings and facts."""
         path = self.run.explanation_summary(self.method)
         return path.parent / self.folder / path.name
 
-    def figure(self, face: Face):
+    def figure(self, face: ExplainedFace) -> Path:
+        """The figure of a face."""
         true = "unknown" if face.true is None else EMOTIONS[face.true]
         path = self.run.explanation_figure(self.method, face.index, true, EMOTIONS[face.predicted])
         return path.parent / self.folder / path.name
 
 
-def explain_run(subject: Subject, method: Method) -> dict[str, Any]:
-    """Explains the chosen faces with `method`; writes figures, maps and summary and returns the summary.
+# ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    The processes of torchrun share the faces; the first one writes maps and summary, the others return an empty one.
-    Faces that this script explained before with the same settings are not explained again, and keep their figures.
+
+@dataclass(frozen=True)
+class Chosen:
+    """The faces to explain, and their images."""
+
+    faces: list[ExplainedFace]
+    images: np.ndarray  # uint8 N,H,W,C in the order of the faces
+
+
+def choose_faces(subject: Subject, flags: Explain) -> Chosen:
+    """The faces that the flags name, with predicted probabilities; only these are predicted.
+
+    --only wrong and right need the predictions of the whole split: those that evaluate.py saved of this checkpoint on
+    these faces are taken, or else all faces are predicted, which is printed.
     """
-    config = subject.config
-    paths = Paths(subject.run, method.name, "pictures" if config.image else "")
-    candidates = find_candidates(subject)
-    faces = choose_faces(candidates, config)
-    archive = Archive(paths.maps, fingerprint(subject, method))
-    with FigurePool(method.draw, config.figures, config.format) as figures:
-        entries = explain_faces(subject, method, faces, candidates.images, archive, paths, figures)
+    if flags.image:
+        facts = dataset_facts(flags.dataset)
+        images = np.stack([central_square(decode(path).image, facts.size, facts.channels) for path in flags.image])
+        names, labels, rows = [path.name for path in flags.image], None, range(len(images))
+    else:
+        test = subject.data.split("test")
+        predictions = predict_classes(subject, test.images) if needs_predictions(flags) else None
+        rows = choose_rows(test.labels, flags, predictions)
+        images, names, labels = test.images[rows], test.names[rows], test.labels[rows]
+    probabilities = predict_probabilities(subject, images)
+    known = [None] * len(images) if labels is None else labels.tolist()
+    columns = zip(rows, names, known, images, probabilities, strict=True)
+    return Chosen([make_face(int(row), str(name), *others, flags) for row, name, *others in columns], images)
+
+
+def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:
+    """Predicted classes of the whole test split, saved or predicted now."""
+    saved = find_predictions(subject.run.predictions, subject.checkpoint_digest, subject.data.fingerprint)
+    if saved is not None:
+        return saved.probabilities.argmax(1)
+    if is_main():
+        print(f"--only needs the predicted class of all {len(images):,} test faces: predicting them")
+    return predict_probabilities(subject, images, "choosing faces").argmax(1)
+
+
+def predict_probabilities(subject: Subject, images: np.ndarray, progress: str | None = None) -> np.ndarray:
+    """float64 N×7 of uint8 faces N×H×W×C; UserError if they are not finite."""
+    options: dict[str, Any] = {"device": subject.device, "dtype": subject.model.dtype, "progress": progress}
+    logits = predict_split(subject.model.classifier, subject.spec, images, **options)
+    probabilities = torch.softmax(logits.double(), dim=1).numpy()
+    if not np.isfinite(probabilities).all():
+        raise UserError("the model's logits are not finite; try --no-amp, or train it again")
+    return probabilities
+
+
+# ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def explain_run(
+    subject: Subject, method: Method, values: Mapping[str, Any], flags: Explain, figures: Figures
+) -> dict[str, Any]:
+    """Explains the chosen faces; writes maps and summary, has the figures drawn, and returns the summary.
+
+    The processes of torchrun divide the faces; the first one writes maps and summary, the others return an empty one.
+    Faces that the script explained before with the same settings are not explained again, and keep their figures.
+    """
+    paths = Paths(subject.run, method.name, "pictures" if flags.image else "")
+    chosen = choose_faces(subject, flags)
+    values = resolve(values, method, subject)
+    archive = Archive(paths.maps, fingerprint(subject, method, values, flags))
+    entries = explain_faces(subject, method, values, chosen, archive, paths, figures)
     if not is_main():
         return {}
-    archive.finish(faces, entries)
-    names = [paths.figure(face).name if config.figures else None for face in faces]
-    summary = summarize(subject, method, faces, entries, names)
+    archive.finish(chosen.faces, entries)
+    names = [paths.figure(face).name if flags.figures else None for face in chosen.faces]
+    summary = summarize(subject, method, values, flags, chosen.faces, entries, names)
     write_json(paths.summary, summary)
     remove_stale_figures(paths, keep=names)
     return summary
 
 
+def resolve(values: Mapping[str, Any], method: Method, subject: Subject) -> dict[str, Any]:
+    """The settings with the model's own CAM layer where none is named."""
+    own = {"layer": values["layer"] or subject.spec.cam_layer} if "cells" in method.needs else {}
+    return {**values, **own}
+
+
 def explain_faces(
     subject: Subject,
     method: Method,
-    faces: Sequence[Face],
-    images: np.ndarray,
+    values: Mapping[str, Any],
+    chosen: Chosen,
     archive: Archive,
     paths: Paths,
-    figures: FigurePool,
+    figures: Figures,
 ) -> list[Entry]:
     """An entry per face, from the archive where it is there; every process computes and draws its own part."""
-    found = archive.find(faces)
+    found = [archive.find(face) for face in chosen.faces]
     barrier()  # no process may add a face before all have looked
     missing = [position for position, entry in enumerate(found) if entry is None]
-
-    def draw(face: Face, pixels: np.ndarray, entry: Entry) -> None:
-        figures.draw(paths.figure(face), archive.key(face), face, pixels, entry.attribution)
-
-    for face, entry in list(zip(faces, found, strict=True))[rank() :: world_size()]:
-        if entry and figures.wanted and not is_drawn(paths.figure(face), archive.key(face), subject.config.format):
-            draw(face, to_pixels(subject.views(images[[face.index]]))[0], entry)
-    own, done = missing[rank() :: world_size()], len(faces) - len(missing)
+    redraw(subject, chosen, found, archive, paths, figures)
+    own, done = missing[rank() :: world_size()], len(found) - len(missing)
+    explain = bind(method, values, replace(subject, face_count=len(missing))) if own else None
+    step = dict(zip(("cpu", "mps", "cuda"), method.faces_per_call, strict=True))[subject.device.type]
     with tqdm(total=done + len(own), initial=done, desc=method.name, unit=" faces", disable=not is_main()) as progress:
-        for start in range(0, len(own), method.faces_per_call):
-            positions = own[start : start + method.faces_per_call]
-            batch = [faces[position] for position in positions]
-            views = subject.views(images[[face.index for face in batch]])
-            entries = explain_batch(method, batch, views)
-            archive.add(batch, entries)
+        for start in range(0, len(own), step):
+            positions = own[start : start + step]
+            batch = [chosen.faces[position] for position in positions]
+            views = subject.views(chosen.images[positions])
+            entries = explain_batch(method.name, explain, batch, views)
             for position, face, entry, pixels in zip(positions, batch, entries, to_pixels(views), strict=True):
                 found[position] = entry
-                draw(face, pixels, entry)
+                archive.add(face, entry)
+                figures.draw(paths.figure(face), archive.key(face), face, pixels, entry.attribution)
             progress.update(len(batch))
     barrier()
-    return [entry or other for entry, other in zip(found, archive.find(faces), strict=True)] if is_main() else []
+    if not is_main():
+        return []
+    return [entry or archive.find(face) for face, entry in zip(chosen.faces, found, strict=True)]
 
 
-def explain_batch(method: Method, faces: Sequence[Face], images: torch.Tensor) -> list[Entry]:
+def redraw(
+    subject: Subject,
+    chosen: Chosen,
+    found: Sequence[Entry | None],
+    archive: Archive,
+    paths: Paths,
+    figures: Figures,
+) -> None:
+    """Has the figures of faces from the archive drawn that are not there; each process its own part."""
+    rows = list(zip(chosen.faces, chosen.images, found, strict=True))[rank() :: world_size()]
+    for face, image, entry in rows:
+        path, key = paths.figure(face), archive.key(face)
+        if entry and figures.wanted and not figures.is_drawn(path, key):
+            figures.draw(path, key, face, to_pixels(subject.views(image[None]))[0], entry.attribution)
+
+
+def explain_batch(name: str, explain: Any, faces: Sequence[ExplainedFace], images: torch.Tensor) -> list[Entry]:
     """An entry per face of N×C×H×W, with the mean time of the batch; UserError if a map is not finite."""
     weights = torch.from_numpy(np.stack([face.target.weights() for face in faces])).to(images.device)
     start = time.perf_counter()
-    attributions = method.explain(images, weights, [face.seed for face in faces])
+    attributions = explain(images, weights, [face.seed for face in faces])
     seconds = (time.perf_counter() - start) / len(faces)
+    height, width = images.shape[-2:]
     for face, attribution in zip(faces, attributions, strict=True):
-        check_map(method.name, face, attribution, tuple(images.shape[-2:]))
+        check_map(name, face, attribution, (height, width))
     return [Entry(attribution.rounded(), seconds) for attribution in attributions]
 
 
@@ -198,11 +235,20 @@ def to_pixels(views: torch.Tensor) -> np.ndarray:
     return views.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def fingerprint(subject: Subject, method: Method) -> str:
-    """A digest of the checkpoint, the settings and the libraries: all that a map depends on beside the face."""
-    flags = {name: value for name, value in to_plain(subject.config).items() if name not in NEUTRAL_FLAGS}
-    facts = [method.name, method.output, flags, method.settings, library_versions(), device_name(subject.device)]
-    return hashlib.sha256(json.dumps([*facts, subject.checkpoint_digest], sort_keys=True).encode()).hexdigest()
+def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], flags: Explain) -> str:
+    """A digest of the checkpoint, the settings and the libraries: all that an attribution depends on but the face."""
+    facts = {
+        "method": method.name,
+        "settings": values,
+        "int8": subject.int8,
+        "precision": str(subject.model.dtype),
+        "seed": flags.seed,
+        "data": [flags.dataset, flags.fold, subject.data.fingerprint],
+        "checkpoint": subject.checkpoint_digest,
+        "device": device_name(subject.device),
+        "versions": library_versions(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,41 +264,31 @@ def remove_stale_figures(paths: Paths, keep: Sequence[str | None]) -> None:
 def summarize(
     subject: Subject,
     method: Method,
-    faces: Sequence[Face],
+    values: Mapping[str, Any],
+    flags: Explain,
+    faces: Sequence[ExplainedFace],
     entries: Sequence[Entry],
     figures: Sequence[str | None],
 ) -> dict[str, Any]:
     """What was explained, how, from which checkpoint and with which result, as plain Python."""
-    config = subject.config
+    own = {"samples": flags.samples, "only": flags.only, **method.fixed, **values, **method.constants}
     return {
         "run": subject.run.identity(),
         "method": method.name,
-        "settings": {"samples": config.samples, "only": config.only, **method.settings},
-        "seed": config.seed,
+        "settings": own | ({"int8": subject.int8} if method.network != "plain" else {}),
+        "seed": flags.seed,
         "command": command_line(),
-        "checkpoint": str(config.checkpoint or subject.run.best_checkpoint),
-        "explained": describe_question(config),
+        "checkpoint": str(subject.checkpoint),
+        "explained": describe_target(flags.target, flags.against),
         "output": method.output,
         "image_size": subject.spec.image_size,
-        "scaled_size": subject.spec.scaled_size,  # the model sees the centre of a face of this side
+        "scaled_size": subject.spec.scaled_size,  # the model is given the centre of a face of this side
         "device": device_name(subject.device),
         "precision": str(subject.model.dtype).removeprefix("torch."),
         "seconds_per_face": float(np.mean([entry.seconds for entry in entries])),
         "versions": library_versions(),
-        "faces": [describe_face(*row) for row in zip(faces, entries, figures, strict=True)],
-    }
-
-
-def describe_face(face: Face, entry: Entry, figure: str | None) -> dict[str, Any]:
-    return {
-        "index": face.index,
-        "name": face.name,
-        "true": None if face.true is None else EMOTIONS[face.true],
-        "predicted": EMOTIONS[face.predicted],
-        "target": face.target.name,
-        "probability": float(face.probabilities[face.target.label]),
-        "probabilities": face.probabilities.tolist(),
-        "figure": figure,
-        "seconds": entry.seconds,
-        **entry.attribution.facts,
+        "faces": [
+            {**describe_face(face), "figure": figure, "seconds": entry.seconds, **entry.attribution.facts}
+            for face, entry, figure in zip(faces, entries, figures, strict=True)
+        ],
     }

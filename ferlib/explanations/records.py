@@ -1,8 +1,9 @@
-"""What passes between computing, drawing and saving an explanation: a face, its target, the map; imports no torch."""
+"""What passes between computing, drawing and saving an explanation: a face, its target, the attribution; no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,19 +13,20 @@ from ferlib.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Target:
-    """The question put to the model: why this class, or why this class rather than another one?"""
+    """What is explained: the output of a class, or its difference from that of another class."""
 
     label: int
     against: int | None = None
 
     @property
     def name(self) -> str:
+        """For people: "Fear", "Fear rather than Surprise"."""
         if self.against is None:
             return EMOTIONS[self.label]
         return f"{EMOTIONS[self.label]} rather than {EMOTIONS[self.against]}"
 
     def weights(self) -> np.ndarray:
-        """float32 7: the explained number is their product with the model's outputs, 1 for the class and −1 against."""
+        """float32 7: the explained output is their product with the model's outputs, 1 for the class, −1 against."""
         weights = np.zeros(len(EMOTIONS), dtype=np.float32)
         weights[self.label] = 1
         if self.against is not None:
@@ -33,37 +35,40 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Face:
-    """A face to explain and what the model makes of it."""
+class ExplainedFace:
+    """A face to explain, with its predicted probabilities."""
 
     index: int  # in the test split, or among the files given
     name: str
-    true: int | None  # None: nobody knows
+    true: int | None  # None: not known
     probabilities: np.ndarray  # float64, one per class
     target: Target
-    seed: int  # of this face's random draws, made of the run's seed and the index
+    seed: int  # of this face's random numbers, made of the run's seed and the index
     source: str = ""  # digest of the pixels in the data set or the file
 
     @property
     def predicted(self) -> int:
+        """The class with the highest probability."""
         return int(self.probabilities.argmax())
 
     @property
     def runner_up(self) -> int:
+        """The class with the second highest probability."""
         return int(np.argsort(-self.probabilities, kind="stable")[1])
 
     @property
     def correct(self) -> bool | None:
+        """Whether the predicted class is the true one; None where that is not known."""
         return None if self.true is None else self.true == self.predicted
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a method says of one face."""
+    """The result of a method for one face."""
 
-    map: np.ndarray  # H×W, positive: speaks for the target
+    map: np.ndarray  # H×W, positive: evidence for the target
     arrays: dict[str, np.ndarray] = field(default_factory=dict)  # of one shape for all faces; saved beside the maps
-    facts: dict[str, float] = field(default_factory=dict)  # saved in the summary
+    facts: dict[str, Any] = field(default_factory=dict)  # numbers and lists of numbers, saved in the summary
 
     def rounded(self) -> Attribution:
         """The map as it is saved, in float16; so a face that is drawn again looks the same."""
@@ -78,7 +83,7 @@ class Entry:
     seconds: float
 
 
-def check_map(method: str, face: Face, attribution: Attribution, size: tuple[int, int]) -> None:
+def check_map(method: str, face: ExplainedFace, attribution: Attribution, size: tuple[int, int]) -> None:
     """UserError if a map is not finite, ValueError if it is not of the face's size H×W."""
     if attribution.map.shape != size:
         raise ValueError(f"{method} gave a map of {attribution.map.shape} for a face of {size}")

@@ -30,56 +30,46 @@ from ferlib.figures.parts import (
 from ferlib.figures.style import in_style
 
 if TYPE_CHECKING:
-    from ferlib.explanations.records import Attribution, Face
-
-QUESTION = "explained: why {target}?"
+    from ferlib.explanations.records import Attribution, ExplainedFace
+    from ferlib.explanations.specs import Method
 
 
 @in_style()
 def draw_heatmap(
-    face: Face,
-    image: np.ndarray,
-    attribution: Attribution,
-    *,
-    method_title: str,
-    unit: str,
-    signed: bool,
-    run: str,
-    footer: str,
-    question: str = QUESTION,
-    meaning: str = "bright: matters most",
-    summed: bool = False,
+    face: ExplainedFace, image: np.ndarray, attribution: Attribution, *, method: Method, run: str, footer: str
 ) -> Figure:
     """Three panels: the face, the map over it, the map alone (as cells where the array "grid" has them).
 
-    image H×W×C in 0..1, map H×W. Signed maps are vermilion for and blue against the target, others cividis from 0 up,
-    with their `meaning` in words. `summed`: attributions that add up are drawn as sums over blocks of pixels, as signs
-    that change from pixel to pixel cannot be read. `question` may name the {target} and the {label} of its class.
+    image H×W×C in 0..1, map H×W. The method's row says how: signed maps are vermilion for and blue against the target,
+    others cividis from 0 up. Maps whose values add up are drawn as sums over blocks of pixels, as signs that change
+    from pixel to pixel cannot be read.
     """
     values, block = attribution.map.astype(np.float32), 1
-    if summed:
+    if method.summed:
         values, block = sum_blocks(values)
     cells = attribution.arrays.get("grid")
     limit = color_limit(values) if cells is None else float(values.max()) or 1.0
     label = EMOTIONS[face.target.label]
     figure = new_figure(3.7)
     panels, bars = panel_row(figure, 3)
-    show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
-    key(bars[0], (question.format(target=face.target.name, label=label), "black"))
-    if signed:
+    show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
+    key(bars[0], (method.question.format(target=face.target.name, label=label), "black"))
+    if method.signed:
         draw_signed(panels[1], stretch(image), values, limit, "the map over the face")
-        key(bars[1], ("■ speaks for the class", FOR), ("■ speaks against the class", AGAINST))
+        key(bars[1], ("■ evidence for the class", FOR), ("■ evidence against the class", AGAINST))
         show(panels[2], values, "the map alone", cmap=SIGNED, vmin=-limit, vmax=limit)
-        signed_bar(figure, bars[2], limit, f"{label}: {unit}")
+        signed_bar(figure, bars[2], limit, f"{label}: {method.unit}")
     else:
         show(panels[1], tint(stretch(image), values, limit), "the map over the face")
-        key(bars[1], (meaning, "0.35"))
+        key(bars[1], (method.meaning, "0.35"))
         alone, title = (values, "the map alone") if cells is None else (cells, "its {} × {} cells".format(*cells.shape))
         show(panels[2], alone.astype(np.float32), title, cmap=IMPORTANCE, vmin=0, vmax=limit)
-        importance_bar(figure, bars[2], limit, unit)
-    headline(figure, method_title, face)
+        importance_bar(figure, bars[2], limit, method.unit)
+    headline(figure, method.title, face)
     blocks = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
-    clipped = f" · colours saturate at {'±' if signed else ''}{limit:.2g}" if np.abs(values).max() > limit else ""
+    clipped = (
+        f" · colours saturate at {'±' if method.signed else ''}{limit:.2g}" if np.abs(values).max() > limit else ""
+    )
     footnote(figure, run, face, footer + blocks + clipped)
     return figure
 

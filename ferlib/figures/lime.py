@@ -32,12 +32,12 @@ from ferlib.figures.parts import (
 from ferlib.figures.style import COLORS, in_style
 
 if TYPE_CHECKING:
-    from ferlib.explanations.records import Attribution, Face
+    from ferlib.explanations.records import Attribution, ExplainedFace
 
 
 @in_style()
 def draw_lime(
-    face: Face, image: np.ndarray, attribution: Attribution, top_regions: int, run: str, footer: str
+    face: ExplainedFace, image: np.ndarray, attribution: Attribution, top_regions: int, run: str, footer: str
 ) -> Figure:
     """Six panels: the face, the regions that support the class, all regions for and against it; the strongest of them
     with the intervals of their weights, their importance, and their Shapley values, or else the seven probabilities."""
@@ -63,30 +63,32 @@ def draw_lime(
 
 
 def draw_regions(
-    figure: SubFigure, face: Face, image: np.ndarray, attribution: Attribution, top_regions: int, limit: float
+    figure: SubFigure, face: ExplainedFace, image: np.ndarray, attribution: Attribution, top_regions: int, limit: float
 ) -> Axes:
     """The upper row; returns the axes of all regions, on which their ranks are written."""
     weights, segments = attribution.map.astype(np.float32), attribution.arrays["segments"]
     supporting = top_supporting(weights, segments, top_regions)
     shown = len(np.unique(segments[supporting]))
     panels, bars = panel_row(figure, 3)
-    show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
+    show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
     key(bars[0], (f"explained: why {face.target.name}?", "black"))
     show(panels[1], dim_outside(image, supporting), f"the {shown} regions that most support it")
     outline(panels[1], np.where(supporting, segments + 1, 0), color=tuple(FOR), linewidth=1.4)
-    key(bars[1], ("outlined: speaks for the class", FOR), ("pale: all other regions", "0.35"))
+    key(bars[1], ("outlined: evidence for the class", FOR), ("pale: all other regions", "0.35"))
     show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions")
     signed_bar(figure, bars[2], limit, f"{EMOTIONS[face.target.label]}: Δ probability")
     return panels[2]
 
 
-def draw_shapley(figure: SubFigure, axes: Axes, bar: Axes, face: Face, image: np.ndarray, values: np.ndarray) -> None:
+def draw_shapley(
+    figure: SubFigure, axes: Axes, bar: Axes, face: ExplainedFace, image: np.ndarray, values: np.ndarray
+) -> None:
     limit = float(np.abs(values).max()) or 1.0
     show(axes, overlay(image, values, limit), "Shapley values of the regions")
     signed_bar(figure, bar, limit, f"{EMOTIONS[face.target.label]}: Δ probability")
 
 
-def draw_probabilities(axes: Axes, face: Face) -> None:
+def draw_probabilities(axes: Axes, face: ExplainedFace) -> None:
     """The seven probabilities as bars in the colours of the emotions, with their percents."""
     places = np.arange(len(EMOTIONS))
     axes.barh(places, face.probabilities, color=COLORS, height=0.7)

@@ -18,7 +18,7 @@ from config import EMOTIONS
 from ferlib.figures.style import BLUE, VERMILION, WIDTH, wrap
 
 if TYPE_CHECKING:
-    from ferlib.explanations.records import Face
+    from ferlib.explanations.records import ExplainedFace
 
 FOR, AGAINST = (np.array(matplotlib.colors.to_rgb(color)) for color in (VERMILION, BLUE))
 PALE = np.full(3, 0.93)
@@ -130,7 +130,7 @@ def key(axes: Axes, *lines: tuple[str, tuple | np.ndarray]) -> None:
         )  # fmt: skip
 
 
-def headline(figure: Figure, method: str, face: Face, *facts: str) -> None:
+def headline(figure: Figure, method: str, face: ExplainedFace, *facts: str) -> None:
     """Title of a figure: the method, then true and predicted class and its probability; black badge if it is wrong."""
     true = [] if face.true is None else [f"true {EMOTIONS[face.true]}"]
     parts = [*true, f"predicted {name_with_percent(face, face.predicted)}", *facts]
@@ -145,7 +145,7 @@ def headline(figure: Figure, method: str, face: Face, *facts: str) -> None:
     figure.text(0.98, 1 - 0.2 / height, text, color=color, bbox=box, **look)
 
 
-def footnote(figure: Figure, run: str, face: Face, footer: str) -> None:
+def footnote(figure: Figure, run: str, face: ExplainedFace, footer: str) -> None:
     """Small print: run, face, settings and seed."""
     where = face.name if face.true is None else f"face {face.index} of the test split ({face.name})"
     facts = f"{run} · {where}", footer.replace(" · ", "\N{NO-BREAK SPACE}· ")  # no line begins with a dot
@@ -153,7 +153,7 @@ def footnote(figure: Figure, run: str, face: Face, footer: str) -> None:
     figure.supxlabel("\n".join(lines), fontsize=SMALL, color="0.35", x=0.012, ha="left")
 
 
-def name_with_percent(face: Face, label: int) -> str:
+def name_with_percent(face: ExplainedFace, label: int) -> str:
     return f"{EMOTIONS[label]} ({100 * face.probabilities[label]:.0f} %)"
 
 

@@ -15,11 +15,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from ferlib.figures.style import PNG, all_drawn, save_figure
-from ferlib.runtime.distributed import is_main
 from ferlib.runtime.interrupts import interrupts_held
 
 KEY = "explanation"  # text chunk of a PNG that says what it shows, and in which look
-LOOK = 2  # number of the look; a figure of an older one is drawn again
+LOOK = 3  # number of the look; a figure of an older one is drawn again
 WAITING = 64  # figures that may wait for a process; they hold their arrays in memory
 
 
@@ -42,17 +41,23 @@ class FigurePool:
         """Draws `values` to the PNG `path`, some time before the context ends; `key` is kept in it."""
         if not self.wanted:
             return
-        if self._pool is None:  # processes that are spawned know nothing of torch's threads
+        if self._pool is None:  # spawned, as a fork would copy torch's thread pool
             workers = max((os.cpu_count() or 1) - 1, 1)
-            self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=give_way)
+            self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=lower_priority)
         while len(self._pending) >= WAITING:
             self._pending.popleft().result()
         with interrupts_held():  # a task may start a process
             self._pending.append(self._pool.submit(draw_figure, self._draw, path, key, values, self._formats))
 
+    def is_drawn(self, path: Path, key: str) -> bool:
+        """Whether the figure is there in all formats, and was drawn under this key in today's look."""
+        return is_drawn(path, key, self._formats)
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is None:
             return
+        from ferlib.runtime.distributed import is_main  # here: processes that draw need no torch
+
         try:
             if kind is None:
                 for future in tqdm(self._pending, desc="figures", unit=" faces", disable=not is_main()):
@@ -61,18 +66,20 @@ class FigurePool:
             self._pool.shutdown(cancel_futures=True)
 
 
-def give_way() -> None:
-    """A process that draws leaves the processor to the one that computes, and ctrl-C to it too."""
+def lower_priority() -> None:
+    """Gives a drawing process a lower priority than the computing one, and no ctrl-C."""
     if hasattr(os, "nice"):
         os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def draw_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple, formats: Sequence[str]) -> None:
+    """Draws one figure and saves it with its key."""
     save_figure(draw(*values), path, formats, **{KEY: signature(key)})
 
 
 def signature(key: str) -> str:
+    """The text kept in the PNG."""
     return f"{key} look {LOOK}"
 
 

@@ -29,11 +29,11 @@ from ferlib.figures.parts import (
 from ferlib.figures.style import WIDTH, in_style, wrap
 
 if TYPE_CHECKING:
-    from ferlib.explanations.records import Attribution, Face
+    from ferlib.explanations.records import Attribution, ExplainedFace
 
 
 @in_style()
-def draw_shap(face: Face, image: np.ndarray, attribution: Attribution, run: str, footer: str) -> Figure:
+def draw_shap(face: ExplainedFace, image: np.ndarray, attribution: Attribution, run: str, footer: str) -> Figure:
     """Two rows: the face, SHAP of the target and of a rival class, importance; the seven classes on one scale."""
     values, block = sum_blocks(attribution.map.astype(np.float32))
     maps = np.stack([sum_blocks(each.astype(np.float32))[0] for each in attribution.arrays["class_maps"]])
@@ -48,25 +48,25 @@ def draw_shap(face: Face, image: np.ndarray, attribution: Attribution, run: str,
     return figure
 
 
-def role(face: Face, label: int) -> str:
+def role(face: ExplainedFace, label: int) -> str:
     """What a class is to a face: predicted, true, both, the runner-up, or nothing in particular."""
     if label == face.predicted:
         return {True: "predicted, true", False: "predicted, wrong", None: "predicted"}[face.correct]
     return "true class" if label == face.true else "runner-up" if label == face.runner_up else ""
 
 
-def rival(face: Face) -> int:
+def rival(face: ExplainedFace) -> int:
     """The class to set beside the target: the one it is compared with, the true one, the predicted one, or the next."""
     choices = (face.target.against, face.true, face.predicted, face.runner_up)
     return next(label for label in choices if label not in (None, face.target.label))
 
 
 def draw_shap_pair(
-    figure: SubFigure, face: Face, image: np.ndarray, values: np.ndarray, maps: np.ndarray, limit: float
+    figure: SubFigure, face: ExplainedFace, image: np.ndarray, values: np.ndarray, maps: np.ndarray, limit: float
 ) -> None:
     panels, bars = panel_row(figure, 4)
-    show(panels[0], to_rgb(image), "face as the model sees it", smooth=True)
-    key(bars[0], ("■ speaks for the class", FOR), ("■ speaks against the class", AGAINST))
+    show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
+    key(bars[0], ("■ evidence for the class", FOR), ("■ evidence against the class", AGAINST))
     other = rival(face)
     title = face.target.name if face.target.against is not None else title_of_class(face, face.target.label)
     for axes, bar, shown, label, text in (
@@ -80,12 +80,17 @@ def draw_shap_pair(
     importance_bar(figure, bars[3], limit, "|Δ logit|")
 
 
-def title_of_class(face: Face, label: int) -> str:
+def title_of_class(face: ExplainedFace, label: int) -> str:
     return ":\n".join(part for part in (role(face, label), name_with_percent(face, label)) if part)
 
 
 def draw_shap_classes(
-    figure: SubFigure, face: Face, image: np.ndarray, maps: np.ndarray, limit: float, facts: dict[str, list[float]]
+    figure: SubFigure,
+    face: ExplainedFace,
+    image: np.ndarray,
+    maps: np.ndarray,
+    limit: float,
+    facts: dict[str, list[float]],
 ) -> None:
     """One panel per class, with what its values sum to beside what they should (completeness)."""
     grid = figure.add_gridspec(2, len(EMOTIONS), height_ratios=(1, 0.06))

@@ -14,8 +14,9 @@ import numpy as np
 
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.explanations.maps import locate
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.specs import Method
 from ferlib.report.faces import FaceStore, face_key
-from ferlib.report.methods import METHODS, Method
 from ferlib.report.pictures import Picture, face_picture, map_picture
 from ferlib.runtime.errors import UserError
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ferlib.data.facts import DatasetFacts, dataset_facts
 from ferlib.evaluation.saved_runs import ModelReport, find_highest, interval_axis, read_models, shown_methods
+from ferlib.explanations.specs import Method
 from ferlib.report.caveats import find_caveats
 from ferlib.report.charts import Chart, model_charts
 from ferlib.report.faces import (
@@ -23,7 +24,6 @@ from ferlib.report.faces import (
     worst_errors,
 )
 from ferlib.report.gallery import Card, build_gallery, link, used_methods
-from ferlib.report.methods import Method
 from ferlib.report.pictures import Picture, Sheet, embed_pictures
 from ferlib.report.plots import PLOTS
 

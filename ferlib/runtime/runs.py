@@ -15,6 +15,11 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "explainable-expressions"
 
 
+def shipped_checkpoint() -> Path:
+    """The network that comes with the project."""
+    return Path(__file__).parents[2] / "pretrained" / "fer_resnet_wide_fer2013_seed2.pth"
+
+
 def cache_dir(outputs_dir: Path) -> Path:
     return Path(outputs_dir) / "cache"
 

@@ -22,6 +22,7 @@ from ferlib.inference.int8.gradients import NotReversibleError, reverse
 from ferlib.inference.int8.graphs import round_weights, trace
 from ferlib.inference.int8.rewriting import Rewriter, Watch
 from ferlib.inference.int8.units import Unit, find_units
+from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.devices import autocast
 from ferlib.runtime.errors import UserError
 
@@ -184,3 +185,26 @@ def between(images: torch.Tensor) -> torch.Tensor:
     """On the way from each image N×C×H×W to the one before it, the further the later it comes."""
     shares = torch.linspace(0, 1, len(images)).view(-1, 1, 1, 1)
     return torch.lerp(images, images.roll(1, 0), shares.to(images))
+
+
+# ── for runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def quantized_passes(model: LogitModel, face: torch.Tensor, faces: torch.Tensor, batch_size: int) -> nn.Module:
+    """A model for forward passes in 8 bits. face 1×C×H×W: for the shape; faces N×C×H×W: for the ranges."""
+    check_available(model, face.device)
+    examples, size = half_hidden(faces), min(batch_size, PASS)
+    quantized = LogitModel(quantize(model.classifier, examples, size), model.dtype)
+    return WholeBatches(quantized, face.repeat(size, 1, 1, 1).contiguous(memory_format=torch.channels_last))
+
+
+def quantized_gradients(prepared: LogitModel, model: LogitModel, faces: torch.Tensor) -> GradientNetwork:
+    """The prepared model with gradients in 8 bits; faces N×C×H×W: for the ranges."""
+    check_available(model, faces.device)
+    return quantize_gradients(prepared, model.classifier, between(faces))
+
+
+def check_available(model: LogitModel, device: torch.device) -> None:
+    """UserError where 8 bits do not pay."""
+    if not is_available(device) or model.dtype != torch.bfloat16:
+        raise UserError("--int8 needs an x86 processor with VNNI, and not --no-amp")

@@ -1,0 +1,93 @@
+"""A row of the table of methods made a function of images alone: its settings and what it needs of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from ferlib.explanations.records import Attribution
+from ferlib.explanations.specs import Method
+from ferlib.networks.specs import ModelSpec
+from ferlib.runtime.errors import lookup
+
+Explain = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], list[Attribution]]  # images, target weights, seeds
+
+
+class Network(Protocol):
+    """What methods need: a checkpoint of a run (subject.Subject), or one ready for crops (crops.CropNetwork)."""
+
+    spec: ModelSpec
+    batch_size: int
+
+    def plain(self) -> nn.Module:
+        """Images → logits, as it was trained."""
+
+    def forward(self, passes: int) -> nn.Module:
+        """The same, prepared for so many forward passes of single images a face."""
+
+    def gradients(self) -> nn.Module:
+        """The same, prepared for many passes with gradients."""
+
+    def background(self, count: int) -> torch.Tensor:
+        """Background faces M×C×H×W in 0..1."""
+
+
+def bind(method: Method, values: Mapping[str, Any], network: Network) -> Explain:
+    """(images N×C×H×W in 0..1, target weights N×7, seeds N) → an attribution per face.
+
+    values: all settings of the method.
+    """
+    if method.network == "forward":
+        model = network.forward(method.load("count_passes")(network.spec.image_size, **values))
+    else:
+        model = network.gradients() if method.network == "gradients" else network.plain()
+    options = {**method.fixed, **values}
+    for need in method.needs:
+        options |= PROVIDERS[need](options, network, model)
+    function = method.load()
+
+    def explain(images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]) -> list[Attribution]:
+        return function(model, images, targets, seeds=seeds, batch_size=network.batch_size, **options)
+
+    return explain
+
+
+def provide_segments(options: dict[str, Any], *_: Any) -> dict[str, Any]:
+    """The keyword `segments`, from the settings of a segmentation."""
+    from ferlib.explanations.superpixels import segmenter  # skimage is loaded for it
+
+    names = ("segmentation", "regions", "kernel_size", "max_dist", "ratio", "segmentation_side")
+    return {"segments": segmenter(**{name: options.pop(name) for name in names})}
+
+
+def provide_background(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:
+    """The keyword `background`, of `background_size` faces."""
+    from ferlib.explanations.shap import make_background
+
+    images = network.background(options.pop("background_size"))
+    return {"background": make_background(model, images, network.batch_size)}
+
+
+def provide_cells(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:
+    """The keyword `cells`, of the module at `layer`; UserError that lists the valid ones."""
+    from ferlib.explanations.cam import Cells
+
+    classifier = getattr(model, "classifier", model)
+    name = options.pop("layer") or network.spec.cam_layer
+    return {"cells": Cells(lookup(dict(classifier.named_modules()), name, "layer"), network.spec.to_grid, name)}
+
+
+PROVIDERS: dict[str, Callable[[dict[str, Any], Network, nn.Module], dict[str, Any]]] = {
+    "segments": provide_segments,
+    "background": provide_background,
+    "cells": provide_cells,
+}
+
+
+def maps_of(found: Sequence[Attribution]) -> np.ndarray:
+    """float32 N×H×W."""
+    return np.stack([attribution.map for attribution in found])

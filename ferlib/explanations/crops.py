@@ -1,0 +1,117 @@
+"""Explanations of faces cropped from photos and frames, by the methods of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from config import EMOTIONS
+from ferlib.data.synthetic.faces import draw_faces
+from ferlib.explanations.binding import bind, maps_of
+from ferlib.explanations.cam import Cells, forward_from, gradcam, to_unit, upsample
+from ferlib.explanations.methods import find_method
+from ferlib.explanations.targets import face_seeds
+from ferlib.faces.face_model import FaceModel
+from ferlib.networks.specs import ModelSpec
+
+SMALLEST_DRAWN = 48  # pixels: side below which drawn faces are scaled down
+
+
+@dataclass(frozen=True)
+class CropNetwork:
+    """A FaceModel as the `binding.Network` of methods; drawn faces are the background: a photo has no train split."""
+
+    model: FaceModel
+    batch_size: int = 64
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The specification of its network."""
+        return self.model.spec
+
+    def plain(self) -> nn.Module:
+        """Images → logits, as it was trained."""
+        return self.model.plain
+
+    def forward(self, passes: int) -> nn.Module:  # noqa: ARG002 — a few faces are not worth compiling for
+        """The same with batch norms folded."""
+        return self.model.fast
+
+    def gradients(self) -> nn.Module:
+        """The same with batch norms folded."""
+        return self.model.fast
+
+    def background(self, count: int) -> torch.Tensor:
+        """Drawn faces of all expressions in turn."""
+        return self.model.views(draw_background(count, self.model.crop_size))
+
+
+def explain_crops(
+    model: FaceModel,
+    crops: np.ndarray,
+    method: str,
+    targets: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    **settings: Any,
+) -> np.ndarray:
+    """Maps float32 N×S×S of a row of METHODS for crops uint8 N×S×S×3, signed where the method is.
+
+    targets: the class to explain of each face, by default the predicted one. settings: of the method, by name or by
+    flag. UserError for unknown methods, settings and values.
+    """
+    row = find_method(method)
+    values = row.complete(settings)
+    if not len(crops):
+        return np.zeros((0, *crops.shape[1:3]), np.float32)
+    labels = model.probabilities(crops).argmax(1) if targets is None else np.asarray(targets)
+    with model.lock, torch.inference_mode(False):
+        explain = bind(row, values, CropNetwork(model, batch_size))
+        weights = torch.eye(len(EMOTIONS))[labels].to(model.device)
+        found = explain(model.views(crops), weights, face_seeds(seed, len(crops)))
+        return model.to_crops(maps_of(found), crops.shape[1])
+
+
+Chooser = Callable[[np.ndarray], Sequence[int]]  # probabilities N×7 → classes N
+
+
+def cam_of_crops(
+    model: FaceModel, crops: np.ndarray, targets: Sequence[int] | Chooser | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities float32 N×7 and Grad-CAM maps float32 N×S×S in 0..1 of the predicted classes or of `targets`.
+
+    `targets` may be a function that chooses them by the probabilities. One forward pass; the backward pass goes through
+    what follows the CAM layer only. A map's 1 is its face's peak.
+    """
+    if not len(crops):
+        return np.zeros((0, len(EMOTIONS)), np.float32), np.zeros((0, *crops.shape[1:3]), np.float32)
+    with model.lock, torch.inference_mode(False), torch.enable_grad():
+        images = model.views(crops)
+        cells = Cells(model.fast.classifier.get_submodule(model.spec.cam_layer), model.spec.to_grid)
+        output, logits = forward_from(model.fast, cells.layer, images)
+        probabilities = logits.detach().softmax(1).cpu().numpy()
+        chosen = targets(probabilities) if callable(targets) else targets
+        labels = logits.argmax(1) if chosen is None else torch.as_tensor(chosen, device=logits.device)
+        (gradients,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), output)
+    grids = gradcam(cells.grid(output.detach()), cells.grid(gradients)).relu()
+    maps = to_unit(upsample(grids, images.shape[-2:]))
+    return probabilities, model.to_crops(maps, crops.shape[1])
+
+
+@cache
+def draw_background(count: int, size: int) -> np.ndarray:
+    """Drawn faces of as many subjects and of all expressions in turn: uint8 count×size×size×3."""
+    images = draw_faces(count, max(size, SMALLEST_DRAWN), subjects=count, workers=1).images
+    if size >= SMALLEST_DRAWN:
+        return images
+    faces = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    small = F.interpolate(faces, (size, size), mode="bilinear", antialias=True)
+    return small.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,91 @@
+"""The flags of the explain_* scripts: those that all share, and one for each setting in the table of methods."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import field, fields, make_dataclass, replace
+from typing import Annotated, Any, Literal, get_type_hints
+
+import tyro
+
+from config import Explain
+from ferlib.data.facts import dataset_facts
+from ferlib.explanations.choice import check_words
+from ferlib.explanations.methods import methods_of
+from ferlib.explanations.specs import Method
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.flags import field_comments
+from models import model_spec
+
+HELP_8_BITS = "convolutions in 8 bits, on processors with VNNI: faster, ranks nearly the same"
+RENAMED = {"hide_value": "baseline"}  # flags of the last release → their new names; they go in the next one
+
+
+def explain_flags(script: str) -> type[Explain]:
+    """The dataclass of flags of a script: config.Explain's and the settings of its methods.
+
+    Scripts of several methods have --method; scripts whose networks only compute outputs or many gradients have --int8.
+    """
+    rows = methods_of(script)
+    first = next(iter(rows.values()))
+    types, comments = get_type_hints(Explain, include_extras=True), field_comments(Explain)
+    columns: dict[str, tuple[Any, Any]] = {  # again, as tyro finds no comments of the fields of a class made here
+        item.name: (documented(types[item.name], comments[item.name]), item.default) for item in fields(Explain)
+    }
+    if len(rows) > 1:
+        columns["method"] = (documented(Literal[tuple(rows)], "the method"), next(iter(rows)))
+    for row in rows.values():
+        columns |= {item.field: (documented(item.type, item.help), item.default) for item in row.settings}
+    if first.network != "plain":
+        columns["int8"] = (documented(bool, HELP_8_BITS), False)
+    if "baseline" in columns and first.network == "forward":
+        columns["hide_value"] = (documented(str, "the old name of --baseline"), "")
+    name = "".join(part.capitalize() for part in script.removesuffix(".py").split("_"))
+    made = [(key, kind, field(default=default)) for key, (kind, default) in columns.items()]
+    kind = make_dataclass(name, made, bases=(Explain,), frozen=True, kw_only=True)
+    kind.__doc__ = (
+        f"{', '.join(row.title for row in rows.values())}: python {script} --model resnet50 --dataset fer2013"
+    )
+    return kind
+
+
+def documented(kind: Any, text: str) -> Any:
+    """The type of a flag with its help."""
+    return Annotated[kind, tyro.conf.arg(help=text)]
+
+
+def chosen_method(flags: Explain, script: str) -> Method:
+    """The method that the flags of a script name, or its only one."""
+    rows = methods_of(script)
+    return rows[getattr(flags, "method", next(iter(rows)))]
+
+
+def with_new_names(flags: Explain) -> Explain:
+    """The flags with those of the last release under their new names, which are printed."""
+    for old, new in RENAMED.items():
+        if value := getattr(flags, old, ""):
+            print(f"note: --{old.replace('_', '-')} is called --{new} now", file=sys.stderr)
+            flags = replace(flags, **{old: "", new: "region" if value == "None" else value})
+    return flags
+
+
+def values_of(flags: Explain, method: Method) -> dict[str, Any]:
+    """Setting → value of one method; UserError for values that make no sense."""
+    values = {setting.name: getattr(flags, setting.field) for setting in method.settings}
+    method.check_values(values)
+    return values
+
+
+def prepare_flags(flags: Explain, script: str) -> tuple[Explain, Method, dict[str, Any]]:
+    """The flags under their new names, the method, and its settings; UserError for invalid words and numbers.
+
+    Nothing is loaded for it but tables of names.
+    """
+    flags = with_new_names(flags)
+    model_spec(flags.model)
+    dataset_facts(flags.dataset)
+    check_words(flags)
+    if flags.batch_size < 1:
+        raise UserError("--batch-size must be 1 or more")
+    method = chosen_method(flags, script)
+    return flags, method, values_of(flags, method)

@@ -1,0 +1,171 @@
+"""LIME: the weights of a face's regions in a linear model of the network's probabilities.
+
+Ribeiro et al., "Why should I trust you? Explaining the predictions of any classifier" (2016). Perturbation masks,
+proximity, ridge regression and R² are those of the lime package on the same segments and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from ferlib.explanations.kernel_shap import add_shapley_values
+from ferlib.explanations.perturbations import PerturbedFace, Segments, predict_perturbations, segment_faces
+from ferlib.explanations.records import Attribution
+from ferlib.explanations.targets import face_seeds, target_weights
+
+KERNEL_WIDTH = 0.25  # of the proximity in cosine distance, lime's default for images
+RIDGE = 1.0  # penalty on the squared weights, lime's default
+# num_samples="auto": perturbations are added until the strongest regions stay the same and their errors are small
+AUTO_STEP, AUTO_LIMIT = 256, 4096
+AUTO_ERROR = 0.1  # standard error allowed, as a share of the largest weight
+
+
+def lime(
+    model: nn.Module,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    segments: Segments,
+    num_samples: int | Literal["auto"] = 1000,
+    baseline: str | float = "grey",
+    seed: int = 0,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """The LIME weight of each pixel's region: float32 N×H×W, positive where showing the region raises the target.
+
+    model: images N×C×H×W in 0..1 → logits N×K. targets: classes N, or weights N×K of the probabilities. segments:
+    region numbers 0, 1, 2, … of each pixel, H×W or N×H×W, or a function of (image H×W×C, seed) as that of
+    superpixels.segmenter.
+    baseline: what replaces a hidden region (baselines.make_baseline), or "region": its own mean. UserError for
+    probabilities that are not finite.
+    """
+    seeds = face_seeds(seed, len(images))
+    options: dict[str, Any] = {"segments": segments, "num_samples": num_samples, "baseline": baseline}
+    found = explain(model, images, targets, seeds=seeds, batch_size=batch_size, **options)
+    return np.stack([attribution.map for attribution in found])
+
+
+def explain(
+    model: nn.Module,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    seeds: Sequence[int],
+    segments: Segments,
+    num_samples: int | Literal["auto"] = 1000,
+    baseline: str | float = "grey",
+    top_regions: int = 8,
+    kernel_shap: int = 0,
+    batch_size: int = 64,
+) -> list[Attribution]:
+    """As `lime`, an attribution per face with one seed each.
+
+    facts: the weighted R² of the linear model, the number of regions and of perturbations. arrays: "segments" and
+    "standard_errors" of the weights, H×W, and with `kernel_shap` further perturbations "kernel_shap", the regions'
+    Shapley values. top_regions: of num_samples="auto".
+    """
+    weights = target_weights(targets).numpy().astype(np.float64)
+    faces: Iterable[PerturbedFace] = segment_faces(images, seeds, segments, baseline, weights.shape[1])
+    if num_samples == "auto":
+        faces = list(faces)
+        surrogates = sample_until_stable(model, faces, weights, top_regions, batch_size)
+    else:
+        faces = predict_perturbations(model, (face.draw_masks(num_samples) for face in faces), batch_size)
+        surrogates = [fit(face, target) for face, target in zip(faces, weights, strict=True)]
+    found = [make_attribution(*row) for row in zip(faces, surrogates, weights, strict=True)]
+    if kernel_shap:
+        values = add_shapley_values(model, faces, seeds, kernel_shap, batch_size)
+        for face, attribution, each, target in zip(faces, found, values, weights, strict=True):
+            attribution.arrays["kernel_shap"] = (each @ target)[face.segments].astype(np.float16)
+    return found
+
+
+def count_passes(_image_size: int, num_samples: int | Literal["auto"], kernel_shap: int, **_: Any) -> int:
+    """Forward passes of single images that a face takes, at least."""
+    return (2 * AUTO_STEP if num_samples == "auto" else num_samples) + kernel_shap
+
+
+# ── the surrogate ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The weighted ridge regression of a face."""
+
+    weights: np.ndarray  # float64 regions,K
+    standard_errors: np.ndarray  # float64 regions: of the weights for the target
+    r2: float  # weighted, of the target
+
+
+def proximity(masks: np.ndarray) -> np.ndarray:
+    """Weight of each mask: exp(−D²/KERNEL_WIDTH²)^½ with D the cosine distance to the mask of all regions.
+
+    Ribeiro et al. 2016, section 3.4; lime takes the root of their kernel.
+    """
+    distance = 1 - np.sqrt(masks.mean(1))  # the cosine of a 0/1 vector with k ones of n to all ones is √(k/n)
+    return np.sqrt(np.exp(-(distance**2) / KERNEL_WIDTH**2))
+
+
+def fit_surrogate(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) -> Surrogate:
+    """Ridge regression of outputs M×K on masks M×regions, for all classes at once in closed form.
+
+    Ribeiro et al. 2016, equation 2 with K-Lasso replaced by ridge, as lime does for images; the intercept is free. The
+    standard errors, for the outputs' product with `target` K, are heteroscedasticity-consistent (White, "A
+    heteroskedasticity-consistent covariance matrix estimator", 1980): residuals of a misspecified linear model vary.
+    """
+    weights = proximity(masks)
+    share = weights / weights.sum()
+    centered = masks - share @ masks
+    products = outputs - share @ outputs
+    gram = (centered * weights[:, None]).T @ centered + RIDGE * np.eye(masks.shape[1])
+    solved = np.linalg.solve(gram, np.concatenate([(centered * weights[:, None]).T @ products, np.eye(len(gram))], 1))
+    coefficients, inverse = solved[:, : outputs.shape[1]], solved[:, outputs.shape[1] :]
+    residuals = (products - centered @ coefficients) @ target
+    scores = centered * (weights * residuals)[:, None]
+    errors = np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse).clip(min=0))
+    total = share @ (products @ target) ** 2
+    return Surrogate(coefficients, errors, float(1 - share @ residuals**2 / total) if total else 0.0)
+
+
+def fit(face: PerturbedFace, target: np.ndarray) -> Surrogate:
+    """The surrogate of all perturbations so far."""
+    return fit_surrogate(face.masks.astype(np.float64), face.probabilities, target)
+
+
+def strongest_regions(surrogate: Surrogate, target: np.ndarray, count: int) -> frozenset[int]:
+    """The regions with the largest absolute weights."""
+    return frozenset(np.argsort(-np.abs(surrogate.weights @ target))[:count].tolist())
+
+
+def sample_until_stable(
+    model: nn.Module, faces: Sequence[PerturbedFace], targets: np.ndarray, top_regions: int, batch_size: int
+) -> list[Surrogate]:
+    """Adds perturbations to each face until its strongest regions are those of the step before, with small errors."""
+    surrogates: dict[int, Surrogate] = {}
+    strongest: dict[int, frozenset[int]] = {}
+    active = list(range(len(faces)))
+    while active:
+        predict_perturbations(model, [faces[number].draw_masks(AUTO_STEP) for number in active], batch_size)
+        for number in list(active):
+            face, target = faces[number], targets[number]
+            found = surrogates[number] = fit(face, target)
+            before, strongest[number] = strongest.get(number), strongest_regions(found, target, top_regions)
+            limit = AUTO_ERROR * np.abs(found.weights @ target).max()
+            precise = found.standard_errors[list(strongest[number])].max() <= limit
+            if (precise and before == strongest[number]) or len(face.masks) >= AUTO_LIMIT:
+                active.remove(number)
+    return [surrogates[number] for number in range(len(faces))]
+
+
+def make_attribution(face: PerturbedFace, surrogate: Surrogate, target: np.ndarray) -> Attribution:
+    """The weights and their standard errors as maps H×W."""
+    errors = surrogate.standard_errors[face.segments].astype(np.float16)
+    facts = {"r2": surrogate.r2, "segments": face.masks.shape[1], "num_samples": len(face.masks)}
+    weights = (surrogate.weights @ target).astype(np.float32)
+    return Attribution(weights[face.segments], {"segments": face.segments, "standard_errors": errors}, facts)

@@ -1,0 +1,95 @@
+"""Expressions of all faces in a photo: faces detected, cropped, classified and, where a method is chosen, explained.
+
+Imports no torch and no OpenCV until a photo is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from config import EMOTIONS
+from ferlib.faces.detectors import open_detector
+from ferlib.runtime.errors import lookup
+
+if TYPE_CHECKING:
+    from ferlib.data.decoding import Source
+    from ferlib.faces.detection import Detector
+    from ferlib.faces.face_model import FaceModel
+    from ferlib.faces.photos import Photo
+    from ferlib.faces.predictions import FacePrediction
+
+
+def predict_single_image(
+    image: Source,
+    model: FaceModel | None = None,
+    detector: Detector | None = None,
+    *,
+    explain: str = "",
+    target: str = "",
+    whole: bool = False,
+) -> list[FacePrediction]:
+    """The faces of a picture with their probabilities, the largest first; an empty list if there is no face.
+
+    image: a file, a PIL image or an array uint8 H×W×3 RGB. model: open_face_model(…), by default the shipped one.
+    detector: open_detector(…), by default "auto". explain: a row of explanations.methods.METHODS, whose maps explain
+    the predicted class or `target`. whole: the picture is one face, cropped already. UserError for pictures that cannot
+    be read and for unknown names.
+    """
+    from ferlib.faces.photos import read_photo
+
+    found = None if whole else detector or usual_detector()
+    return predict_photo(read_photo(image), model or shipped_model(), found, explain, target)
+
+
+@lru_cache(maxsize=1)
+def shipped_model() -> FaceModel:
+    """The model of pretrained/, loaded once."""
+    from ferlib.faces.face_model import open_face_model
+
+    return open_face_model()
+
+
+@lru_cache(maxsize=1)
+def usual_detector() -> Detector:
+    """The detector "auto", opened once."""
+    return open_detector()
+
+
+def predict_photo(
+    photo: Photo,
+    face_model: FaceModel,
+    detector: Detector | None,
+    method: str = "",
+    target: str = "",
+    **settings: Any,
+) -> list[FacePrediction]:
+    """The faces of a photo, the largest first; an empty list where there is none.
+
+    detector: None takes the photo's central square as one face. method: a row of METHODS that computes a map of each
+    face. target: the class that is explained, by default each face's predicted one. settings: those of the method.
+    UserError for unknown methods, targets and settings.
+    """
+    from ferlib.explanations.crops import explain_crops
+    from ferlib.faces.crops import crop_face, whole_face
+    from ferlib.faces.predictions import FacePrediction
+
+    targets = class_index(target) if target else None
+    faces = detector(photo.pixels) if detector else [whole_face(photo.pixels)]
+    if not faces:
+        return []
+    crops = np.stack([crop_face(photo.pixels, face, face_model.crop_size) for face in faces])
+    maps: Sequence[np.ndarray | None] = [None] * len(faces)
+    if method:
+        labels = None if targets is None else [targets] * len(faces)
+        maps = list(explain_crops(face_model, crops, method, labels, **settings))
+    rows = zip(faces, face_model.probabilities(crops), crops, maps, strict=True)
+    return [FacePrediction(*row) for row in rows]
+
+
+def class_index(name: str) -> int:
+    """The index of an expression, in upper or lower case; UserError that lists the seven for other names."""
+    return lookup({emotion: code for code, emotion in enumerate(EMOTIONS)}, name.capitalize(), "expression")

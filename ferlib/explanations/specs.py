@@ -1,0 +1,115 @@
+"""What a row of the table of explanation methods holds; imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ferlib.explanations.baselines import check_baseline
+from ferlib.runtime.errors import UserError, lookup
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A keyword of a method's function, a flag of its script and, with a label, a control on the web page."""
+
+    name: str  # of the keyword
+    default: Any
+    help: str
+    flag: str = ""  # of the script, with underscores; default: the name
+    kind: Any = None  # type of the flag; default: that of the default
+    minimum: float | None = None  # the valid range, ends included
+    maximum: float | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)  # valid value → its name for people
+    label: str = ""  # on the page
+    slider: tuple[float, float, float] | None = None  # low, high and step on the page
+
+    @property
+    def field(self) -> str:
+        """Name of the flag's field."""
+        return self.flag or self.name
+
+    @property
+    def type(self) -> Any:
+        """Type of the flag's field."""
+        return self.kind or (Literal[tuple(self.choices)] if self.choices else type(self.default))
+
+    def check(self, value: Any) -> None:
+        """UserError for a value outside the range or the choices."""
+        flag = f"--{self.field.replace('_', '-')}"
+        if self.name == "baseline":
+            check_baseline(value, flag, also=tuple(self.choices))
+        elif self.choices:
+            lookup(self.choices, value, f"value of {flag}")
+        elif not isinstance(value, str):
+            low, high = self.minimum, self.maximum
+            if (low is not None and not value >= low) or (high is not None and not value <= high):
+                limits = f"{low:g} to {high:g}" if low is not None and high is not None else f"{low:g} or more"
+                raise UserError(f"{flag} {value} is not in its range, {limits}")
+
+
+def accept(_values: Mapping[str, Any]) -> None:
+    """No settings of the method depend on one another."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An explanation method, a row of METHODS."""
+
+    name: str  # of its folder and in JSON
+    title: str
+    script: str  # with the flag that chooses the method, where there is one
+    function: str  # MODULE:NAME in ferlib.explanations: (model, images, targets, *, seeds, …) → attributions
+    how_to_read: str
+    caution: str  # what to look out for
+    settings: tuple[Setting, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # keywords that name the method itself
+    constants: Mapping[str, Any] = field(default_factory=dict)  # of its module, recorded beside the settings
+    needs: tuple[str, ...] = ()  # rows of binding.PROVIDERS: keywords made of the network and of settings
+    network: Literal["plain", "forward", "gradients"] = "plain"  # prepared for many passes of a kind, or as trained
+    signed: bool = False  # positive values are evidence for the target, negative ones against it; else from 0 up
+    summed: bool = False  # attributions of pixels add up; they are drawn as sums over blocks of pixels
+    output: Literal["probability", "logit", "loss"] = "logit"  # what is explained
+    unit: str = "share of the peak"  # of a map's values
+    meaning: str = "vermilion: evidence for the class, blue: against it"  # of the colours
+    question: str = "explained: why {target}?"
+    note: str = ""  # settings in the figure's footnote, names of settings in braces
+    facts: Mapping[str, str] = field(default_factory=dict)  # of each face in the summary: key → its name on a card
+    expected: bool = False  # of every run: the report names it where it is missing
+    faces_per_call: tuple[int, int, int] = (64, 64, 64)  # on cpu, mps and cuda: lost at most by an interruption
+    check: Callable[[Mapping[str, Any]], None] = accept  # UserError for values that do not go together
+
+    @property
+    def command(self) -> str:
+        """File name of the script."""
+        return self.script.split()[0]
+
+    @property
+    def choice(self) -> str:
+        """What --method is called with; the name where the script has one method only."""
+        return self.script.split()[-1] if "--method" in self.script else self.name
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Setting → default."""
+        return {setting.name: setting.default for setting in self.settings}
+
+    def load(self, name: str = "") -> Callable[..., Any]:
+        """The function of this method, or another one of its module."""
+        module, _, own = self.function.partition(":")
+        return getattr(importlib.import_module(f"ferlib.explanations.{module}"), name or own)
+
+    def check_values(self, values: Mapping[str, Any]) -> None:
+        """UserError for values of the settings that are out of range or do not go together."""
+        for setting in self.settings:
+            setting.check(values[setting.name])
+        self.check(values)
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All settings: the given ones, by name or by flag, the others at their default; UserError for unknown ones."""
+        names = {key: setting.name for setting in self.settings for key in (setting.name, setting.field)}
+        values = self.defaults | {lookup(names, key, f"setting of {self.title}"): value for key, value in given.items()}
+        self.check_values(values)
+        return values

@@ -1,0 +1,75 @@
+"""The figures of an explain_* run: which function draws a method, what its footnote says, and the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ferlib.explanations.baselines import describe_baseline
+from ferlib.explanations.specs import Method
+from ferlib.figures.heatmaps import draw_heatmap
+from ferlib.figures.lime import draw_lime
+from ferlib.figures.pool import FigurePool
+from ferlib.figures.shap import draw_shap
+
+if TYPE_CHECKING:
+    from config import Explain
+
+
+def explain_and_draw(flags: Explain, method: Method, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Explains the faces that the flags name; writes maps, figures and summary and returns the summary.
+
+    The processes of torchrun divide the faces. UserError for a run, a data set or a picture that cannot be read.
+    """
+    from ferlib.explanations.driver import explain_run, resolve
+    from ferlib.explanations.subject import open_subject
+    from ferlib.runtime.distributed import processes
+
+    with processes():
+        subject = open_subject(flags)
+        values = resolve(values, method, subject)
+        draw = figure_of(method, {**values, "seed": flags.seed, "int8": subject.int8}, subject.run.name)
+        with FigurePool(draw, flags.figures, flags.format) as figures:
+            return explain_run(subject, method, values, flags, figures)
+
+
+def figure_of(method: Method, values: Mapping[str, Any], run: str) -> Callable[..., Any]:
+    """The function (face, image, attribution) → figure of a method; values: its settings, seed and int8."""
+    footer = footnotes.get(method.name, describe_settings)(method, values)
+    footer += " · network in 8 bits" * bool(values.get("int8"))
+    if method.name == "lime":
+        return partial(draw_lime, top_regions=values["top_regions"], run=run, footer=footer)
+    if method.name == "shap":
+        return partial(draw_shap, run=run, footer=footer)
+    return partial(draw_heatmap, method=method, run=run, footer=footer)
+
+
+def describe_settings(method: Method, values: Mapping[str, Any]) -> str:
+    """The method's note with its settings filled in."""
+    words = {"baseline": describe_baseline(values["baseline"])} if "baseline" in values else {}
+    return f"{method.title}: {method.note.format(**{**values, **words})}"
+
+
+def describe_lime(method: Method, values: Mapping[str, Any]) -> str:
+    """Perturbations, baseline and segmentation."""
+    segments = {
+        "quickshift": "kernel {kernel_size:g}, max_dist {max_dist:g}, ratio {ratio:g}",
+        "facial": "parts of a frontal face",
+    }.get(values["segmentation"], "about {regions} regions")
+    return (
+        f"{method.title}: {values['num_samples']} perturbations, hidden regions filled with "
+        f"{describe_baseline(values['baseline'])} · {values['segmentation']} on {values['segmentation_side']} px: "
+        f"{segments.format(**values)} · bars: 95 % intervals · seed {values['seed']}"
+    )
+
+
+def describe_shap(method: Method, values: Mapping[str, Any]) -> str:
+    """Samples and background."""
+    return (
+        f"{method.title}: expected gradients of the logits, {values['num_samples']} samples over "
+        f"{values['background_size']} background faces of the train split · seed {values['seed']}"
+    )
+
+
+footnotes: dict[str, Callable[[Method, Mapping[str, Any]], str]] = {"lime": describe_lime, "shap": describe_shap}
