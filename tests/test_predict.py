@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +13,22 @@ from PIL import Image
 import config
 import predict
 from config import EMOTIONS
-from ferlib.faces import detectors as faces
+from ferlib.explanations import photo_predictions
+from ferlib.explanations.methods import METHODS
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.detection import Detector
 from ferlib.faces.detectors import open_detector
-from ferlib.faces.face_model import EXPLAINERS, open_face_model
+from ferlib.faces.face_model import open_face_model
+from ferlib.faces.photo_rows import describe_photo, describe_row
+from ferlib.faces.photos import Photo, name_photos
+from ferlib.faces.predictions import FacePrediction
 from ferlib.figures import annotation
-from ferlib.figures.annotation import Annotation, annotate
+from ferlib.figures.annotation import annotate
+from ferlib.figures.lettering import contrasting, fit_typeface
+from ferlib.figures.placement import place_label
 from ferlib.runtime.errors import UserError
-from predict import name_photos, predict_single_image
+from predict import predict_single_image
+from starting import start
 
 FACE = (170, 62, 106, 106)
 
@@ -72,7 +80,7 @@ def test_a_single_image_of_any_kind(model, haar, astronaut):
 
 
 def test_by_default_the_shipped_model_and_what_detector_there_is(monkeypatch, haar):
-    monkeypatch.setattr(predict, "usual_detector", lambda: haar)
+    monkeypatch.setattr(photo_predictions, "usual_detector", lambda: haar)
     (face,) = predict_single_image(skimage.data.astronaut())
     assert face.label == "Happy"
 
@@ -114,7 +122,7 @@ def test_files_and_lines(tmp_path, astronaut, capsys):
     assert face["label"] == max(face["probabilities"], key=face["probabilities"].get) == "Happy"
     assert list(face["probabilities"]) == list(EMOTIONS)
     assert (row["width"], row["height"]) == (512, 512)
-    with open(tmp_path / "a.csv", newline="") as file:
+    with (tmp_path / "a.csv").open(newline="") as file:
         (line,) = csv.DictReader(file)
     assert line["label"] == "Happy"
     assert float(line["Happy"]) == face["probabilities"]["Happy"]
@@ -146,7 +154,7 @@ def test_bad_files_stop_nothing(tmp_path, astronaut, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "error: " in printed
     assert "no face found" in printed
-    with open(tmp_path / "a.csv", newline="") as file:
+    with (tmp_path / "a.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["label"] for line in lines] == ["Happy", "", ""]
     assert "cannot be read" in lines[1]["error"]
@@ -197,6 +205,10 @@ def test_a_grey_photo(tmp_path, astronaut):
         ({"target": "joy"}, "unknown expression"),
         ({"min_score": 2.0}, "--min-score"),
         ({"model": "resnet50"}, "give both"),
+        ({"model": "resnet51", "dataset": "fer2013"}, "did you mean resnet50"),
+        ({"model": "resnet50", "dataset": "fer2014"}, "did you mean fer2013"),
+        ({"model": "resnet50", "dataset": "fer2013"}, "does not exist; run: python train.py --model resnet50"),
+        ({"checkpoint": Path("none.pth")}, "none.pth does not exist"),
     ],
 )
 def test_wrong_flags_are_named(tmp_path, astronaut, changes, message):
@@ -204,6 +216,25 @@ def test_wrong_flags_are_named(tmp_path, astronaut, changes, message):
         predict.predict(flags_of(tmp_path, astronaut, **changes))
     with pytest.raises(UserError, match="name a photo or a folder"):
         predict.predict(flags_of(tmp_path))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--help", "--explain"),
+        ("a.png --explain nonsense", "unknown method"),
+        ("a.png --detector nonsense", "yunet"),
+        ("a.png --model nonsense --dataset fer2013", "unknown model"),
+        ("a.png --target nonsense", "unknown expression"),
+        ("nonsense.png", "does not exist"),
+    ],
+)
+def test_help_and_wrong_names_load_no_large_package(flags, message):
+    status, loaded, printed = start("predict.py", *flags.split())
+    assert (status != 0) == (flags != "--help")
+    assert message in printed
+    assert loaded == set()
 
 
 def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path):
@@ -215,19 +246,17 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path):
 def test_small_faces_are_said(model):
     small = Detector("haar", lambda picture: [DetectedFace((10, 10, 12, 12), 0.9)], 0.5)
     (item,) = predict_single_image(np.zeros((640, 640, 3), np.uint8), model, small)
-    line = predict.describe_row(
-        predict.describe_photo("p.png", predict.Photo(np.zeros((640, 640, 3), np.uint8)), [item])
-    )
-    assert "too small to say much" in line
+    line = describe_row(describe_photo("p.png", Photo(np.zeros((640, 640, 3), np.uint8)), [item]))
+    assert "narrower than 24 px" in line
 
 
 # ── the annotated picture ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def items_of(*boxes, **look):
+def items_of(*boxes, map=None):
     shares = random_probabilities(len(boxes))
     crop = np.full((48, 48, 3), 90, np.uint8)
-    return [Annotation(DetectedFace(box, 1.0), row, crop, **look) for box, row in zip(boxes, shares, strict=True)]
+    return [FacePrediction(DetectedFace(box, 1.0), row, crop, map) for box, row in zip(boxes, shares, strict=True)]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (30, 40), (48, 48), (20, 900), (900, 20), (480, 640), (3000, 4000)])
@@ -235,8 +264,9 @@ def items_of(*boxes, **look):
 def test_pictures_of_any_size_can_be_drawn(size, count):
     height, width = size
     boxes = [(width * part / 8, height * part / 9, width / 4, height / 4) for part in range(count)]
-    look = {"map": np.ones((48, 48), np.float32)}
-    sheet = annotate(np.zeros((height, width, 3), np.uint8), items_of(*boxes, **look), "a caption that is long " * 5)
+    items = items_of(*boxes, map=np.ones((48, 48), np.float32))
+    method = METHODS[("lime", "shap", "gradcam")[count % 3]]
+    sheet = annotate(np.zeros((height, width, 3), np.uint8), items, "a caption that is long " * 5, method)
     assert sheet.width > 200
     assert sheet.height > 40
     assert max(sheet.size) < 4000
@@ -250,22 +280,22 @@ def test_labels_stay_in_the_picture_and_off_each_other():
         for _ in range(4):
             corner = rng.uniform((-40, -40), size)
             face = (*corner.tolist(), *(corner + rng.uniform(30, 150, 2)).tolist())
-            place = annotation.free_place(face, (120, 20), size, (taken, others))
+            place = place_label(face, (120, 20), size, taken, others)
             assert 0 <= place[0] < place[2] <= size[0]
             assert 0 <= place[1] < place[3] <= size[1]
             taken.append(place)
             others.append(face)
-    alone = annotation.free_place((100, 100, 200, 200), (120, 20), size, ([], []))
+    alone = place_label((100, 100, 200, 200), (120, 20), size, [], [])
     assert alone == (100, 78, 220, 98)  # above the face
-    below = annotation.free_place((100, 5, 200, 105), (120, 20), size, ([], []))
+    below = place_label((100, 5, 200, 105), (120, 20), size, [], [])
     assert below == (100, 107, 220, 127)
 
 
 def test_a_map_colours_the_face_alone():
     picture = np.full((480, 640, 3), 120, np.uint8)
-    item = items_of((200, 100, 120, 120), map=np.ones((48, 48), np.float32), signed=True)[0]
+    item = items_of((200, 100, 120, 120), map=np.ones((48, 48), np.float32))[0]
     drawn = picture.copy()
-    annotation.lay_over(drawn, item)
+    annotation.draw_map(drawn, item, METHODS["lime"])
     changed = (drawn != picture).any(axis=2)
     left, top, right, bottom = annotation.bounds(item.face)
     rows, columns = np.nonzero(changed)
@@ -276,20 +306,22 @@ def test_a_map_colours_the_face_alone():
     red, _, blue = drawn[int(top + bottom) // 2, int(left + right) // 2].astype(int)
     assert red > blue + 50  # vermilion: for the class
     for outside in (DetectedFace((700, 500, 80, 80), 1.0), DetectedFace((-300, -300, 80, 80), 1.0)):
-        annotation.lay_over(drawn, Annotation(outside, item.probabilities, item.crop, item.map))
+        before = drawn.copy()
+        annotation.draw_map(drawn, FacePrediction(outside, item.probabilities, item.crop, item.map), METHODS["lime"])
+        assert np.array_equal(drawn, before)
 
 
 def test_letters_can_be_read_on_their_ground():
-    assert annotation.contrast("#000000") == "#ffffff"
-    assert annotation.contrast("#E69F00") == "#000000"
-    assert annotation.font_that_fits("Surprise 100 %", 40, 90).getlength("Surprise 100 %") < 90
+    assert contrasting("#000000") == "#ffffff"
+    assert contrasting("#E69F00") == "#000000"
+    assert fit_typeface("Surprise 100 %", 40, 90).getlength("Surprise 100 %") < 90
 
 
-@pytest.mark.parametrize("method", EXPLAINERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_caption_says_what_the_colours_mean(model, method, tmp_path):
     text = predict.caption(model, None, flags_of(tmp_path, explain=method, target="fear"))
-    row = EXPLAINERS[method]
-    assert f"{row.title} of Fear" in text
+    row = METHODS[method]
+    assert f"{row.title} of Fear, {row.meaning}" in text
     assert ("vermilion" if row.signed else "bright") in text
 
 
@@ -298,7 +330,3 @@ def test_only_the_largest_of_a_crowd_have_cards():
     few = annotate(np.zeros((480, 640, 3), np.uint8), items_of(*boxes[:24]), "caption")
     many = annotate(np.zeros((480, 640, 3), np.uint8), items_of(*boxes), "caption")
     assert many.height < few.height + 60
-
-
-def test_every_detector_has_a_title():
-    assert all(kind.title for kind in faces.DETECTORS.values())

@@ -1,50 +1,25 @@
-"""What is written and printed of predicted photos: a row of plain Python each, a CSV of all faces, lines to read."""
+"""Predicted photos as rows of plain Python for JSON, as a CSV with a line a face, and as lines for the terminal."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from config import EMOTIONS
-from ferlib.faces.crops import DetectedFace
 from ferlib.faces.photos import Photo
+from ferlib.faces.predictions import FacePrediction
 from ferlib.runtime.files import atomic_path
 
-SMALL = 24  # pixels: a face whose box is narrower shows less than the faces that the models were trained on
-
-
-@dataclass(frozen=True)
-class FacePrediction:
-    """A face in a picture and what the model makes of it."""
-
-    face: DetectedFace
-    probabilities: np.ndarray  # float32 7, in the order of EMOTIONS
-    crop: np.ndarray  # uint8 S×S×3 RGB: what the model was given
-    map: np.ndarray | None = None  # float32 S×S: the explanation over the crop, where one was asked for
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """x, y, width, height in pixels of the picture."""
-        return self.face.box
-
-    @property
-    def label(self) -> str:
-        """The expression with the highest probability."""
-        return EMOTIONS[int(self.probabilities.argmax())]
-
-    @property
-    def confidence(self) -> float:
-        """Its probability."""
-        return float(self.probabilities.max())
+SMALL = 24  # pixels: faces with a narrower box have less detail than the training faces
+COLUMNS = ("photo", "face", "x", "y", "width", "height", "score", "label", *EMOTIONS, "error")
 
 
 def describe_photo(path: Path, photo: Photo, faces: Sequence[FacePrediction]) -> dict[str, Any]:
-    """As plain Python: lengths in pixels of the photo as it is seen upright."""
+    """The row of a photo, its faces included; lengths in pixels of the upright photo."""
     height, width = photo.pixels.shape[:2]
     return {
         "photo": str(path),
@@ -56,6 +31,7 @@ def describe_photo(path: Path, photo: Photo, faces: Sequence[FacePrediction]) ->
 
 
 def describe_face(item: FacePrediction) -> dict[str, Any]:
+    """Box, score, landmarks and probabilities of a face, rounded."""
     landmarks = item.face.landmarks
     return {
         "box": [round(value, 1) for value in item.box],
@@ -68,7 +44,7 @@ def describe_face(item: FacePrediction) -> dict[str, Any]:
 
 
 def describe_row(row: dict[str, Any]) -> str:
-    """What is printed of a photo."""
+    """The lines that are printed of a photo: its name and notes, its faces, its annotated picture."""
     if "error" in row:
         return f"error: {row['error']}"
     notes = f" ({'; '.join(row['notes'])})" if row["notes"] else ""
@@ -77,19 +53,17 @@ def describe_row(row: dict[str, Any]) -> str:
 
 
 def describe_line(face: dict[str, Any]) -> str:
+    """The three most probable classes of a face, and its box."""
     order = sorted(face["probabilities"].items(), key=lambda item: -item[1])
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in order[:3])
     x, y, width, height = (round(value) for value in face["box"])
-    small = f", too small to say much (below {SMALL} px)" if face["small"] else ""
+    small = f", less detail than the training faces (narrower than {SMALL} px)" if face["small"] else ""
     return f"{shares}  at {x},{y}, {width}×{height} px{small}"
 
 
-COLUMNS = ("photo", "face", "x", "y", "width", "height", "score", "label", *EMOTIONS, "error")
-
-
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """One line a face, and one for each photo without faces or that could not be read."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    """A line for each face, and one for each photo without faces and for each unreadable file."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in rows:
@@ -97,6 +71,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def csv_lines(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of a photo: column → value."""
     if not row.get("faces"):
         yield {"photo": row["photo"], "error": row.get("error", "no face found")}
     for number, face in enumerate(row.get("faces", ()), start=1):

@@ -1,9 +1,9 @@
-"""Photos: files found in folders, pixels as RGB with notes on how they were decoded."""
+"""Photos: files found in folders, names for their annotated pictures, pixels as RGB with notes on their decoding."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ferlib.data.decoding import MAX_PIXELS, Source, decode
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import slug
 
 PICTURE = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|webp|gif)$", re.I)
 
@@ -45,6 +46,26 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
 def is_visible(file: Path, folder: Path) -> bool:
     """Not one of the hidden files that cameras, archives and file managers leave."""
     return file.is_file() and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts)
+
+
+def name_photos(paths: Sequence[Path]) -> dict[str, Path]:
+    """A distinct name for each file: its stem, with its folder or a number where another file has that name."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        for name in candidate_names(path):
+            if named.setdefault(name, path) is path:
+                break
+    return named
+
+
+def candidate_names(path: Path) -> Iterator[str]:
+    """Names of a file without its suffix, the shortest first, without end."""
+    yield slug(path.stem)
+    yield slug(f"{path.parent.name}-{path.stem}" if path.parent.name else path.name)
+    number = 2
+    while True:
+        yield f"{slug(path.stem)}-{number}"
+        number += 1
 
 
 def read_photo(source: Source, name: str = "", max_pixels: int = MAX_PIXELS) -> Photo:

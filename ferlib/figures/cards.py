@@ -1,0 +1,113 @@
+"""Cards of predicted faces: the crop, the map over it, a bar for each class; map colours of crops and photos."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from config import EMOTIONS
+from ferlib.explanations.maps import color_limit, sum_blocks
+from ferlib.faces.predictions import FacePrediction
+from ferlib.figures.heatmaps import stretch, tint
+from ferlib.figures.lettering import typeface
+from ferlib.figures.parts import overlay
+from ferlib.figures.style import COLORS, INK
+
+if TYPE_CHECKING:
+    from ferlib.explanations.specs import Method
+
+PAPER, TRACK = "#ffffff", "#e9e9ec"  # ground of the card; ground of its bars
+
+
+def percent(share: float) -> str:
+    """A share as "83 %"."""
+    return f"{100 * share:.0f} %"
+
+
+def name_face(item: FacePrediction, number: int, count: int) -> str:
+    """The predicted class and its probability, with the face's number where there are several."""
+    text = f"{item.label} {percent(item.confidence)}"
+    return f"{number}  {text}" if count > 1 else text
+
+
+# ── colours of a map ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def smooth_signs(values: np.ndarray, method: Method) -> np.ndarray:
+    """A map S×S; of attributions that add up, whose signs change from pixel to pixel, the means of small blocks."""
+    if not method.summed:
+        return values
+    sums, block = sum_blocks(values)
+    return np.kron(sums / block**2, np.ones((block, block)))[: len(values), : len(values)].astype(np.float32)
+
+
+def blend_map(face: np.ndarray, values: np.ndarray, limit: float, method: Method) -> np.ndarray:
+    """A face H×W×3 in 0..1 in the colours of H×W values, as in the figures of the explain_* scripts: H×W×3 in 0..1.
+
+    limit: the value that gets full colour.
+    """
+    return (overlay if method.signed else tint)(stretch(face), values, limit)
+
+
+# ── a card ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def card_size(unit: int) -> tuple[int, int]:
+    """Width and height in pixels; `unit` is the size of the text."""
+    return 22 * unit, 14 * unit
+
+
+def draw_card(item: FacePrediction, title: str, method: Method | None, unit: int) -> Image.Image:
+    """The crop, the map over it where there is one, and seven bars."""
+    line = round(1.5 * unit)
+    width, height = card_size(unit)
+    card = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(card)
+    pen.text((unit // 2, line // 2), title, fill=INK, font=typeface(unit, bold=True), anchor="lm")
+    mapped = blend_crop(item.crop, item.map, method) if item.map is not None and method else None
+    side = round(7 * line / 2) - unit // 4 if mapped is not None else 5 * unit
+    for row, picture in enumerate([item.crop] if mapped is None else [item.crop, mapped]):
+        scaled = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
+        card.paste(scaled, (unit // 2, round(1.25 * line) + row * (side + unit // 4)))
+    left = unit + side + unit // 2
+    for row, share in enumerate(item.probabilities):
+        draw_bar(pen, row, float(share), left, round((1.75 + row) * line), width - unit // 2, unit)
+    return card
+
+
+def blend_crop(crop: np.ndarray, values: np.ndarray, method: Method) -> np.ndarray:
+    """The map over the crop uint8 S×S×3, enlarged four times so that colours change smoothly: uint8 4S×4S×3."""
+    size = (4 * len(crop), 4 * len(crop))
+    smooth = smooth_signs(values, method)
+    face = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC) / 255
+    large = cv2.resize(smooth, size, interpolation=cv2.INTER_LINEAR)
+    return (255 * np.clip(blend_map(face, large, color_limit(smooth), method), 0, 1)).astype(np.uint8)
+
+
+def draw_bar(pen: ImageDraw.ImageDraw, row: int, share: float, left: int, middle: int, right: int, unit: int) -> None:
+    """Name of a class, its probability as a bar and as a number."""
+    start, end = left + round(5.3 * unit), right - round(3.3 * unit)
+    pen.text((left, middle), EMOTIONS[row], fill=INK, font=typeface(unit), anchor="lm")
+    half = round(0.4 * unit)
+    pen.rectangle((start, middle - half, end, middle + half), fill=TRACK)
+    if round(share * (end - start)) > 0:
+        pen.rectangle((start, middle - half, start + share * (end - start), middle + half), fill=COLORS[row])
+    pen.text((right, middle), percent(share), fill=INK, font=typeface(unit), anchor="rm")
+
+
+def place_cards(photo: tuple[int, int], count: int, unit: int) -> tuple[int, list[tuple[int, int]]]:
+    """The size of the cards' text, and their corners: in a column beside the photo, or in rows as wide as it, below."""
+    (width, height), (wide, tall) = photo, card_size(unit)
+    if count * tall <= max(height, tall) and width <= 2.5 * height:
+        unit = max(unit, min(round(1.6 * unit), height // (14 * max(count, 1))))
+        return unit, [(width + unit, row * card_size(unit)[1]) for row in range(count)]
+    columns = max(1, round(1.2 * math.sqrt(count)), width // (wide + unit))
+    unit = max(11, min(unit, width // (columns * 23)))
+    wide, tall = card_size(unit)
+    columns = max(1, (width + unit) // (wide + unit))
+    step = (width - wide) // max(columns - 1, 1) if count >= columns else wide + unit
+    return unit, [(number % columns * step, height + unit + number // columns * tall) for number in range(count)]
