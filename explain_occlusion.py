@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from config import Explain
 from ferlib.explanations.flags import explain_flags, prepare_flags
 from ferlib.runtime.errors import run_script
 from ferlib.runtime.flags import parse_flags
@@ -16,7 +17,7 @@ SCRIPT = "explain_occlusion.py"
 ExplainOcclusion = explain_flags(SCRIPT)
 
 
-def explain(flags: ExplainOcclusion) -> dict[str, Any]:
+def explain(flags: Explain) -> dict[str, Any]:
     """Explains the chosen faces; writes maps, figures and summary below outputs/explanations and returns the summary."""
     flags, method, values = prepare_flags(flags, SCRIPT)  # names and ranges, before anything heavy is imported
     from ferlib.figures.explanations import explain_and_draw

@@ -152,9 +152,14 @@ def create_model(
 
 
 def imagenet_state(name: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
+    """The backbone's ImageNet weights; UserError if there are none or they cannot be had."""
     if spec.imagenet is None:
         raise UserError(f"{name} has no ImageNet weights; use --weights none or --weights FILE")
-    return spec.imagenet()
+    try:
+        return spec.imagenet()
+    except UserError as error:
+        others = ", ".join(other for other, row in MODELS.items() if row.imagenet is None)
+        raise UserError(f"{error}. Models that need none: {others}") from error
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{path} does not fit {content['model']}: {error}") from error
-    return Checkpoint(model.eval().to(device, memory_format=torch.channels_last), spec, content)
+    return Checkpoint(model.eval().to(device).to(memory_format=torch.channels_last), spec, content)
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,19 +42,19 @@ class Archive:
                 arrays = {name: saved[name] for name in saved.files}
         except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
             return None
-        own = {name: arrays.pop(name) for name in OWN}
+        own: dict[str, Any] = {name: arrays.pop(name) for name in OWN}
         return Entry(Attribution(own["map"], arrays, json.loads(str(own["facts"]))), float(own["seconds"]))
 
     def add(self, face: ExplainedFace, entry: Entry) -> None:
         """Keeps a finished face."""
         attribution = entry.attribution
-        own = {
+        own: dict[str, Any] = {
             "map": attribution.map,
             "seconds": np.array(entry.seconds),
             "facts": np.array(json.dumps(attribution.facts)),
         }
         with atomic_path(self.path(face)) as temporary:
-            np.savez_compressed(temporary, **own, **attribution.arrays)
+            np.savez_compressed(temporary, **(own | attribution.arrays))
 
     def finish(self, faces: Sequence[ExplainedFace], entries: Sequence[Entry]) -> None:
         """Writes the run's one file, and removes the faces of runs with other settings.
@@ -63,7 +64,9 @@ class Archive:
         """
         attributions = [entry.attribution for entry in entries]
         against = [-1 if face.target.against is None else face.target.against for face in faces]
-        arrays = {name: np.stack([item.arrays[name] for item in attributions]) for name in attributions[0].arrays}
+        arrays: dict[str, Any] = {
+            name: np.stack([item.arrays[name] for item in attributions]) for name in attributions[0].arrays
+        }
         with atomic_path(self.maps) as temporary:
             np.savez_compressed(
                 temporary,

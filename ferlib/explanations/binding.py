@@ -20,8 +20,13 @@ Explain = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], list[Attribution
 class Network(Protocol):
     """What methods need: a checkpoint of a run (subject.Subject), or one ready for crops (crops.CropNetwork)."""
 
-    spec: ModelSpec
-    batch_size: int
+    @property
+    def spec(self) -> ModelSpec:
+        """Its specification."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a pass."""
 
     def plain(self) -> nn.Module:
         """Images → logits, as it was trained."""

@@ -32,8 +32,9 @@ def cam(
     outputs without rows and columns.
     """
     seeds = face_seeds(0, len(images))
-    options = {"kind": kind, "cells": Cells(layer, to_grid), "batch_size": batch_size}
-    return np.stack([found.map for found in explain(model, images, targets, seeds=seeds, **options)])
+    cells = Cells(layer, to_grid)
+    found = explain(model, images, targets, seeds=seeds, kind=kind, cells=cells, batch_size=batch_size)
+    return np.stack([attribution.map for attribution in found])
 
 
 # ── what is read of a layer ──────────────────────────────────────────────────────────────────────────────────────────

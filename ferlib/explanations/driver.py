@@ -101,19 +101,19 @@ def choose_faces(subject: Subject, flags: Explain) -> Chosen:
     --only wrong and right need the predictions of the whole split: those that evaluate.py saved of this checkpoint on
     these faces are taken, or else all faces are predicted, which is printed.
     """
+    labels: list[int | None]
     if flags.image:
         facts = dataset_facts(flags.dataset)
         images = np.stack([central_square(decode(path).image, facts.size, facts.channels) for path in flags.image])
-        names, labels, rows = [path.name for path in flags.image], None, range(len(images))
+        names, labels, rows = [path.name for path in flags.image], [None] * len(images), list(range(len(images)))
     else:
         test = subject.data.split("test")
         predictions = predict_classes(subject, test.images) if needs_predictions(flags) else None
-        rows = choose_rows(test.labels, flags, predictions)
-        images, names, labels = test.images[rows], test.names[rows], test.labels[rows]
-    probabilities = predict_probabilities(subject, images)
-    known = [None] * len(images) if labels is None else labels.tolist()
-    columns = zip(rows, names, known, images, probabilities, strict=True)
-    return Chosen([make_face(int(row), str(name), *others, flags) for row, name, *others in columns], images)
+        chosen = choose_rows(test.labels, flags, predictions)
+        images, rows = test.images[chosen], chosen.tolist()
+        names, labels = list(map(str, test.names[chosen])), test.labels[chosen].tolist()
+    columns = zip(rows, names, labels, images, predict_probabilities(subject, images), strict=True)
+    return Chosen([make_face(*column, flags) for column in columns], images)
 
 
 def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:
@@ -199,7 +199,8 @@ def explain_faces(
     barrier()
     if not is_main():
         return []
-    return [entry or archive.find(face) for face, entry in zip(chosen.faces, found, strict=True)]
+    whole = [entry or archive.find(face) for face, entry in zip(chosen.faces, found, strict=True)]
+    return [entry for entry in whole if entry is not None]
 
 
 def redraw(

@@ -65,7 +65,8 @@ def with_new_names(flags: Explain) -> Explain:
     for old, new in RENAMED.items():
         if value := getattr(flags, old, ""):
             print(f"note: --{old.replace('_', '-')} is called --{new} now", file=sys.stderr)
-            flags = replace(flags, **{old: "", new: "region" if value == "None" else value})
+            changes: dict[str, Any] = {old: "", new: "region" if value == "None" else value}
+            flags = replace(flags, **changes)
     return flags
 
 

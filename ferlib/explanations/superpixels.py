@@ -55,7 +55,7 @@ def segmenter(
     segments are sampled back at the centres of its own pixels, so that the settings mean the same for every input size
     (a face of 48 px has some 10 quickshift segments, one of 224 px some 200). UserError for unknown names.
     """
-    options = {"regions": regions, "kernel_size": kernel_size, "max_dist": max_dist, "ratio": ratio}
+    options: dict[str, Any] = {"regions": regions, "kernel_size": kernel_size, "max_dist": max_dist, "ratio": ratio}
     return partial(
         segment, divide=lookup(SEGMENTATIONS, segmentation, "segmentation"), side=segmentation_side, **options
     )

@@ -28,6 +28,7 @@ from ferlib.figures.parts import (
     title_panel,
     to_grey,
     to_rgb,
+    two_rows,
 )
 from ferlib.figures.style import COLORS, in_style
 
@@ -44,7 +45,7 @@ def draw_lime(
     weights = attribution.map.astype(np.float32)
     limit = float(np.abs(weights).max()) or 1.0
     figure = new_figure(6.7)
-    upper, lower = figure.subfigures(2, 1)
+    upper, lower = two_rows(figure)
     regions = draw_regions(upper, face, image, attribution, top_regions, limit)
     panels, bars = panel_row(lower, 3)
     draw_ranking(panels[0], attribution, top_regions, [regions])
@@ -140,10 +141,11 @@ def rank_regions(attribution: Attribution, count: int) -> tuple[np.ndarray, np.n
     return numbers[order], weights[order], errors[order]
 
 
-def middle_of(mask: np.ndarray) -> tuple[int, int]:
+def middle_of(mask: np.ndarray) -> tuple[float, float]:
     """The pixel (row, column) of a region that lies nearest to its centre of mass, and so within it."""
     places = np.argwhere(mask)
-    return tuple(places[((places - places.mean(0)) ** 2).sum(1).argmin()])
+    row, column = places[((places - places.mean(0)) ** 2).sum(1).argmin()].tolist()
+    return row, column
 
 
 def dim_outside(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.colors
 import numpy as np
@@ -55,7 +55,8 @@ def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
 def new_figure(height: float) -> Figure:
     """An empty page as wide as a text, that leaves HEAD inches at the top for the headline."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.03, rect=(0, 0, 1, 1 - HEAD / height))
+    engine: Any = figure.get_layout_engine()
+    engine.set(w_pad=0.06, h_pad=0.03, rect=(0, 0, 1, 1 - HEAD / height))
     return figure
 
 
@@ -71,11 +72,17 @@ def show(axes: Axes, picture: np.ndarray, title: str, smooth: bool = False, **co
 
 def title_panel(axes: Axes, title: str) -> None:
     """A panel's title, broken to its width, the third of a page or as many panels as stand in a row."""
-    columns = axes.get_subplotspec().get_gridspec().ncols
+    columns = columns_of(axes)
     axes.set_title("\n".join(wrap(line, WIDTH / columns - 0.1, TITLE) for line in title.split("\n")), fontsize=TITLE)
 
 
-def outline(axes: Axes, numbers: np.ndarray, color: str = "black", linewidth: float = 1.2) -> None:
+def columns_of(axes: Axes) -> int:
+    """How many panels stand in a row of its grid."""
+    place = axes.get_subplotspec()
+    return place.get_gridspec().ncols if place else 1
+
+
+def outline(axes: Axes, numbers: np.ndarray, color: str | tuple = "black", linewidth: float = 1.2) -> None:
     """Lines along the pixel edges where the values of H×W change, 0 lying beyond the border."""
     padded = np.pad(numbers, 1)
     rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
@@ -83,12 +90,20 @@ def outline(axes: Axes, numbers: np.ndarray, color: str = "black", linewidth: fl
     rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
     upright = np.stack([np.stack([columns, rows], 1), np.stack([columns, rows + 1], 1)], 1)
     lines = np.concatenate([level, upright]) - 0.5
-    axes.add_collection(LineCollection(lines, colors=color, linewidths=linewidth, clip_on=False, capstyle="round"))
+    axes.add_collection(
+        LineCollection(list(lines), colors=color, linewidths=linewidth, clip_on=False, capstyle="round")
+    )
 
 
 def panel_row(figure: Figure | SubFigure, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Axes of `count` pictures side by side and, below each, the narrow axes of its colour bar or key."""
     return figure.subplots(2, count, height_ratios=(1, 0.045))
+
+
+def two_rows(figure: Figure) -> tuple[SubFigure, SubFigure]:
+    """Two halves of a page, one above the other."""
+    rows: Any = figure.subfigures(2, 1)
+    return rows[0], rows[1]
 
 
 def signed_bar(figure: Figure | SubFigure, axes: Axes, limit: float, label: str) -> None:
@@ -107,8 +122,8 @@ def importance_bar(figure: Figure | SubFigure, axes: Axes, limit: float, unit: s
     bar = figure.colorbar(ScalarMappable(Normalize(0, limit), IMPORTANCE), cax=axes, orientation="horizontal")
     bar.set_ticks([0, limit], labels=["0", f"{limit:.2g}"])
     left, right = bar.ax.get_xticklabels()
-    left.set_ha("left")
-    right.set_ha("right")
+    left.set(ha="left")
+    right.set(ha="right")
     style_bar(bar, unit)
 
 
@@ -118,10 +133,10 @@ def style_bar(bar: Colorbar, label: str) -> None:
     bar.ax.set_xlabel(label, fontsize=SMALL, labelpad=1)
 
 
-def key(axes: Axes, *lines: tuple[str, tuple | np.ndarray]) -> None:
+def key(axes: Axes, *lines: tuple[str, str | tuple | np.ndarray]) -> None:
     """Words in place of a colour bar, each line in its colour."""
     axes.axis("off")
-    columns = axes.get_subplotspec().get_gridspec().ncols
+    columns = columns_of(axes)
     wrapped = [(part, color) for text, color in lines for part in wrap(text, WIDTH / columns, SMALL + 0.5).split("\n")]
     for row, (text, color) in enumerate(wrapped):
         axes.annotate(
@@ -141,7 +156,7 @@ def headline(figure: Figure, method: str, face: ExplainedFace, *facts: str) -> N
         return
     box = {"boxstyle": "round", "facecolor": "white" if face.correct else "black", "edgecolor": "black"}
     text, color = ("✓ right", "black") if face.correct else ("✗ WRONG", "white")
-    look = {"fontsize": 9, "fontweight": "bold", "ha": "right", "va": "center"}
+    look: dict[str, Any] = {"fontsize": 9, "fontweight": "bold", "ha": "right", "va": "center"}
     figure.text(0.98, 1 - 0.2 / height, text, color=color, bbox=box, **look)
 
 

@@ -25,6 +25,7 @@ from ferlib.figures.parts import (
     show,
     signed_bar,
     to_rgb,
+    two_rows,
 )
 from ferlib.figures.style import WIDTH, in_style, wrap
 
@@ -39,7 +40,7 @@ def draw_shap(face: ExplainedFace, image: np.ndarray, attribution: Attribution, 
     maps = np.stack([sum_blocks(each.astype(np.float32))[0] for each in attribution.arrays["class_maps"]])
     limit = color_limit(np.concatenate([maps, values[None]]))
     figure = new_figure(6.1)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
+    upper, lower = two_rows(figure)
     draw_shap_pair(upper, face, image, values, maps, limit)
     draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
     headline(figure, "SHAP", face)

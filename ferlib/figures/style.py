@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib.style
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ COLORS = (VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY)  # of config.EMOTIO
 LINES = ("-", "--", "-.", ":", "-", "--", "-.")  # likewise, for print without colour
 INK, QUIET = "#1d2129", "#767676"  # text, and text of less weight
 
+Titles = Sequence[str]  # of entitle: what the picture shows in one sentence, and of what
 PNG = ("png",)
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # vector formats, and what makes them reproducible
 LOCK = threading.RLock()  # the style is a setting of the whole process
@@ -38,7 +40,7 @@ def in_style() -> Iterator[None]:
 
 
 @contextmanager
-def saved_figure(path: Path, formats: Sequence[str] = PNG, **options: object) -> Iterator[Figure]:
+def saved_figure(path: Path, formats: Sequence[str] = PNG, **options: Any) -> Iterator[Figure]:
     """A figure in the common look that is written to `path` when the block ends well; see save_figure."""
     with in_style():
         figure = Figure(**options)
@@ -52,7 +54,7 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = PNG, **text
     A vector version that is there already is written again too, lest it show older figures than the PNG. `text` is kept
     in the PNG, which comes last: where it is whole, the others are.
     """
-    no_layout = {"figure.constrained_layout.use": False}  # or the second file lays out a figure that wants none
+    no_layout: Any = {"figure.constrained_layout.use": False}  # or the second file lays out a figure that wants none
     with in_style(), matplotlib.rc_context(no_layout):
         for kind, metadata in UNDATED.items():
             beside = path.with_suffix(f".{kind}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ class CompiledIfWorth(nn.Module):
     def __init__(self, model: nn.Module, shape: torch.Size, passes: int):
         super().__init__()
         self.model, self.shape, self.batches = model, shape, passes // shape[0]
-        self.chosen: nn.Module | None = None
+        self.chosen: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.warm = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -40,7 +41,8 @@ class CompiledIfWorth(nn.Module):
         return outputs
 
 
-def compile_or_keep(model: nn.Module, images: torch.Tensor) -> nn.Module:
+def compile_or_keep(model: nn.Module, images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The compiled model, tried on the images; the model itself, which is printed, where it cannot be compiled."""
     compiled = torch.compile(model, dynamic=False)
     try:
         compiled(images)

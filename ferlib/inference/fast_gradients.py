@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,12 +32,12 @@ class GlobalAverage(nn.AdaptiveAvgPool2d):
 
 class _GlobalAverage(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, features: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, features: torch.Tensor) -> torch.Tensor:
         ctx.shape = features.shape
         return features.mean((2, 3), keepdim=True)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradients: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradients: torch.Tensor) -> torch.Tensor:
         return (gradients / math.prod(ctx.shape[2:])).expand(ctx.shape)
 
 
@@ -72,7 +72,7 @@ class Strided(nn.Conv2d):
 class _Strided(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
+        ctx: Any,
         images: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
@@ -86,7 +86,7 @@ class _Strided(torch.autograd.Function):
         return F.conv2d(images, weight, bias, stride, padding, groups=groups)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         return ctx.spread(gradients, weight, ctx.size, ctx.stride, ctx.padding), *(None,) * 6
 

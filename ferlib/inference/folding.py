@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,7 +47,8 @@ def frozen_copy(model: nn.Module) -> nn.Module:
 def fold(model: nn.Module, images: torch.Tensor) -> None:
     """Puts the batch norms of `model` into the convolutions before them."""
     for convolution, norm in find_pairs(model, images).items():
-        fused = fuse_conv_bn_eval(model.get_submodule(convolution), model.get_submodule(norm))
+        pair: Any = model.get_submodule(convolution), model.get_submodule(norm)
+        fused = fuse_conv_bn_eval(*pair)
         replace_module(model, convolution, fused)
         replace_module(model, norm, nn.Identity())
 
@@ -54,7 +56,9 @@ def fold(model: nn.Module, images: torch.Tensor) -> None:
 def find_pairs(model: nn.Module, images: torch.Tensor) -> dict[str, str]:
     """Names of the convolutions whose output goes to a batch norm and nowhere before, and of that batch norm."""
     made_by: dict[int, str] = {}
-    keep, pairs, calls = [], {}, {}
+    keep: list[torch.Tensor] = []
+    pairs: dict[str, str] = {}
+    calls: dict[str, int] = {}
 
     def remember(name: str):
         def hook(module: nn.Module, _: tuple, output: torch.Tensor) -> None:

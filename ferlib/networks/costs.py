@@ -53,7 +53,7 @@ def measure_speed(
     spec: ModelSpec, device: torch.device, dtype: torch.dtype, batch_size: int, seconds: float = 1.0
 ) -> float:
     """Faces per second, from whole batches for at least so many seconds after two that choose kernels."""
-    model = FaceClassifier(spec).eval().to(device, memory_format=torch.channels_last)
+    model = FaceClassifier(spec).eval().to(device).to(memory_format=torch.channels_last)
     faces = torch.zeros(batch_size, spec.channels, spec.image_size, spec.image_size, device=device)
     faces = faces.contiguous(memory_format=torch.channels_last)
     with autocast(device, dtype):

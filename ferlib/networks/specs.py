@@ -44,7 +44,7 @@ class ModelSpec:
         return self.resize or self.image_size
 
 
-def network(path: str, *arguments: Any, **options: Any) -> Callable[[], nn.Module]:
+def network(path: str, *arguments: Any, **options: Any) -> Callable[[], Any]:
     """Builds MODULE:CLASS of ferlib.networks, imported at the first call: the table of models needs no torch."""
     return partial(call, f"ferlib.networks.{path}", *arguments, **options)
 
@@ -88,7 +88,7 @@ def from_torchvision(
 
 def from_resnet(name: str, backbone: Callable[[], nn.Module], cam_layer: str, **facts: Any) -> ModelSpec:
     """A row of a torchvision ResNet with new parts, which keeps the names of its layers and so takes its weights."""
-    defaults = {
+    defaults: dict[str, Any] = {
         "imagenet": network("torchvision_backbones:torchvision_state", name),
         "hidden": 512,
         "recipe": "fer_xai",
