@@ -101,7 +101,7 @@ def make_face(
         probabilities=probabilities,
         target=Target(int(probabilities.argmax())),
         seed=combine_seeds(flags.seed, index),
-        source=hashlib.sha256(np.ascontiguousarray(image)).hexdigest()[:16],
+        source=hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:16],
     )
     return replace(face, target=choose_target(face, flags.target, flags.against))
 

@@ -84,6 +84,7 @@ def draw_regions(
 def draw_shapley(
     figure: SubFigure, axes: Axes, bar: Axes, face: ExplainedFace, image: np.ndarray, values: np.ndarray
 ) -> None:
+    """Shapley values of the regions over the face."""
     limit = float(np.abs(values).max()) or 1.0
     show(axes, overlay(image, values, limit), "Shapley values of the regions")
     signed_bar(figure, bar, limit, f"{EMOTIONS[face.target.label]}: Δ probability")
@@ -142,7 +143,7 @@ def rank_regions(attribution: Attribution, count: int) -> tuple[np.ndarray, np.n
 
 
 def middle_of(mask: np.ndarray) -> tuple[float, float]:
-    """The pixel (row, column) of a region that lies nearest to its centre of mass, and so within it."""
+    """The pixel (row, column) of a region nearest to its centre of mass."""
     places = np.argwhere(mask)
     row, column = places[((places - places.mean(0)) ** 2).sum(1).argmin()].tolist()
     return row, column

@@ -1,4 +1,4 @@
-"""Parts of the pictures of explanations: vermilion speaks for a class, blue against it."""
+"""Parts of the pictures of explanations: vermilion is evidence for a class, blue against it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOR, AGAINST = (np.array(matplotlib.colors.to_rgb(color)) for color in (VERMILIO
 PALE = np.full(3, 0.93)
 SIGNED = LinearSegmentedColormap.from_list("against_for", [AGAINST, PALE, FOR])
 IMPORTANCE = "cividis"
-TITLE, SMALL = 8.5, 8  # points: of a panel's title; of what stands below it
+TITLE, SMALL = 8.5, 8  # points: of a panel's title; of the text below it
 HEAD = 0.54  # inches
 
 
@@ -71,13 +71,13 @@ def show(axes: Axes, picture: np.ndarray, title: str, smooth: bool = False, **co
 
 
 def title_panel(axes: Axes, title: str) -> None:
-    """A panel's title, broken to its width, the third of a page or as many panels as stand in a row."""
+    """A panel's title, broken to the width of a panel in its row."""
     columns = columns_of(axes)
     axes.set_title("\n".join(wrap(line, WIDTH / columns - 0.1, TITLE) for line in title.split("\n")), fontsize=TITLE)
 
 
 def columns_of(axes: Axes) -> int:
-    """How many panels stand in a row of its grid."""
+    """Panels in a row of its grid."""
     place = axes.get_subplotspec()
     return place.get_gridspec().ncols if place else 1
 
@@ -107,7 +107,7 @@ def two_rows(figure: Figure) -> tuple[SubFigure, SubFigure]:
 
 
 def signed_bar(figure: Figure | SubFigure, axes: Axes, limit: float, label: str) -> None:
-    """A colour bar whose ends say in words which colour speaks for and which against what the `label` names."""
+    """A colour bar whose ends are labelled for and against; label: the quantity and its unit."""
     bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), SIGNED), cax=axes, orientation="horizontal")
     bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"])
     left, middle, right = bar.ax.get_xticklabels()
@@ -128,6 +128,7 @@ def importance_bar(figure: Figure | SubFigure, axes: Axes, limit: float, unit: s
 
 
 def style_bar(bar: Colorbar, label: str) -> None:
+    """No outline, small ticks, a label below."""
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL, length=2)
     bar.ax.set_xlabel(label, fontsize=SMALL, labelpad=1)
@@ -169,11 +170,12 @@ def footnote(figure: Figure, run: str, face: ExplainedFace, footer: str) -> None
 
 
 def name_with_percent(face: ExplainedFace, label: int) -> str:
+    """A class and its probability: Fear (41 %)."""
     return f"{EMOTIONS[label]} ({100 * face.probabilities[label]:.0f} %)"
 
 
 def draw_signed(axes: Axes, image: np.ndarray, values: np.ndarray, limit: float, title: str) -> None:
-    """Signed sums over blocks of pixels, with the face at twice their resolution or its own behind them."""
+    """Signed sums over blocks of pixels, over the face at twice their resolution or at its own."""
     block = -(-len(image) // len(values))
     image = shrink(image, len(values), block)
     repeat = len(image) // len(values)

@@ -17,15 +17,15 @@ from tqdm import tqdm
 from ferlib.figures.style import PNG, all_drawn, save_figure
 from ferlib.runtime.interrupts import interrupts_held
 
-KEY = "explanation"  # text chunk of a PNG that says what it shows, and in which look
-LOOK = 3  # number of the look; a figure of an older one is drawn again
+KEY = "explanation"  # text chunk of a PNG: the key of the explanation and the number of the style
+STYLE = 3  # number of the style; a figure of an older one is drawn again
 WAITING = 64  # figures that may wait for a process; they hold their arrays in memory
 
 
 class FigurePool:
     """A context: `draw` hands a figure to a process; at the end all are on disk, or the first error is raised.
 
-    draw: function of a module (or a partial of one) that makes a matplotlib figure of what it is handed. With
+    draw: function of a module (or a partial of one) that makes a matplotlib figure of its arguments. With
     `wanted` false nothing is drawn and no process is started; `formats` as in figures.style.save_figure.
     """
 
@@ -50,7 +50,7 @@ class FigurePool:
             self._pending.append(self._pool.submit(draw_figure, self._draw, path, key, values, self._formats))
 
     def is_drawn(self, path: Path, key: str) -> bool:
-        """Whether the figure is there in all formats, and was drawn under this key in today's look."""
+        """Whether the figure is there in all formats, and was drawn under this key in the present style."""
         return is_drawn(path, key, self._formats)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -80,11 +80,11 @@ def draw_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple, f
 
 def signature(key: str) -> str:
     """The text kept in the PNG."""
-    return f"{key} look {LOOK}"
+    return f"{key} style {STYLE}"
 
 
 def is_drawn(path: Path, key: str, formats: Sequence[str] = PNG) -> bool:
-    """Whether the figure is there in all formats, and was drawn under this key in today's look."""
+    """Whether the figure is there in all formats, and was drawn under this key in the present style."""
     try:
         with Image.open(path) as picture:
             return picture.info.get(KEY) == signature(key) and all_drawn(path, formats)

@@ -65,6 +65,7 @@ def rival(face: ExplainedFace) -> int:
 def draw_shap_pair(
     figure: SubFigure, face: ExplainedFace, image: np.ndarray, values: np.ndarray, maps: np.ndarray, limit: float
 ) -> None:
+    """The face, the target's values, those of a rival class, importance."""
     panels, bars = panel_row(figure, 4)
     show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
     key(bars[0], ("■ evidence for the class", FOR), ("■ evidence against the class", AGAINST))
@@ -82,6 +83,7 @@ def draw_shap_pair(
 
 
 def title_of_class(face: ExplainedFace, label: int) -> str:
+    """A class, its probability and its role."""
     return ":\n".join(part for part in (role(face, label), name_with_percent(face, label)) if part)
 
 

@@ -18,7 +18,7 @@ from ferlib.runtime.files import atomic_path
 STYLE = Path(__file__).with_name("plots.mplstyle")
 WIDTH = 16 / 2.54  # inches: of the text of a thesis; no figure is wider, so that it is printed as large as it is drawn
 
-# Okabe & Ito's palette ("Color universal design", 2008), told apart with every kind of colour vision.
+# Okabe & Ito's palette ("Color universal design", 2008), distinguishable with every kind of colour vision.
 VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY = (
     "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#595959", "#0072B2", "#56B4E9"
 )  # fmt: skip
@@ -51,7 +51,7 @@ def saved_figure(path: Path, formats: Sequence[str] = PNG, **options: Any) -> It
 def save_figure(figure: Figure, path: Path, formats: Sequence[str] = PNG, **text: str) -> None:
     """Writes a figure to the PNG `path`, which other stages read, and beside it in the vector `formats`.
 
-    A vector version that is there already is written again too, lest it show older figures than the PNG. `text` is kept
+    A vector version that is there already is written again too, so that it does not differ from the PNG. `text` is kept
     in the PNG, which comes last: where it is whole, the others are.
     """
     no_layout: Any = {"figure.constrained_layout.use": False}  # or the second file lays out a figure that wants none

@@ -13,10 +13,10 @@ COMPILE_WORTH = 120  # seconds of forward passes from which compiling them, some
 
 
 class CompiledIfWorth(nn.Module):
-    """A frozen model that compiles itself for batches of one shape when so many passes of single images take long.
+    """A frozen model that is compiled for batches of one shape if the remaining passes take longer than COMPILE_WORTH.
 
-    Only forward passes gain by it (what stands between two convolutions becomes one pass over memory): those with
-    gradients, and batches of other shapes, take the model as it is. The first whole batch chooses kernels, the time of
+    Only forward passes gain by it (operations between two convolutions become one pass over memory): passes with
+    gradients, and batches of other shapes, use the model as it is. The first whole batch selects kernels; the time of
     the second one decides.
     """
 
@@ -27,6 +27,7 @@ class CompiledIfWorth(nn.Module):
         self.warm = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits N×7."""
         if images.shape != self.shape or torch.is_grad_enabled():
             return self.model(images)
         if self.chosen is not None:
@@ -46,7 +47,7 @@ def compile_or_keep(model: nn.Module, images: torch.Tensor) -> Callable[[torch.T
     compiled = torch.compile(model, dynamic=False)
     try:
         compiled(images)
-    except Exception as error:  # no compiler, no Triton, an operation it does not know: many classes
+    except Exception as error:  # no compiler, no Triton, an unsupported operation: many classes of errors
         print(f"not compiled, which takes a little longer: {str(error).splitlines()[0]}", file=sys.stderr)
         return model
     return compiled

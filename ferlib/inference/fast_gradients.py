@@ -21,12 +21,13 @@ def speed_up_gradients(model: nn.Module) -> None:
 
 
 class GlobalAverage(nn.AdaptiveAvgPool2d):
-    """The mean over the cells, whose gradient is handed on as one number a channel instead of as a copy for every cell.
+    """The mean over the cells, whose gradient is expanded from one number a channel instead of copied to every cell.
 
-    Squeeze-and-excitation adds that gradient to another one, and a copy that lies otherwise in memory is slow to add.
+    Squeeze-and-excitation adds that gradient to another one, and adding a copy of another memory layout is slow.
     """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×C×1×1."""
         return _GlobalAverage.apply(features)
 
 
@@ -45,12 +46,13 @@ STEM_CHANNELS = 4
 
 
 def is_plain_strided(layer: nn.Conv2d) -> bool:
+    """Whether a convolution has a stride, zero padding and no dilation."""
     plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and set(layer.dilation) == {1}
     return plain and max(layer.stride) > 1
 
 
 def strided_kind(layer: nn.Conv2d) -> type[nn.Conv2d]:
-    """The class whose gradients are fast for this layer: its own where there is none."""
+    """The class with faster gradients for this layer; its own class where there is none."""
     if layer.groups == layer.in_channels == layer.out_channels:
         return StridedDepthwise
     if layer.groups == 1 and layer.in_channels <= STEM_CHANNELS and len(set(layer.stride)) == 1:
@@ -100,7 +102,7 @@ def spread_at_once(
 ) -> torch.Tensor:
     """Gradient of a convolution's input N×C×`size`, given its output's and the weight O×C×k×k; equal strides.
 
-    One convolution without a stride makes the pixels of all phases (see spread_by_phase) as channels, which are then
+    One convolution without a stride computes the pixels of all phases (see spread_by_phase) as channels, which are then
     put in their places (Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
     convolutional neural network", 2016, section 2.2): with three channels, one phase alone leaves the processor idle.
     """
@@ -140,7 +142,7 @@ def spread_by_phase(
 ) -> torch.Tensor:
     """Gradient of a depthwise convolution's input N×C×`size`, given its output's and the weight C×1×k×k.
 
-    Pixels whose coordinates leave the same remainder when divided by the stride see the same taps of the kernel, so
+    Pixels whose coordinates have the same remainder modulo the stride are reached by the same taps of the kernel, so
     each such phase is a small convolution without a stride (Shi et al., "Is the deconvolution layer the same as a
     convolutional layer?", 2016).
     """

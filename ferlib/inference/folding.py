@@ -16,7 +16,7 @@ from ferlib.inference.fast_gradients import speed_up_gradients
 def prepare(classifier: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> nn.Module:
     """A copy in evaluation mode that computes the same logits faster.
 
-    images: a batch N×C×H×W to see which convolution feeds which batch norm. Every such pair becomes one convolution
+    images: a batch N×C×H×W, to find which convolution feeds which batch norm. Every such pair becomes one convolution
     (Jacob et al., "Quantization and training of neural networks", 2018, section 3.2); the modules keep their names, so
     hooks find them. The weights of convolutions and linear layers are cast to `dtype` once instead of at every pass.
     On the CPU some layers get faster gradients.
@@ -34,13 +34,8 @@ def prepare(classifier: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> 
     return folded.to(memory_format=torch.channels_last)
 
 
-# ── compiled ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── folded ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode without gradients of its parameters."""
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
@@ -60,8 +55,8 @@ def find_pairs(model: nn.Module, images: torch.Tensor) -> dict[str, str]:
     pairs: dict[str, str] = {}
     calls: dict[str, int] = {}
 
-    def remember(name: str):
-        def hook(module: nn.Module, _: tuple, output: torch.Tensor) -> None:
+    def record(name: str):
+        def hook(_module: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
             keep.append(output)  # so that no other tensor gets its identity
             made_by[id(output)] = name
             calls[name] = calls.get(name, 0) + 1
@@ -69,7 +64,7 @@ def find_pairs(model: nn.Module, images: torch.Tensor) -> dict[str, str]:
         return hook
 
     def match(name: str):
-        def hook(module: nn.Module, inputs: tuple) -> None:
+        def hook(_module: nn.Module, inputs: tuple) -> None:
             calls[name] = calls.get(name, 0) + 1
             if id(inputs[0]) in made_by:
                 pairs[made_by[id(inputs[0])]] = name
@@ -79,7 +74,7 @@ def find_pairs(model: nn.Module, images: torch.Tensor) -> dict[str, str]:
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(remember(name)))
+            handles.append(module.register_forward_hook(record(name)))
         elif type(module) is nn.BatchNorm2d:  # timm has kinds that do more
             handles.append(module.register_forward_pre_hook(match(name)))
     model(images)
@@ -89,6 +84,7 @@ def find_pairs(model: nn.Module, images: torch.Tensor) -> dict[str, str]:
 
 
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Puts `module` in the place of the module called `name`."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
 

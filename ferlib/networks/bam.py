@@ -6,6 +6,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, side: int = 1, dilation: int = 1) -> list[nn.Module]:
+    """A convolution that keeps the size, batch norm, ReLU."""
     padding = dilation * (side // 2)
     convolution = nn.Conv2d(in_channels, out_channels, side, padding=padding, dilation=dilation)
     return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
@@ -37,6 +38,7 @@ class BottleneckAttention(nn.Module):
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×C×h×w."""
         return features * (1 + (self.channels(features) + self.places(features)).sigmoid())
 
 
@@ -52,6 +54,7 @@ class BamResNet50(ResNet):
         self.fc = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """N×3×H×W → N×2048."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = self.attention1(self.layer1(features))
         features = self.attention2(self.layer2(features))

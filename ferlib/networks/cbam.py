@@ -16,18 +16,20 @@ class ChannelAttention(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×C×h×w."""
         weights = self.perceptron(features.mean((2, 3))) + self.perceptron(features.amax((2, 3)))  # N,C
         return features * weights.sigmoid()[..., None, None]
 
 
 class CbamBottleneck(Bottleneck):
-    """y = ReLU(M(F(x)) + shortcut(x)): first the channels are weighed, then the places (equation 1 and figure 3)."""
+    """y = ReLU(M(F(x)) + shortcut(x)): channels are weighted first, then positions (equation 1 and figure 3)."""
 
     def __init__(self, in_channels: int, channels: int, *options, **more):
         super().__init__(in_channels, channels, *options, **more)
         self.attention = nn.Sequential(ChannelAttention(channels * self.expansion), SpatialAttention())
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×4·channels×h'×w'."""
         residual = self.relu(self.bn1(self.conv1(features)))
         residual = self.relu(self.bn2(self.conv2(residual)))
         residual = self.attention(self.bn3(self.conv3(residual)))

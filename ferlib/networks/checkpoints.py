@@ -57,6 +57,7 @@ def deployed_state(content: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint or state dict, tensors and plain Python; UserError for any other file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -84,7 +85,8 @@ def load_file(
     """Loads a checkpoint of this project, or a plain state dict of the backbone; UserError for what does not fit."""
     content = read_tensors(path)
     if "state" not in content:  # a plain state dict
-        return load_backbone(model.backbone, content, str(path), new_parts)
+        load_backbone(model.backbone, content, str(path), new_parts)
+        return
     if content["model"] != name:
         raise UserError(f"{path} holds a {content['model']}, not a {name}")
     if content["classes"] != list(classes):

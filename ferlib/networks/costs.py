@@ -36,9 +36,9 @@ def describe(spec: ModelSpec) -> list[str]:
         model = FaceClassifier(spec).eval()
     weights = ("partly" if spec.new_parts else "yes") if spec.imagenet else "no"
     cost = count_multiply_adds(model, spec) / 1e9
-    sees = f"{spec.image_size} {'grey' if spec.channels == 1 else 'RGB'}"
+    size = f"{spec.image_size} {'grey' if spec.channels == 1 else 'RGB'}"
     layer = spec.cam_layer.removeprefix("backbone.")
-    return [f"{count_parameters(model) / 1e6:.2f}", f"{cost:.2f}", sees, layer, weights]
+    return [f"{count_parameters(model) / 1e6:.2f}", f"{cost:.2f}", size, layer, weights]
 
 
 def count_multiply_adds(model: FaceClassifier, spec: ModelSpec) -> int:

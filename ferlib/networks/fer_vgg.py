@@ -32,4 +32,5 @@ class FerVgg(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """N×1×H×W → N×hidden."""
         return self.fully_connected(self.pool(self.features(images)).flatten(1))

@@ -39,6 +39,7 @@ class Mask(nn.Module):
         self.output = residual_block(widths[1], channels)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×C×h×w."""
         *levels, cells = self.encode(features)
         for upscaler, block, level in zip(self.upscalers, self.decoder, reversed(levels), strict=True):
             larger = upscaler(cells)[..., : level.shape[2], : level.shape[3]]  # an odd side was rounded up
@@ -65,6 +66,7 @@ class ResidualMaskingNetwork(ResNet):
         self.fc = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """N×3×H×W → N×512."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = self.mask1(self.layer1(features))
         features = self.mask2(self.layer2(features))

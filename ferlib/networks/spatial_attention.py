@@ -1,4 +1,4 @@
-"""ResNet-34 with spatial attention: every block weighs the places of its residual before it is added.
+"""ResNet-34 with spatial attention: in every block, positions of the residual are weighted before the sum.
 
 The attention is the spatial half of Woo et al., "CBAM: Convolutional block attention module" (2018), section 3.
 """
@@ -20,6 +20,7 @@ class SpatialAttention(nn.Module):
         self.norm = nn.BatchNorm2d(1)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×C×h×w."""
         maps = torch.cat([features.mean(1, keepdim=True), features.amax(1, keepdim=True)], 1)  # N,2,h,w
         return features * self.norm(self.convolution(maps)).sigmoid()
 
@@ -32,6 +33,7 @@ class SpatialAttentionBlock(BasicBlock):
         self.attention = SpatialAttention()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×channels×h'×w'."""
         residual = self.relu(self.bn1(self.conv1(features)))
         residual = self.attention(self.bn2(self.conv2(residual)))
         return self.relu(residual + (self.downsample(features) if self.downsample else features))

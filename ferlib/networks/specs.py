@@ -41,6 +41,7 @@ class ModelSpec:
 
     @property
     def scaled_size(self) -> int:
+        """Side to which a face is scaled before its centre is cropped, in pixels."""
         return self.resize or self.image_size
 
 

@@ -1,4 +1,4 @@
-"""Any backbone of timm as a ModelSpec, from timm's own facts."""
+"""Any backbone of timm as a ModelSpec, from timm's metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ferlib.runtime.errors import UserError
 
 @functools.cache
 def from_timm(name: str) -> ModelSpec:
-    """The specification of a backbone of timm, from timm's own facts and one blank image on the meta device.
+    """The specification of a backbone of timm, from timm's metadata and one blank image on the meta device.
 
     UserError for a name that timm does not have.
     """
@@ -50,6 +50,7 @@ def from_timm(name: str) -> ModelSpec:
 
 
 def has_weights(facts: Mapping[str, Any]) -> bool:
+    """Whether timm names a place to get weights from."""
     return any(facts.get(place) for place in ("hf_hub_id", "url", "file"))
 
 
@@ -63,12 +64,12 @@ def timm_state(name: str, facts: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def find_cells(model: nn.Module, shape: tuple[int, ...]) -> tuple[str, Callable[[torch.Tensor], torch.Tensor] | None]:
-    """The layer of a timm backbone to read, and the map that makes a grid of its output where it is none.
+    """The CAM layer of a timm backbone, and the map that makes a grid of its output where it is none.
 
-    That is the last of the layers from which timm takes features, or the norm of each cell that follows it: before such
-    a norm, activations and their gradients are orthogonal, and a product of both shows nothing. Where a class token
-    alone goes on to the head, the others' last say is what the last block's attention sees of them: there it is the
-    block's first norm. The layer is "" where none has rows and columns.
+    The last of the layers from which timm takes features, or the norm of each cell that follows it: before such a norm,
+    activations and their gradients are orthogonal, so their product is 0. In transformers whose head reads the class
+    token alone, the patch tokens influence it last through the attention of the last block: there the layer is that
+    block's first norm. The layer is "" where no output has rows and columns.
     """
     facts = getattr(model, "feature_info", None)
     layer, channels = (facts[-1].get("module", ""), facts[-1]["num_chs"]) if facts else ("", 0)
@@ -85,7 +86,7 @@ def find_cells(model: nn.Module, shape: tuple[int, ...]) -> tuple[str, Callable[
 
 
 def output_of(model: nn.Module, layer: str, shape: tuple[int, ...]) -> Any:
-    """What `layer` gives for blank images on the meta device, where nothing is computed; None if it is not used."""
+    """Output of `layer` for blank images on the meta device, where nothing is computed; None if it is not used."""
     outputs = [None]
     for name, module in model.named_modules():
         if name == layer:

@@ -31,6 +31,7 @@ def torchvision_state(name: str) -> dict[str, torch.Tensor]:
 
 
 def unavailable(name: str, address: str, error: Exception) -> UserError:
+    """The error for weights that cannot be had."""
     return UserError(
         f"the ImageNet weights of {name} are not in the cache and could not be downloaded ({error}). Either "
         f"train from random weights with --weights none, or fetch {address} elsewhere and use --weights FILE"

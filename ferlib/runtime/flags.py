@@ -28,6 +28,6 @@ def parse_flags(
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """Field → the comment on its line, of a dataclass and those it inherits from: what --help says of it."""
+    """Field → the comment on its line, of a dataclass and those it inherits from, which --help shows."""
     sources = "".join(inspect.getsource(each) for each in reversed(kind.__mro__[:-1]))
     return dict(re.findall(r"^    (\w+): .*?  # (.+)$", sources, re.M))

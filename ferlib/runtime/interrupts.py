@@ -11,7 +11,7 @@ from multiprocessing import resource_tracker
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Holds ctrl-C back until the block ends; a process started in it inherits the mask and never sees one.
+    """Holds ctrl-C back until the block ends; a process started in it inherits the mask and is never interrupted.
 
     A handler set by the new process itself comes too late: ctrl-C goes to the whole group while Python is starting.
     The mask alone does not hold it back from this process: the kernel hands the signal to any other thread (OpenMP's,
