@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 from ferlib.networks.small_resnet import residual_branch
 
@@ -11,7 +10,7 @@ from ferlib.networks.small_resnet import residual_branch
 class PaddedBlock(nn.Module):
     """y = ReLU(F(x) + x) with two 3×3 convolutions in F (equation 1).
 
-    Where the block halves the side, x is every other cell of it, and new channels of it are zeros (option A): a
+    Where the block halves the side, the shortcut takes every second cell and pads new channels with zeros (option A): a
     shortcut has no parameters.
     """
 
@@ -19,12 +18,12 @@ class PaddedBlock(nn.Module):
         super().__init__()
         self.residual = residual_branch(in_channels, out_channels, stride)
         self.stride, self.new_channels = stride, out_channels - in_channels
-        self.skip = StochasticDepth(0.0, "row")  # nothing is skipped unless a recipe asks for it
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N×C×h×w → N×out_channels×h'×w'."""
         shortcut = F.pad(features[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        return self.activation(self.skip(self.residual(features)) + shortcut)
+        return self.activation(self.residual(features) + shortcut)
 
 
 class CifarResNet(nn.Module):
@@ -52,4 +51,5 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """N×channels×H×W → N×(4·width)."""
         return self.stages(self.stem(images)).mean((2, 3))

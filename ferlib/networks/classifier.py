@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.func import functional_call
-from torchvision.ops import StochasticDepth
 
 from config import EMOTIONS
 from ferlib.networks.specs import ModelSpec
@@ -17,8 +16,12 @@ GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's convert("
 class FaceClassifier(nn.Module):
     """Faces in 0..1, grey or RGB → logits: colour conversion and normalisation belong to the model.
 
-    So a checkpoint is complete, and every explanation is one of pixels that a person can look at.
+    So a checkpoint is complete, and attributions belong to the pixels of the picture.
     """
+
+    mean: torch.Tensor  # C,1,1
+    std: torch.Tensor  # C,1,1
+    grey_weights: torch.Tensor  # 3,1,1
 
     def __init__(self, spec: ModelSpec, num_classes: int = len(EMOTIONS)):
         super().__init__()
@@ -54,10 +57,11 @@ def count_features(backbone: nn.Module, spec: ModelSpec) -> int:
         with torch.no_grad():
             return functional_call(backbone.eval(), state, face).shape[1]
     except RuntimeError as error:  # a side below what the strides of the network leave something of
-        raise UserError(f"this model cannot see faces of {spec.image_size} px ({error}); use a larger one") from error
+        raise UserError(f"this model cannot take faces of {spec.image_size} px ({error}); use a larger one") from error
 
 
 def make_head(features: int, hidden: int | None, num_classes: int) -> nn.Sequential:
+    """Features to logits: dropout and a linear layer, with a hidden layer where `hidden` gives its width."""
     if hidden is None:
         return nn.Sequential(nn.Dropout(), nn.Linear(features, num_classes))
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, num_classes))
@@ -70,12 +74,6 @@ def set_dropout(model: nn.Module, probability: float) -> None:
             module.p = probability
 
 
-def set_stochastic_depth(model: nn.Module, probability: float) -> None:
-    """Skips the residual branch of block l of L with probability p·l/L (Huang et al., 2016, equation 4)."""
-    blocks = [module for module in model.modules() if isinstance(module, StochasticDepth)]
-    for number, block in enumerate(blocks, start=1):
-        block.p = probability * number / len(blocks)
-
-
 def count_parameters(model: nn.Module) -> int:
+    """All parameters of a model, head included."""
     return sum(parameter.numel() for parameter in model.parameters())

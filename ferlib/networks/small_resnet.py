@@ -5,7 +5,6 @@ Basic blocks after He et al., "Deep Residual Learning" (2016), as in its CIFAR-1
 
 import torch
 from torch import nn
-from torchvision.ops import StochasticDepth
 
 
 def residual_branch(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
@@ -25,25 +24,25 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
         self.residual = residual_branch(in_channels, out_channels, stride)
-        nn.init.zeros_(self.residual[-1].weight)  # a block starts as its shortcut
-        self.shortcut = nn.Identity()
+        nn.init.zeros_(self.residual.get_parameter("4.weight"))  # a block starts as its shortcut
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
                 nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity(),
                 nn.Conv2d(in_channels, out_channels, 1, bias=False),
                 nn.BatchNorm2d(out_channels),
             )
-        self.skip = StochasticDepth(0.0, "row")  # nothing is skipped unless a recipe asks for it
         self.activation = nn.ReLU(inplace=True)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.skip(self.residual(features)) + self.shortcut(features))
+        """N×C×h×w → N×out_channels×h'×w'."""
+        return self.activation(self.residual(features) + self.shortcut(features))
 
 
 class SmallResNet(nn.Module):
     """N×channels×H×W → N×(widths[-1]·grid²); every stage after the first halves the side.
 
-    The last stage is averaged to grid×grid cells: 1 is global pooling, more keeps where on the face a feature lies.
+    The last stage is averaged to grid×grid cells: 1 is global pooling, more keeps the positions of features.
     """
 
     def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...], channels: int = 1, grid: int = 1):
@@ -60,4 +59,5 @@ class SmallResNet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(grid)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """N×channels×H×W → N×(widths[-1]·grid²)."""
         return self.pool(self.stages(self.stem(images))).flatten(1)
