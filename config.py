@@ -23,12 +23,12 @@ class Stage:
 
     model: str = "mini_resnet"  # a row of models.MODELS
     dataset: str = "synthetic"  # a row of ferlib.data.facts.DATASETS, or folder:PATH
-    tag: str = ""  # tells runs of one model on one data set apart
-    data_dir: Path = Path("data")
-    outputs_dir: Path = Path("outputs")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    tag: str = ""  # last part of the run's name, for several runs of one model on one data set
+    data_dir: Path = Path("data")  # folder that holds the data sets
+    outputs_dir: Path = Path("outputs")  # folder that every stage writes to
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
     amp: bool = True  # reduced precision where the processor has it; --no-amp: float32 throughout
-    seed: int = 0
+    seed: int = 0  # of all random numbers
     fold: int = 0  # of a data set that is split by subject: the fold, from 1, whose subjects are the test split
 
     @property
@@ -44,17 +44,26 @@ class DrawingStage(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(DrawingStage):
+class TrainingStage(DrawingStage):
+    """Flags of the stages that train."""
+
+    recipe: str = ""  # a row of recipes.RECIPES, from which the settings start; default: the model's own
+    init_from: str = ""  # name of a run, such as fer_resnet_rafdb, whose backbone to start from; the head is new
+    image_size: int | None = None  # side in pixels of the faces that the model takes; default: the model's own
+    max_steps: int | None = None  # largest number of steps in an epoch; for trying things
+    settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainingStage):
     """Train a model: python train.py --model resnet50 --dataset fer2013"""
 
-    all: bool = False  # every model of the zoo, one after the other
-    all_folds: bool = False  # of a data set that is split by subject, one after the other
-    recipe: str = ""  # a row of recipes.RECIPES; default: the model's own
+    all: bool = False  # train every model of the zoo, one after the other
+    all_folds: bool = False  # train on every fold of a data set that is split by subject, one after the other
     resume: bool = False  # go on from the last checkpoint
     compile: bool = False  # torch.compile; pays off on runs of more than a few minutes
     snapshots: bool = False  # with --schedule warm_restarts: also keep the weights at the end of every cycle
     max_gpu_temp: float | None = None  # °C of the GPU above which training waits until it is 3 cooler
-    settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,74 +89,17 @@ class Export(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class Explain(DrawingStage):
-    """Flags that the explain_* stages share."""
+    """Flags that the explain_* stages share; ferlib.explanations.flags adds one for every setting of a method."""
 
-    checkpoint: Path | None = None  # instead of the run's best
+    checkpoint: Path | None = None  # file to explain instead of the run's best checkpoint
     samples: int | Literal["all"] = 20  # faces of the test split, the same for every method, balanced over the classes
-    only: str = ""  # of the test split: wrong, right, or a true class
-    indices: tuple[int, ...] = ()  # of the test split, instead of --samples
+    only: str = ""  # faces of the test split to choose from: wrong, right, or a true class
+    indices: tuple[int, ...] = ()  # faces of the test split, instead of --samples
     image: tuple[Path, ...] = ()  # pictures of one face each, instead of the test split
-    target: str = "predicted"  # the class to explain: predicted, true, or a class
-    against: str = ""  # why the target rather than: runner-up, predicted, true, or a class
-    batch_size: int = 64
-    figures: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainLime(Explain):
-    """LIME: python explain_lime.py --model resnet50 --dataset fer2013 --samples 20 --lime-samples 1000"""
-
-    lime_samples: int | Literal["auto"] = 1000  # perturbed copies of each face; auto: until the result is stable
-    top_regions: int = 8  # superpixels that the figure ranks, and that must be stable with --lime-samples auto
-    segmentation: Literal["quickshift", "slic", "felzenszwalb", "grid", "facial"] = "quickshift"
-    regions: int = 64  # of slic and grid: about so many; felzenszwalb: at least so small
-    kernel_shap: int = 0  # further perturbations, which with those of LIME give the regions' Shapley values; 0: none
-    kernel_size: float = 1.5  # of quickshift: width of the Gaussian kernel in pixels
-    max_dist: float = 20.0  # of quickshift: cut-off for data distances; higher means fewer superpixels
-    segmentation_side: int = 224  # quickshift's pixels are those of a face scaled to this side, whatever the model sees
-    ratio: float = 0.2  # of quickshift: colour proximity (1) against image space (0)
-    hide_value: float | None = 0.5  # grey in 0..1 that fills a hidden superpixel; None: the superpixel's own mean
-    int8: bool = False  # convolutions in 8 bits: faster on processors with VNNI, ranks nearly the same
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainShap(Explain):
-    """SHAP: python explain_shap.py --model resnet50 --dataset fer2013 --samples 20 --bg-samples 100"""
-
-    bg_samples: int = 100  # background faces of the train split, balanced over the classes
-    shap_samples: int = 200  # draws of (background face, interpolation point) per face
-    int8: bool = False  # gradients in 8 bits: faster for plain and residual networks on processors with VNNI
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainGradcam(Explain):
-    """Class activation maps: python explain_gradcam.py --model resnet50 --dataset fer2013 --method gradcam"""
-
-    method: Literal["gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam"] = "gradcam"
-    layer: str = ""  # path of the module that is read, such as backbone.layer3; default: the model's last cells
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainSaliency(Explain):
-    """Gradients of the pixels: python explain_saliency.py --model resnet50 --dataset fer2013 --method saliency"""
-
-    method: Literal[
-        "saliency", "loss_gradient", "smoothgrad", "input_x_gradient", "integrated_gradients", "guided_backprop"
-    ] = "saliency"
-    smooth_samples: int = 50  # of smoothgrad: noisy copies of each face
-    smooth_sd: float = 0.03  # of smoothgrad: standard deviation of the noise; with 0.1 few faces keep their class
-    steps: int = 50  # of integrated_gradients: points on the way from the baseline to the face
-    baseline: float = 0.5  # of integrated_gradients: grey in 0..1 of the face where the way begins
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExplainOcclusion(Explain):
-    """A sliding grey square: python explain_occlusion.py --model resnet50 --dataset fer2013 --window 0.2"""
-
-    window: float = 0.2  # side of the square, as a share of the face's
-    stride: float = 0.1  # between two squares, likewise
-    hide_value: float = 0.5  # grey in 0..1 of the square
-    int8: bool = False  # convolutions in 8 bits: faster on processors with VNNI, ranks nearly the same
+    target: str = "predicted"  # the class to explain: predicted, true, runner-up, or a class
+    against: str = ""  # class that the target is compared with: runner-up, predicted, true, or a class
+    batch_size: int = 64  # images in a pass through the network
+    figures: bool = True  # draw a figure of every face
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,19 +217,18 @@ class Doctor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(DrawingStage):
+class Tune(TrainingStage):
     """Search settings: python tune.py --preset vgg_paper, or --search lr=1e-3..1e-1:log batch_size=64,128"""
 
-    preset: str = ""  # a row of tune.PRESETS, which single flags then change
-    study: str = ""  # its name; default: the preset's or the run's
-    search: tuple[str, ...] = ()  # fields of the recipe: optimizer=sgd,adam, lr=1e-4..1e-1:log, batch_size=64..256
-    sampler: Literal["tpe", "grid"] = "tpe"
+    preset: str = ""  # a row of ferlib.training.search.presets.PRESETS, which single flags then change
+    study: str = ""  # name of the study; default: the preset's or the run's
+    search: tuple[str, ...] = ()  # settings to search: optimizer=sgd,adam, lr=1e-4..1e-1:log, batch_size=64..256
+    sampler: Literal["tpe", "grid"] = "tpe"  # how the settings of the next trial are chosen
     trials: int | None = None  # of the whole study; default: every point of the grid, or 30; 0: only table and plots
     workers: int = 1  # processes on this machine; further terminals may join with the same command
-    pruner: Literal["median", "none"] = "median"  # stops a trial whose best is below the median at the same epoch
+    storage: str = ""  # PostgreSQL or MySQL URL of a study that machines share; default: SQLite in the study's folder
+    pruner: Literal["median", "none"] = "median"  # median: stop a trial whose best is below the others' at that epoch
     keep_checkpoints: bool = False  # of every trial; default: of the best one
-    recipe: str = ""  # a row of recipes.RECIPES; default: the model's own
-    settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)  # what is not searched
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,7 @@
 """Shows temperature, load, memory, power and clocks of the NVIDIA GPUs, live: python monitor.py --max-temp 83
 
 In a terminal one table is drawn over and over in its place; elsewhere each reading is a line. Every reading is also
-appended to a CSV file. A training logs its own GPU: see gpu_watch.py.
+appended to a CSV file. A training logs its own GPU: see gpu_monitor.py.
 """
 
 from __future__ import annotations

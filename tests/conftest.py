@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import recipes
 import train
 from browsing import browser  # noqa: F401 — a fixture
 
-TINY = replace(recipes.RECIPES["quick"], epochs=2, batch_size=16, max_steps=4)
+TINY = recipes.changed(recipes.RECIPES["quick"], epochs=2, batch_size=16)
 
 
 def pytest_configure() -> None:
@@ -65,9 +64,9 @@ def train_flags(shared_outputs):
     """Flags of a run of a few steps in float32; keyword arguments change them, recipe fields included."""
 
     def make(tag, **changes):
-        recipe = {name: changes.pop(name) for name in list(changes) if hasattr(TINY, name)}
+        recipe = {name: changes.pop(name) for name in list(changes) if name in recipes.SETTINGS}
         flags = {"tag": tag, "outputs_dir": shared_outputs, "device": "cpu", "amp": False, "recipe": "quick"}
-        return config.Train(**flags | changes, settings=replace(TINY, **recipe))
+        return config.Train(**{"max_steps": 4} | flags | changes, settings=recipes.changed(TINY, **recipe))
 
     return make
 
@@ -75,7 +74,9 @@ def train_flags(shared_outputs):
 @pytest.fixture(scope="session")
 def tiny_run(shared_outputs):
     """A mini_resnet that saw a few batches."""
-    flags = config.Train(tag="tiny", outputs_dir=shared_outputs, device="cpu", recipe="quick", settings=TINY)
+    flags = config.Train(
+        tag="tiny", outputs_dir=shared_outputs, device="cpu", recipe="quick", max_steps=4, settings=TINY
+    )
     train.fit(flags)
     return flags.run
 

@@ -3,7 +3,7 @@
 import types
 
 from ferlib.runtime import gpus
-from ferlib.training import gpu_watch
+from ferlib.training import gpu_monitor
 
 GIB = 2**30
 
@@ -61,5 +61,5 @@ def fake_nvml(temperatures: list[int], load: int | None = 97, reasons: int = 0x4
 
 
 def use(monkeypatch, nvml: types.SimpleNamespace) -> None:
-    for module in (gpus, gpu_watch):
+    for module in (gpus, gpu_monitor):
         monkeypatch.setattr(module, "pynvml", nvml)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from config import EMOTIONS
-from ferlib.report.methods import METHODS
+from ferlib.explanations.methods import METHODS
 from ferlib.report.plots import PLOTS
 from ferlib.runtime.files import write_json
 from ferlib.runtime.runs import Run, cache_dir
@@ -28,7 +28,10 @@ def write_history(run: Run, **changes) -> None:
     epoch = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.7, "val_loss": 1.1, "val_accuracy": 0.654}
     content = {
         "run": run.identity(),
-        "recipe": {"weights": "none", "epochs": 1, "max_steps": None, "class_weights": False},
+        "recipe": {"weights": "none", "epochs": 1, "class_weights": False},
+        "init_from": "",
+        "image_size": None,
+        "max_steps": None,
         "recipe_name": "quick",
         "seed": 3,
         "device": "2 CPU threads",

@@ -1,6 +1,5 @@
 """architectures/: parameters as published, attention that weighs what it should, and training of every model."""
 
-from dataclasses import replace
 
 import pytest
 import torch
@@ -17,13 +16,14 @@ from ferlib.networks.residual_masking import Mask, ResidualMaskingNetwork
 from ferlib.networks.spatial_attention import SpatialAttention, SpatialAttentionResNet34
 from ferlib.runtime.errors import UserError
 from ferlib.training import engine
-from ferlib.training.losses import LOSSES
+from ferlib.training.losses import cross_entropy
 from models import MODELS
-from recipes import Recipe
+from recipes import Recipe, changed
 from zoo import KINDS, ZOO, make_classifier, random_faces, small_spec
 
 CPU = torch.device("cpu")
-PLAIN = Recipe(
+PLAIN = changed(
+    Recipe(),
     weights="none",
     batch_size=4,
     optimizer="adam",
@@ -183,14 +183,14 @@ def tiny_faces(count=4):
 
 def train_epochs(name, monkeypatch, epochs=2, **changes):
     """Losses of a few epochs of one step on the same four faces."""
-    spec, recipe = small_spec(name), replace(PLAIN, **changes)
+    spec, recipe = small_spec(name), changed(PLAIN, **changes)
     if MODELS.get(name, spec).fixed_size:  # it needs its own size in training
         spec = MODELS.get(name, spec)
     monkeypatch.setattr(models, "model_spec", lambda _: spec)
     training = engine.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32)
     options = {"seed": 0, "dtype": torch.float32}
     return training, [
-        engine.train_one_epoch(training, tiny_faces(), LOSSES["cross_entropy"], spec, recipe, epoch=epoch, **options)[
+        engine.train_one_epoch(training, tiny_faces(), cross_entropy, spec, recipe, epoch=epoch, **options)[
             "train_loss"
         ]
         for epoch in range(1, epochs + 1)
@@ -220,9 +220,7 @@ def test_auxiliary_losses_have_their_published_weight(monkeypatch):
     outputs = training.model(faces)
     losses = [F.cross_entropy(output, targets) for output in outputs]
     expected = torch.autograd.grad(losses[0] + 0.3 * (losses[1] + losses[2]), list(training.model.parameters()))
-    totals = engine.compute_gradient(
-        training, (faces, targets, torch.ones(4)), LOSSES["cross_entropy"], PLAIN, torch.float32
-    )
+    totals = engine.compute_gradient(training, (faces, targets, torch.ones(4)), cross_entropy, dtype=torch.float32)
     assert totals[0].item() == pytest.approx(4 * losses[0].item(), rel=1e-4), (
         "the loss that is shown is the model's own"
     )
@@ -233,15 +231,15 @@ def test_auxiliary_losses_have_their_published_weight(monkeypatch):
 @pytest.mark.parametrize("name", ["inception_v3", "timm/vit_small_patch16_224"])
 def test_faces_of_one_size_do_not_grow(name):
     spec = models.model_spec(name)
-    assert engine.grown(spec, Recipe(), epoch=1) is spec
+    assert engine.spec_of_epoch(spec, 1.0, epoch=1, epochs=30) is spec
     with pytest.raises(UserError, match="px only; use --start-size 1"):
-        engine.grown(spec, Recipe(start_size=0.64), epoch=1)
+        engine.spec_of_epoch(spec, 0.64, epoch=1, epochs=30)
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if not models.model_spec(name).fixed_size])
 def test_every_model_takes_the_small_faces_of_a_growing_recipe(name):
     spec = models.model_spec(name)
-    small = engine.grown(spec, Recipe(start_size=0.64), epoch=1)
+    small = engine.spec_of_epoch(spec, 0.64, epoch=1, epochs=30)
     assert small.image_size < 0.7 * spec.image_size
     with torch.inference_mode():
         assert make_classifier(name)(random_faces(2, small.image_size)).shape == (2, 7)

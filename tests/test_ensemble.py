@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,14 +16,18 @@ from conftest import TINY
 from datasets import load_stage
 from ensemble import join
 from ferlib.evaluation.combining import METHODS
+from ferlib.evaluation.ensembles import compare, read_members
+from ferlib.evaluation.terminal import summarize_members
+from ferlib.inference.splits import open_predictor
 from ferlib.inference.views import center_view
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run
 from models import load_checkpoint
+from recipes import changed
 from report_generator import build_report
 
-CYCLES = replace(TINY, schedule="warm_restarts", restart_epochs=1, epochs=3, warmup_epochs=0.0, ema_decay=0.5)
+CYCLES = changed(TINY, schedule="warm_restarts", restart_epochs=1, epochs=3, warmup_epochs=0.0, ema_decay=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +36,8 @@ def outputs(shared_outputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ensembles")
     shutil.copytree(shared_outputs / "cache", folder / "cache")
     common = {"outputs_dir": folder, "device": "cpu", "amp": False}
-    train.fit(config.Train(**common, settings=TINY))
-    train.fit(config.Train(**common, tag="cyclic", seed=1, settings=CYCLES, snapshots=True))
+    train.fit(config.Train(**common, settings=TINY, max_steps=4))
+    train.fit(config.Train(**common, tag="cyclic", seed=1, settings=CYCLES, max_steps=4, snapshots=True))
     for tag in ("", "cyclic"):
         evaluate.evaluate(config.Evaluate(**common, tag=tag, figures=False))
     return folder
@@ -55,6 +60,13 @@ def broken(flags, tmp_path):
 def saved(run: Run) -> dict[str, np.ndarray]:
     with np.load(run.predictions) as arrays:
         return dict(arrays)
+
+
+def members_of(flags, names):
+    open_checkpoint = partial(open_predictor, device=flags.device, amp=flags.amp)
+    return read_members(
+        names, load_stage(flags), flags.outputs_dir, flags.fold, lambda run, path: open_checkpoint(run, checkpoint=path)
+    )
 
 
 # ── what it writes ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -109,7 +121,7 @@ def test_the_best_member_comes_first_however_they_are_given(flags, turn):
     flags = replace(flags, members=flags.members[::turn])
     comparison = join(flags)["ensemble"]
     best, other = sorted(flags.members, key=lambda name: name != comparison["best_member"])
-    assert "best on val" in ensemble.summarize(comparison).splitlines()[1]
+    assert "best on val" in summarize_members(comparison).splitlines()[1]
     page = build_report(flags.outputs_dir, "synthetic").read_text()
     assert page.index(f'<th scope="row">{best}</th>') < page.index(f'<th scope="row">{other}</th>')
 
@@ -124,11 +136,11 @@ def test_the_report_shows_it_and_asks_nothing_of_it(flags):
 
 def test_test_decides_nothing(flags):
     data = load_stage(flags)
-    members = ensemble.read_members(flags, data)
+    members = members_of(flags, flags.members)
     truth = np.eye(7)[data.split("test").labels]
     knowing = [replace(member, logits={**member.logits, "test": truth}) for member in members]
     for method in ("auto", *METHODS):
-        first, second = (ensemble.compare(found, data, method)[0] for found in (members, knowing))
+        first, second = (compare(found, data, method)[0] for found in (members, knowing))
         assert second["members"][0]["accuracy"] == 1 != first["members"][0]["accuracy"]
         assert all(first[key] == second[key] for key in ("chosen", "weights", "best_member"))
 
@@ -144,7 +156,7 @@ def test_all_are_the_evaluated_runs_without_ensembles(flags):
 
 def test_snapshots_are_members(flags):
     names = tuple(f"mini_resnet:cyclic@{which}" for which in ("best", "last", "cycle1", "cycle2"))
-    members = ensemble.read_members(replace(flags, members=(*names, "mini_resnet:cyclic")), load_stage(flags))
+    members = members_of(flags, (*names, "mini_resnet:cyclic"))
     logits = {member.name: member.logits["test"] for member in members}
     np.testing.assert_allclose(logits["mini_resnet:cyclic@best"], logits["mini_resnet:cyclic"], atol=1e-4)
     np.testing.assert_allclose(logits["mini_resnet:cyclic@last"], logits["mini_resnet:cyclic@cycle2"], atol=1e-4)

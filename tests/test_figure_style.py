@@ -31,7 +31,7 @@ from ferlib.figures import style as figure_style
 from ferlib.figures import tuning as tuning_plots
 from ferlib.figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure, wrap
 from ferlib.runtime.runs import Run
-from ferlib.training.gpu_watch import LOG_HEADER
+from ferlib.training.gpu_monitor import LOG_HEADER
 
 SMALLEST = 8  # points of type in a picture that is printed 16 cm wide
 
@@ -327,7 +327,7 @@ def test_a_figure_counts_as_drawn_in_all_formats_and_this_look(tmp_path, monkeyp
     assert not figure_pool.is_drawn(path, "key", ("svg", "pdf"))
     assert not figure_pool.is_drawn(path, "another key")
     assert all_drawn(path, ("svg",))
-    monkeypatch.setattr(figure_pool, "LOOK", figure_pool.LOOK + 1)
+    monkeypatch.setattr(figure_pool, "STYLE", figure_pool.STYLE + 1)
     assert not figure_pool.is_drawn(path, "key")
 
 

@@ -1,71 +1,100 @@
-"""optimizers.py: rates, averages and sharpness-aware steps computed by hand."""
+"""optimizers.py and schedules.py: rates, averages and sharpness-aware steps computed by hand."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
-from ferlib.training.optimizers import OPTIMIZERS, Muon, ema_function, orthogonalized, parameter_groups, uphill
-from ferlib.training.schedules import SCHEDULES, finished_cycle, learning_rate, set_learning_rate
+from ferlib.training.optimizers import (
+    OPTIMIZERS,
+    Muon,
+    ema_update,
+    orthogonalized,
+    parameter_groups,
+    perturbed_weights,
+)
+from ferlib.training.schedules import (
+    SCHEDULES,
+    cosine,
+    finished_cycle,
+    learning_rate,
+    one_cycle,
+    plateau,
+    set_learning_rate,
+    step,
+    warm_restarts,
+)
 from models import create_model
-from recipes import Recipe
+from recipes import LearningRate
+
+# ── learning rate ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def rates(recipe, *epochs):
-    return [learning_rate(recipe, epoch, []) for epoch in epochs]
+def rates(rate, epochs, *points):
+    return [learning_rate(rate, epoch, epochs) for epoch in points]
 
 
 def test_cosine():
-    recipe = Recipe(lr=1.0, min_lr=0.1, schedule="cosine", t_max=10, epochs=30)
+    rate = LearningRate(lr=1.0, min_lr=0.1, schedule="cosine")
     expected = [1, 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2, 0.55, 0.1, 0.1]
-    assert rates(recipe, 0, 2.5, 5, 10, 20) == pytest.approx(expected)
+    assert rates(rate, 10, 0, 2.5, 5, 10, 20) == pytest.approx(expected)
+    assert [cosine(progress) for progress in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
 
 
 def test_one_cycle():
-    recipe = Recipe(lr=1.0, min_lr=0, schedule="one_cycle", t_max=None, epochs=10, warmup_epochs=2)
-    assert rates(recipe, 0, 1, 2, 6, 10) == pytest.approx([0.01, 0.5, 1, 0.5, 0])
+    rate = LearningRate(lr=1.0, min_lr=0, schedule="one_cycle", warmup_epochs=2)
+    assert rates(rate, 10, 0, 1, 2, 6, 10) == pytest.approx([0.01, 0.5, 1, 0.5, 0])
+    assert one_cycle(0.25) == 0.75
+
+
+@pytest.mark.parametrize("name", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("epochs", [8, 50])
+def test_the_decay_follows_the_number_of_epochs(name, epochs):
+    rate = LearningRate(lr=1.0, min_lr=0.01, schedule=name)
+    halfway, last = rates(rate, epochs, epochs / 2, epochs)
+    assert (halfway, last) == pytest.approx((0.505, 0.01))
 
 
 def test_warm_restarts():
-    recipe = Recipe(lr=1.0, min_lr=0, schedule="warm_restarts", restart_epochs=2)
-    assert rates(recipe, 0, 1, 2, 4, 6) == pytest.approx([1, 0.5, 1, 0.5, 1])
+    rate = LearningRate(lr=1.0, min_lr=0, schedule="warm_restarts", restart_epochs=2)
+    assert rates(rate, 30, 0, 1, 2, 4, 6) == pytest.approx([1, 0.5, 1, 0.5, 1])
+    assert warm_restarts(1.5, warmup_epochs=0.5, first_cycle=2) == pytest.approx(0.5)
 
 
 def test_ends_of_the_cycles():
-    recipe = Recipe(schedule="warm_restarts", restart_epochs=2)
-    assert [finished_cycle(recipe, epoch) for epoch in range(1, 16)] == [0, 1, 0, 0, 0, 2, *[0] * 7, 3, 0]
-    late = replace(recipe, warmup_epochs=0.5)
-    assert [finished_cycle(late, epoch) for epoch in range(1, 8)] == [0, 1, 0, 0, 0, 2, 0]
+    assert [finished_cycle(epoch, 0, 2) for epoch in range(1, 16)] == [0, 1, 0, 0, 0, 2, *[0] * 7, 3, 0]
+    assert [finished_cycle(epoch, 0.5, 2) for epoch in range(1, 8)] == [0, 1, 0, 0, 0, 2, 0]
 
 
 def test_step():
-    recipe = Recipe(lr=1.0, min_lr=0, schedule="step", step_epochs=5, drop=0.1)
-    assert rates(recipe, 0, 4.9, 5, 10) == pytest.approx([1, 1, 0.1, 0.01])
+    rate = LearningRate(lr=1.0, min_lr=0, schedule="step", step_epochs=5, drop=0.1)
+    assert rates(rate, 30, 0, 4.9, 5, 10) == pytest.approx([1, 1, 0.1, 0.01])
+    assert step(12, step_epochs=5, drop=0.5) == 0.25
 
 
 def test_plateau_follows_the_history():
-    recipe = Recipe(lr=1.0, min_lr=0, schedule="plateau", plateau_patience=1, drop=0.5, monitor="accuracy")
+    rate = LearningRate(lr=1.0, min_lr=0, schedule="plateau", plateau_patience=1, drop=0.5)
     values = [0.1, 0.3, 0.3, 0.2, 0.4, 0.4, 0.4]
-    epochs = [{"val_accuracy": value} for value in values]
-    found = [learning_rate(recipe, number, epochs[:number]) for number in range(len(epochs) + 1)]
+    found = [learning_rate(rate, number, 30, values[:number], max) for number in range(len(values) + 1)]
     assert found == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25]
-    falling = replace(recipe, monitor="loss")
-    assert learning_rate(falling, 3, [{"val_loss": value} for value in (3, 2, 1)]) == 1
+    assert learning_rate(rate, 3, 30, [3, 2, 1], min) == 1
+    assert plateau([1, 2, 3], min, patience=0, drop=0.1) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_stays_between_its_ends(name):
-    recipe = Recipe(lr=1.0, min_lr=0.01, schedule=name, warmup_epochs=1, epochs=20)
-    assert all(0.01 <= rate <= 1 for rate in rates(recipe, *(epoch / 4 for epoch in range(4, 80))))
-    assert rates(recipe, 0.5) == [0.5]
+    rate = LearningRate(lr=1.0, min_lr=0.01, schedule=name, warmup_epochs=1)
+    assert all(0.01 <= found <= 1 for found in rates(rate, 20, *(epoch / 4 for epoch in range(4, 80))))
+    assert rates(rate, 20, 0.5) == [0.5]
+
+
+# ── optimisers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_descends(name):
-    recipe = Recipe(optimizer=name, lr=0.05)
     weight = torch.nn.Parameter(torch.tensor([[3.0]]))
-    optimizer = OPTIMIZERS[name]([{"params": [weight], "weight_decay": 0.0}], recipe)
+    optimizer = OPTIMIZERS[name]([{"params": [weight], "weight_decay": 0.0}], 0.05, 0.9)
     for _ in range(100):
         optimizer.zero_grad()
         weight.square().sum().backward()
@@ -75,7 +104,7 @@ def test_every_optimizer_descends(name):
 
 def test_groups_of_backbone_and_head():
     model = create_model("mini_resnet")
-    groups = parameter_groups(model, Recipe(weight_decay=0.1, lr=1.0, backbone_lr=0.25))
+    groups = parameter_groups(model.backbone, model.head, lr=1.0, backbone_lr=0.25, weight_decay=0.1)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     for group in groups:
         assert group["weight_decay"] == (0.1 if group["params"][0].ndim > 1 else 0)
@@ -86,7 +115,7 @@ def test_groups_of_backbone_and_head():
 
 
 def test_moving_average_by_hand():
-    update = ema_function(0.5)
+    update = ema_update(0.5)
     average, weights = [torch.tensor([0.0])], [torch.tensor([1.0])]
     update(average, weights, 0)  # decay 0.1 in the first update, min(0.5, 1 / 10)
     assert average[0].item() == pytest.approx(0.9)
@@ -101,7 +130,7 @@ def test_sharpness_aware_gradient_by_hand():
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(2.0)
     model.weight.square().sum().backward()  # gradient 4, direction 1
-    with uphill(model, rho=0.5):
+    with perturbed_weights(model, rho=0.5):
         assert model.weight.item() == pytest.approx(2.5)
         model.zero_grad()
         model.weight.square().sum().backward()
@@ -109,12 +138,12 @@ def test_sharpness_aware_gradient_by_hand():
     assert model.weight.grad.item() == pytest.approx(5.0)
 
 
-def test_batch_norm_statistics_stand_still_uphill():
+def test_batch_norm_statistics_stand_still_perturbed_weights():
     model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     faces = torch.rand(4, 1, 8, 8)
     model(faces).sum().backward()
     before = model[1].running_mean.clone()
-    with uphill(model, rho=0.1):
+    with perturbed_weights(model, rho=0.1):
         model(faces + 5)
     assert torch.equal(model[1].running_mean, before)
     assert model[1].momentum == 0.1

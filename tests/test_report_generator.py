@@ -395,6 +395,6 @@ def test_older_shape_and_broken_file_are_user_errors(complete):
 
 def test_a_model_that_was_only_tried_out_is_named(tmp_path):
     run = Run("ccc", DATASET, outputs_dir=tmp_path)
-    write_history(run, recipe={"weights": "none", "epochs": 1, "max_steps": 10, "batch_size": 32})
+    write_history(run, recipe={"weights": "none", "epochs": 1, "batch_size": 32}, max_steps=10)
     write_results(run)
     assert "ccc was only tried out: it saw 320 faces at most (--max-steps 10, epochs: 1)." in caveats(tmp_path)

@@ -1,4 +1,4 @@
-"""train.py: it learns, stops, resumes bit for bit, refuses what is wrong."""
+"""train.py and fitting.py: it learns, stops, resumes bit for bit, refuses what is wrong."""
 
 import dataclasses
 import json
@@ -13,14 +13,15 @@ import config
 import evaluate
 import recipes
 import train
-from ferlib.data.readers.folders import AFFECTNET_EMOTIONS
+from conftest import TINY
+from ferlib.data.readers.affectnet import AFFECTNET_EMOTIONS
 from ferlib.inference.views import center_view
 from ferlib.networks.checkpoints import read_tensors
 from ferlib.runtime.errors import UserError
-from ferlib.training import engine
-from ferlib.training.losses import LOSSES
+from ferlib.training import engine, fitting
+from ferlib.training.losses import cross_entropy
 from models import MODELS, create_model, load_checkpoint, resized
-from recipes import RECIPES, Recipe
+from recipes import RECIPES, Recipe, Selection, changed
 
 CPU = torch.device("cpu")
 
@@ -38,7 +39,7 @@ def test_files_of_a_run(tiny_run):
     history = json.loads(tiny_run.history.read_text())
     assert history["run"] == {"model": "mini_resnet", "dataset": "synthetic", "tag": "tiny"}
     assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
-    assert history["recipe"]["max_steps"] == 4
+    assert history["max_steps"] == 4
     assert history["data"]["counts"]["train"]
     assert tiny_run.plot("training_curves").exists()
     best = read_tensors(tiny_run.best_checkpoint)
@@ -57,7 +58,7 @@ def test_best_checkpoint_has_the_validation_accuracy_it_claims(tiny_run, synthet
 
 EVERYTHING = {
     "optimizer": "sgd", "ema_decay": 0.9, "mixup": 0.2, "cutmix": 0.5, "sam_rho": 0.05, "accumulate": 2,
-    "stochastic_depth": 0.2, "schedule": "plateau", "balanced_sampling": True, "loss": "focal", "conflicts": "share",
+    "schedule": "plateau", "balanced_sampling": True, "loss": "focal", "conflicts": "share",
 }  # fmt: skip
 
 
@@ -67,18 +68,18 @@ def test_resumed_run_ends_as_the_uninterrupted_one(train_flags, monkeypatch, opt
     whole = train_flags(f"whole_{tag}", epochs=3, **options)
     train.fit(whole)
     broken = train_flags(f"broken_{tag}", epochs=3, **options)
-    original = train.train_one_epoch
+    original = fitting.train_one_epoch
 
     def killed_in_epoch_3(*args, epoch, **kwargs):
         if epoch == 3:
             raise KeyboardInterrupt
         return original(*args, epoch=epoch, **kwargs)
 
-    monkeypatch.setattr(train, "train_one_epoch", killed_in_epoch_3)
+    monkeypatch.setattr(fitting, "train_one_epoch", killed_in_epoch_3)
     with pytest.raises(KeyboardInterrupt):
         train.fit(broken)
     assert not json.loads(broken.run.history.read_text())["finished"]
-    monkeypatch.setattr(train, "train_one_epoch", original)
+    monkeypatch.setattr(fitting, "train_one_epoch", original)
     train.fit(replace(broken, resume=True))
     for kind in ("best_checkpoint", "last_checkpoint"):
         first, second = (read_tensors(getattr(flags.run, kind)) for flags in (whole, broken))
@@ -97,9 +98,9 @@ def test_resume_refuses_other_settings(train_flags):
     with pytest.raises(UserError, match=r"settings_last\.pth does not exist; run: python train\.py"):
         train.fit(replace(flags, resume=True))
     train.fit(flags)
-    changed = replace(flags, resume=True, seed=1, settings=replace(flags.settings, lr=0.5))
+    other = replace(flags, resume=True, seed=1, settings=changed(flags.settings, lr=0.5))
     with pytest.raises(UserError, match="these differ: seed, lr"):
-        train.fit(changed)
+        train.fit(other)
 
 
 def test_loss_that_is_not_finite_stops_the_run(train_flags):
@@ -121,21 +122,22 @@ def test_best_epoch_is_the_earliest_of_equals():
         {"epoch": 2, "val_loss": 1.0, "val_accuracy": 0.7},
         {"epoch": 3, "val_loss": 1.5, "val_accuracy": 0.7},
     ]
-    assert train.best_epoch(epochs, "loss") == 2
-    assert train.best_epoch(epochs, "accuracy") == 2
-    assert train.should_stop(epochs, Recipe(patience=1, monitor="loss"))
-    assert not train.should_stop(epochs, Recipe(patience=2, monitor="loss"))
-    assert not train.should_stop(epochs, Recipe(patience=0, monitor="loss"))
+    assert fitting.best_epoch(epochs, "loss") == 2
+    assert fitting.best_epoch(epochs, "accuracy") == 2
+    assert fitting.should_stop(epochs, Selection(patience=1, monitor="loss"))
+    assert not fitting.should_stop(epochs, Selection(patience=2, monitor="loss"))
+    assert not fitting.should_stop(epochs, Selection(patience=0, monitor="loss"))
 
 
 def test_faces_grow_to_their_full_size():
     spec, recipe = MODELS["fer_resnet_wide"], RECIPES["scratch"]
-    sizes = [engine.grown(spec, recipe, epoch).image_size for epoch in range(1, recipe.epochs + 1)]
+    epochs, start_size = recipe.training.epochs, recipe.augmentation.start_size
+    sizes = [engine.spec_of_epoch(spec, start_size, epoch, epochs).image_size for epoch in range(1, epochs + 1)]
     assert sizes == sorted(sizes)
     assert sizes[0] < 0.7 * spec.image_size
     assert set(sizes[int(0.75 * len(sizes)) :]) == {spec.image_size}
-    assert engine.grown(spec, recipe, recipe.epochs) == spec
-    assert engine.grown(spec, replace(recipe, start_size=1.0), 1) is spec
+    assert engine.spec_of_epoch(spec, start_size, epochs, epochs) == spec
+    assert engine.spec_of_epoch(spec, 1.0, 1, epochs) is spec
 
 
 def tiny_faces(count=4, side=48):
@@ -145,18 +147,18 @@ def tiny_faces(count=4, side=48):
 
 
 def start(name, **changes):
-    recipe = replace(RECIPES[MODELS[name].recipe], weights="none", warmup_epochs=0, **changes)
-    return engine.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32), recipe
+    recipe = changed(RECIPES[MODELS[name].recipe], weights="none", warmup_epochs=0, **changes)
+    return engine.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32)
 
 
-def one_step(training, recipe, faces):
-    part = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights
-    return engine.update_weights(training, part, LOSSES["cross_entropy"], recipe, torch.float32)
+def one_step(training, faces, **options):
+    batch = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights
+    return engine.update_weights(training, batch, cross_entropy, dtype=torch.float32, **options)
 
 
 def test_gradient_norm_is_clipped():
-    training, recipe = start("mini_resnet", optimizer="sgd", clip_norm=0.01, dropout=0.0)
-    one_step(training, recipe, tiny_faces())
+    training = start("mini_resnet", optimizer="sgd", dropout=0.0)
+    one_step(training, tiny_faces(), clip_norm=0.01)
     norm = torch.stack([p.grad.norm() for p in training.model.parameters()]).norm()
     assert norm == pytest.approx(0.01, rel=1e-3)
 
@@ -165,31 +167,68 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
     faces = tiny_faces(8)
     weights = []
     for parts in (1, 4):
-        training, recipe = start("mini_resnet", optimizer="sgd", accumulate=parts, dropout=0.0, clip_norm=0.0)
+        training = start("mini_resnet", optimizer="sgd", dropout=0.0)
         for module in training.model.modules():  # batch norm sees only a part of the batch
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum, module.training = 0.0, False
                 module.train = lambda mode=True: None
-        one_step(training, recipe, faces)
+        one_step(training, faces, accumulate=parts)
         weights.append(torch.cat([p.detach().flatten() for p in training.model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
 
 
 def test_balanced_sampling_draws_every_class_equally(generator):
     labels = torch.tensor([0] * 900 + [1] * 100)
-    faces = replace(tiny_faces(), labels=labels)
-    recipe = Recipe(balanced_sampling=True, batch_size=100)
-    rows = torch.cat(engine.draw_batches(faces, recipe, generator))
+    recipe = changed(Recipe(), balanced_sampling=True, batch_size=100)
+    rows = torch.cat(engine.draw_batches(labels, recipe, generator))
     assert 400 < (labels[rows] == 1).sum() < 600
 
 
 def test_batches_are_whole(generator):
-    faces = replace(tiny_faces(), labels=torch.zeros(250, dtype=torch.long))
-    batches = engine.draw_batches(faces, Recipe(batch_size=100), generator)
+    labels = torch.zeros(250, dtype=torch.long)
+    batches = engine.draw_batches(labels, changed(Recipe(), batch_size=100), generator)
     assert [len(batch) for batch in batches] == [100, 100]
     assert len(torch.cat(batches).unique()) == 200
-    assert len(engine.draw_batches(faces, Recipe(batch_size=100, max_steps=1), generator)) == 1
-    assert len(engine.draw_batches(faces, Recipe(batch_size=500), generator)[0]) == 250
+    assert len(engine.draw_batches(labels, changed(Recipe(), batch_size=500), generator)[0]) == 250
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "focal"}, {"sam_rho": 0.05}, {"balanced_sampling": True}, {"accumulate": 2},
+        {"optimizer": "radam"}, {"schedule": "step"}, {"cutmix": 1.0},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)  # fmt: skip
+def test_settings_that_no_recipe_takes_train_as_well(train_flags, settings):
+    tag = next(iter(settings)).replace("_", "-")
+    flags = train_flags(tag, epochs=1, **settings)
+    history = fitting.fit(flags)
+    assert history["finished"]
+    assert history["recipe"] == flags.settings.flat() == changed(TINY, epochs=1, **settings).flat()
+    plain, other = (read_tensors(run.best_checkpoint)["state"] for run in (plain_run(train_flags), flags.run))
+    assert any(not torch.equal(plain[name], other[name]) for name in plain), "the setting changes nothing"
+
+
+def plain_run(train_flags):
+    flags = train_flags("plain", epochs=1)
+    if not flags.run.best_checkpoint.exists():
+        fitting.fit(flags)
+    return flags.run
+
+
+def test_snapshots_are_kept_at_the_end_of_every_cycle(train_flags):
+    cyclic = {"schedule": "warm_restarts", "restart_epochs": 1, "warmup_epochs": 0.0, "epochs": 3}
+    flags = train_flags("snapshots", snapshots=True, max_steps=2, **cyclic)
+    fitting.fit(flags)
+    epochs = [read_tensors(flags.run.checkpoint(f"cycle{cycle}"))["epoch"] for cycle in (1, 2)]
+    assert epochs == [1, 3]
+
+
+def test_the_cosine_ends_with_the_last_epoch(train_flags):
+    history = fitting.fit(train_flags("cosine", epochs=3, max_steps=1, warmup_epochs=0.0, lr=1e-3, min_lr=0.0))
+    rates = [epoch["lr"] for epoch in history["epochs"]]
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.25e-3])
 
 
 def test_backbone_of_another_run(train_flags, shared_outputs):
@@ -205,6 +244,21 @@ def test_backbone_of_another_run(train_flags, shared_outputs):
         train.fit(train_flags("target", init_from="nothing"))
 
 
+def test_weights_that_cannot_be_had_are_an_error_before_any_face_is_decoded(train_flags, monkeypatch):
+    monkeypatch.setattr(fitting, "load_stage", lambda _flags: pytest.fail("the faces were decoded"))
+
+    def no_network(_name):
+        raise UserError("the ImageNet weights of resnet18 could not be downloaded")
+
+    monkeypatch.setattr("ferlib.networks.torchvision_backbones.torchvision_state", no_network)
+    with pytest.raises(UserError, match=r"could not be downloaded.*need none: .*fer_vgg, fer_resnet"):
+        fitting.fit(train_flags("offline", model="resnet18", weights="imagenet"))
+    with pytest.raises(UserError, match=r"has no ImageNet weights"):
+        fitting.fit(train_flags("offline", weights="imagenet"))
+    with pytest.raises(UserError, match=r"nobody\.pth does not exist"):
+        fitting.fit(train_flags("offline", weights="nobody.pth"))
+
+
 def test_faces_of_another_size(train_flags):
     flags = train_flags("large", epochs=1, image_size=64)
     train.fit(flags)
@@ -215,7 +269,7 @@ def test_faces_of_another_size(train_flags):
     assert resized(MODELS["fer_resnet"], 66).resize == 72
     with pytest.raises(UserError, match="takes faces of 299 px"):
         resized(MODELS["inception_v3"], 64)
-    with pytest.raises(UserError, match="cannot see faces of 16 px"):
+    with pytest.raises(UserError, match="cannot take faces of 16 px"):
         create_model("alexnet", image_size=16)
 
 
@@ -270,18 +324,41 @@ def test_tensorboard_events(tiny_run):
 
 
 def test_flags_start_from_the_models_recipe():
-    [flags] = train.parse_flags(["--model", "resnet50", "--dataset", "fer2013", "--lr", "0.5"])
-    assert (flags.recipe, flags.settings.lr, flags.settings.batch_size) == ("fer_xai", 0.5, 64)
-    assert flags.settings == replace(RECIPES["fer_xai"], lr=0.5)
-    [flags] = train.parse_flags(["--model=fer_vgg", "--recipe", "quick", "--no-amp"])
+    [flags] = train.parse_runs(["--model", "resnet50", "--dataset", "fer2013", "--lr", "0.5"])
+    assert (flags.recipe, flags.settings.learning_rate.lr, flags.settings.training.batch_size) == ("fer_xai", 0.5, 64)
+    assert flags.settings == changed(RECIPES["fer_xai"], lr=0.5)
+    [flags] = train.parse_runs(["--model=fer_vgg", "--recipe", "quick", "--no-amp"])
     assert flags.settings == RECIPES["quick"]
     assert not flags.amp
 
 
+@pytest.mark.parametrize(
+    ("arguments", "owner"),
+    [
+        (["--model", "fer_resnet"], "recipe fast, that of fer_resnet"),
+        (["--recipe", "zoo"], "recipe zoo;"),
+    ],
+)
+def test_help_names_the_recipe_whose_settings_it_shows(capsys, arguments, owner):
+    with pytest.raises(SystemExit) as end:
+        train.parse_runs([*arguments, "--help"])
+    assert end.value.code == 0
+    assert f"Defaults: {owner}" in capsys.readouterr().out
+
+
+def test_help_is_grouped_with_a_sentence_for_each_group(capsys):
+    with pytest.raises(SystemExit):
+        train.parse_runs(["--help"])
+    text = capsys.readouterr().out
+    for group in dataclasses.fields(Recipe):
+        assert f"{group.name.replace('_', '-')} options" in text
+        assert group.default_factory.__doc__ in text
+
+
 def test_all_models(monkeypatch):
-    flags = train.parse_flags(["--all", "--dataset", "fer2013", "--epochs", "2"])
+    flags = train.parse_runs(["--all", "--dataset", "fer2013", "--epochs", "2"])
     assert [f.model for f in flags] == list(MODELS)
-    assert all(f.settings.epochs == 2 for f in flags)
+    assert all(f.settings.training.epochs == 2 for f in flags)
     assert {f.model: f.recipe for f in flags} == {name: spec.recipe for name, spec in MODELS.items()}
     tried = []
 
@@ -299,11 +376,13 @@ def test_all_models(monkeypatch):
 
 def test_unknown_names_and_flags(capsys):
     with pytest.raises(UserError, match="unknown recipe 'fastest'"):
-        train.parse_flags(["--recipe", "fastest"])
+        train.parse_runs(["--recipe", "fastest"])
     with pytest.raises(UserError, match="unknown model"):
-        train.parse_flags(["--model", "vgg99"])
+        train.parse_runs(["--model", "vgg99"])
+    with pytest.raises(UserError, match="unknown data set 'fer2012'; did you mean fer2013"):
+        train.parse_runs(["--dataset", "fer2012"])
     with pytest.raises(SystemExit):
-        train.parse_flags(["--learning-rate", "1"])
+        train.parse_runs(["--learning-rate", "1"])
     assert "learning-rate" in capsys.readouterr().err
 
 
@@ -313,11 +392,11 @@ def test_senseless_settings(train_flags, wrong):
         train.fit(train_flags("wrong", **wrong))
 
 
-def test_every_recipe_field_is_a_flag():
-    fields = {field.name.replace("_", "-") for field in dataclasses.fields(recipes.Recipe)}
-    assert {"epochs", "max-steps", "weights", "ema-decay"} <= fields
-    [flags] = train.parse_flags(["--ema-decay", "0.5", "--max-steps", "3", "--no-class-weights"])
-    assert (flags.settings.ema_decay, flags.settings.max_steps, flags.settings.class_weights) == (0.5, 3, False)
+def test_every_setting_of_a_recipe_is_a_flag():
+    assert {"epochs", "weights", "ema_decay"} <= recipes.SETTINGS.keys() == Recipe().flat().keys()
+    [flags] = train.parse_runs(["--ema-decay", "0.5", "--max-steps", "3", "--no-class-weights"])
+    assert (flags.settings.optimization.ema_decay, flags.max_steps) == (0.5, 3)
+    assert not flags.settings.objective.class_weights
 
 
 def test_resuming_many_runs_begins_those_that_were_not(train_flags, monkeypatch):

@@ -1,4 +1,4 @@
-"""transforms.py: known geometry, known statistics."""
+"""augmentation.py and views.py: known geometry, known statistics."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ import torch
 from ferlib.inference.views import center_view, face_views
 from ferlib.training.augmentation import augment, mix
 from models import MODELS
-from recipes import Recipe
+from recipes import Augmentation
 
 SPEC = replace(MODELS["mini_resnet"], image_size=48, resize=None)
-STILL = Recipe(flip=0, rotation=0, shift=0, scale=0, brightness=0, contrast=0, erasing=0, mixup=0)
+STILL = Augmentation(flip=0, rotation=0, brightness=0, contrast=0)
 
 
 @pytest.fixture
@@ -93,39 +93,41 @@ def test_erasing_covers_a_share_of_the_faces(generator):
 
 
 def test_same_seed_same_faces(faces):
-    first, second, other = (augment(faces, SPEC, Recipe(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, second, other = (
+        augment(faces, SPEC, Augmentation(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
 def test_each_face_has_its_own_variation(generator):
     same = torch.randint(0, 256, (1, 48, 48, 1), dtype=torch.uint8, generator=generator).expand(8, -1, -1, -1)
-    views = augment(same, SPEC, Recipe(), generator)
+    views = augment(same, SPEC, Augmentation(), generator)
     assert len({view.numpy().tobytes() for view in views}) == 8
 
 
 def test_mixup_mixes_faces_and_targets_alike(generator):
     targets = torch.eye(7)
     faces = targets.view(7, 7, 1, 1).expand(7, 7, 2, 2)
-    mixed_faces, mixed_targets = mix(faces, targets, replace(STILL, mixup=0.5), generator)
+    mixed_faces, mixed_targets = mix(faces, targets, generator, mixup_alpha=0.5)
     torch.testing.assert_close(mixed_faces[:, :, 0, 0], mixed_targets)
     torch.testing.assert_close(mixed_targets.sum(1), torch.ones(7))
     assert not torch.equal(mixed_targets, targets)
-    assert mix(faces, targets, STILL, generator)[0] is faces
+    assert mix(faces, targets, generator)[0] is faces
 
 
 def test_cutmix_pastes_a_rectangle_and_weighs_targets_by_its_area(generator):
     targets = torch.eye(7)
     faces = targets.view(7, 7, 1, 1).expand(7, 7, 32, 32)
-    mixed_faces, mixed_targets = mix(faces, targets, replace(STILL, cutmix=1.0), generator)
+    mixed_faces, mixed_targets = mix(faces, targets, generator, cutmix_alpha=1.0)
     assert set(mixed_faces.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(mixed_faces.mean((2, 3)), mixed_targets, atol=1e-6, rtol=0)
 
 
 def test_mixup_and_cutmix_take_turns(generator):
     faces, targets = torch.rand(4, 1, 16, 16, generator=generator), torch.eye(7)[:4]
-    both = replace(STILL, mixup=0.5, cutmix=0.5)
-    kept = [torch.isin(mix(faces, targets, both, generator)[0], faces).float().mean() for _ in range(40)]
+    both = {"mixup_alpha": 0.5, "cutmix_alpha": 0.5}
+    kept = [torch.isin(mix(faces, targets, generator, **both)[0], faces).float().mean() for _ in range(40)]
     assert {share.item() > 0.99 for share in kept} == {True, False}
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ferlib.figures.style import BLUE, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures import findings
+from ferlib.figures.gpus import plot_gpu_temperature
+from ferlib.figures.style import BLUE, PNG, QUIET, VERMILION, WIDTH, Titles, entitle, saved_figure
+from ferlib.runtime.runs import Run
 
-Titles = Sequence[str]  # what the picture shows, and of what: figures.style.entitle
+
+def plot_run(run: Run, history: dict[str, Any], formats: Sequence[str] = PNG) -> None:
+    """The curves of a run and, where its GPUs were monitored, their temperature; `history` as in the history file."""
+    epochs, best, subject = history["epochs"], history["best_epoch"], f"training of {findings.run_on(run)}"
+    titles = (findings.of_training(epochs, best), subject)
+    plot_training_curves(run.plot("training_curves"), epochs, best, titles, formats)
+    logs = [run.gpu_log(process) for process in range(history["processes"])]
+    plot_gpu_temperature(run.plot("gpu_temperature"), logs, history["max_gpu_temp"], subject, formats)
 
 
 def plot_training_curves(

@@ -117,7 +117,7 @@ def unfinished(model: ModelReport) -> str | None:
 
 def bounded(model: ModelReport) -> str | None:
     """Training on a part of each epoch's faces, which --max-steps is for."""
-    steps = model.history["recipe"]["max_steps"] if model.history else None
+    steps = model.history["max_steps"] if model.history else None
     if not steps:
         return None
     epochs = len(model.history["epochs"])

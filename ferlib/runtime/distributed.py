@@ -1,4 +1,4 @@
-"""Several processes started by torchrun act as one: who am I, sums, gathered rows; one process alone needs none."""
+"""Several processes started by torchrun as one: rank, sums, gathered rows, batch norm; one process alone needs none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -14,10 +15,12 @@ from torch.distributed.nn.functional import all_reduce as differentiable_all_red
 
 
 def world_size() -> int:
+    """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -42,22 +45,23 @@ def processes() -> Iterator[None]:
 
 
 def barrier() -> None:
+    """Waits until every process has come here."""
     if world_size() > 1:
         dist.barrier()
 
 
 class HostGroup:
-    """The processes as they talk over the host, so that their GPUs have nothing to wait for; made by all at once."""
+    """Communication of the processes over the host, without their GPUs; every process makes one at the same point."""
 
     def __init__(self) -> None:
         self._group = dist.new_group(backend="gloo") if world_size() > 1 else None
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is true in any process; all must ask."""
+        """Whether `flag` is true in any process; every process must call it."""
         if self._group is None:
             return flag
         found = torch.tensor(int(flag))
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self._group)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=cast(dist.ProcessGroup, self._group))
         return bool(found)
 
 
@@ -67,6 +71,7 @@ def own_part(rows: torch.Tensor) -> torch.Tensor:
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """The sum of each process's `values`, in place and in every process."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values
@@ -76,20 +81,38 @@ def gather_rows(rows: torch.Tensor, total: int) -> torch.Tensor:
     """The inverse of own_part for a tensor on the CPU: every process gets all `total` rows."""
     if world_size() == 1:
         return rows
-    parts: list[torch.Tensor] = [None] * world_size()
+    parts = [torch.empty(0)] * world_size()
     dist.all_gather_object(parts, rows)
     gathered = torch.cat(parts)
     assert len(gathered) == total
     return gathered
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm with the statistics of the whole batch, whichever processes hold its parts; on a CPU too.
+def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
+    """Gives every BatchNorm2d of `model`, timm's kinds too, the statistics of the whole batch over all processes.
 
-    Of timm's kind, which drops out and activates after it, these parts follow.
+    On GPUs each becomes torch's SyncBatchNorm; processes on the CPU, where torch has none, get a SharedBatchNorm.
+    Weights and statistics are kept.
+    """
+    if device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm
+
+        convert_sync_batchnorm(model)
+        return
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and not isinstance(module, SharedBatchNorm):
+            module.__class__ = shared_kind(type(module))  # type: ignore[arg-type]  # a class is hashable
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm with the statistics of the whole batch, whichever processes hold its parts, for processes on the CPU.
+
+    torch.nn.SyncBatchNorm refuses tensors on the CPU. Of timm's kind, which drops out and activates after it, these
+    parts follow.
     """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features N×C×H×W of this process, normalised over the batches of all."""
         if not self.training or world_size() == 1:
             return super().forward(features)
         values = features.float()
@@ -107,18 +130,16 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _track(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
 
 
-def share_batch_norm(model: nn.Module) -> None:
-    """Turns every BatchNorm2d of `model`, timm's kinds too, into a SharedBatchNorm; weights and statistics are kept."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not isinstance(module, SharedBatchNorm):
-            module.__class__ = shared_kind(type(module))
-
-
 @functools.cache
 def shared_kind(kind: type[nn.BatchNorm2d]) -> type[SharedBatchNorm]:
+    """A SharedBatchNorm that has the attributes of another kind of batch norm."""
     return type(f"Shared{kind.__name__}", (SharedBatchNorm, kind), {})

@@ -1,4 +1,4 @@
-"""Random variations of a batch of faces on the device: affine maps, jitter, erasing, mixup, cutmix."""
+"""Random variations of a batch of faces on its device: affine maps, jitter, erasing, mixup, cutmix."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ import torch.nn.functional as F
 
 from ferlib.inference.views import to_float
 from models import ModelSpec
-from recipes import Recipe
+from recipes import Augmentation
 
 
-def augment(images: torch.Tensor, spec: ModelSpec, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+def augment(
+    images: torch.Tensor, spec: ModelSpec, augmentation: Augmentation, generator: torch.Generator
+) -> torch.Tensor:
     """One random view per face, in a single resampling: uint8 N×H×W×C → float N×C×size×size in 0..1."""
     faces = to_float(images, spec)
-    size = (len(faces), faces.shape[1], spec.image_size, spec.image_size)
-    grid = F.affine_grid(random_affine(len(faces), spec, recipe, generator), size, align_corners=False)
+    size = [len(faces), faces.shape[1], spec.image_size, spec.image_size]
+    grid = F.affine_grid(random_affine(len(faces), spec, augmentation, generator), size, align_corners=False)
     faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    faces = jitter(faces, recipe, generator)
-    faces = erase(faces, recipe.erasing, generator)
+    faces = jitter(faces, augmentation.brightness, augmentation.contrast, generator)
+    faces = erase(faces, augmentation.erasing, generator)
     return faces.contiguous(memory_format=torch.channels_last)
 
 
-def random_affine(count: int, spec: ModelSpec, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+def random_affine(count: int, spec: ModelSpec, augmentation: Augmentation, generator: torch.Generator) -> torch.Tensor:
     """N×2×3 maps from the output's to the input's coordinates in -1..1: crop, flip, rotation, scale, shift at once."""
-    angle = torch.deg2rad(uniform(count, recipe.rotation, generator))
-    zoom = spec.image_size / spec.scaled_size * (1 + uniform(count, recipe.scale, generator))
-    flip = 1 - 2 * (torch.rand(count, generator=generator, device=generator.device) < recipe.flip).float()
+    angle = torch.deg2rad(uniform(count, augmentation.rotation, generator))
+    zoom = spec.image_size / spec.scaled_size * (1 + uniform(count, augmentation.scale, generator))
+    flip = 1 - 2 * (torch.rand(count, generator=generator, device=generator.device) < augmentation.flip).float()
     margin = 1 - spec.image_size / spec.scaled_size  # a crop smaller than the face may lie anywhere in it
-    shift_x = uniform(count, margin + 2 * recipe.shift, generator)
-    shift_y = uniform(count, margin + 2 * recipe.shift, generator)
+    shift_x = uniform(count, margin + 2 * augmentation.shift, generator)
+    shift_y = uniform(count, margin + 2 * augmentation.shift, generator)
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     return torch.stack([cos * flip, -sin, shift_x, sin * flip, cos, shift_y], 1).view(count, 2, 3)
 
 
-def jitter(faces: torch.Tensor, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
-    """Contrast about each face's own mean, then brightness; the result stays in 0..1."""
-    if not recipe.contrast and not recipe.brightness:
+def jitter(faces: torch.Tensor, brightness: float, contrast: float, generator: torch.Generator) -> torch.Tensor:
+    """Random contrast about each face's own mean, then random brightness, each relative ±; the result is in 0..1."""
+    if not contrast and not brightness:
         return faces
-    contrast = 1 + uniform(len(faces), recipe.contrast, generator).view(-1, 1, 1, 1)
-    brightness = 1 + uniform(len(faces), recipe.brightness, generator).view(-1, 1, 1, 1)
+    contrasts = 1 + uniform(len(faces), contrast, generator).view(-1, 1, 1, 1)
+    factors = 1 + uniform(len(faces), brightness, generator).view(-1, 1, 1, 1)
     mean = faces.mean((1, 2, 3), keepdim=True)
-    return torch.lerp(mean, faces, contrast).mul_(brightness).clamp_(0, 1)
+    return torch.lerp(mean, faces, contrasts).mul_(factors).clamp_(0, 1)
 
 
 def erase(faces: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
@@ -63,27 +65,36 @@ def uniform(count: int, limit: float, generator: torch.Generator) -> torch.Tenso
 
 
 def mix(
-    faces: torch.Tensor, targets: torch.Tensor, recipe: Recipe, generator: torch.Generator
+    faces: torch.Tensor,
+    targets: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    mixup_alpha: float = 0.0,
+    cutmix_alpha: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixup or cutmix, one of them per batch, of faces N×C×H×W and targets N×classes with a shuffled copy of both."""
-    methods = [method for method, alpha in ((mixup, recipe.mixup), (cutmix, recipe.cutmix)) if alpha]
+    methods = [(method, alpha) for method, alpha in ((mixup, mixup_alpha), (cutmix, cutmix_alpha)) if alpha]
     if not methods:
         return faces, targets
-    chosen = methods[0] if len(methods) == 1 else methods[coin(generator)]
+    method, alpha = methods[0] if len(methods) == 1 else methods[coin(generator)]
     order = torch.randperm(len(faces), generator=generator, device=generator.device)
-    return chosen(faces, targets, order, recipe, generator)
+    return method(faces, targets, order, alpha, generator)
 
 
-def mixup(faces, targets, order, recipe, generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted means of pairs (Zhang et al., 2018, equation 1)."""
-    share = beta(recipe.mixup, generator)
-    return torch.lerp(faces[order], faces, share), torch.lerp(targets[order], targets, share)
+def mixup(
+    faces: torch.Tensor, targets: torch.Tensor, order: torch.Tensor, alpha: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted means of pairs (Zhang et al., 2018, equation 1); `order` N gives each face its partner."""
+    weight = beta(alpha, generator)
+    return torch.lerp(faces[order], faces, weight), torch.lerp(targets[order], targets, weight)
 
 
-def cutmix(faces, targets, order, recipe, generator) -> tuple[torch.Tensor, torch.Tensor]:
+def cutmix(
+    faces: torch.Tensor, targets: torch.Tensor, order: torch.Tensor, alpha: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A rectangle of one face pasted into the other; targets weighted by area (Yun et al., 2019, equation 1)."""
     height, width = faces.shape[-2:]
-    side = (1 - beta(recipe.cutmix, generator)).sqrt()
+    side = (1 - beta(alpha, generator)).sqrt()
     centre = torch.rand(2, generator=generator, device=generator.device)
     rows = ((torch.arange(height, device=faces.device) + 0.5) / height - centre[0]).abs() < side / 2
     columns = ((torch.arange(width, device=faces.device) + 0.5) / width - centre[1]).abs() < side / 2
@@ -99,4 +110,5 @@ def beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
 
 
 def coin(generator: torch.Generator) -> int:
+    """0 or 1, equally often."""
     return int(torch.randint(2, (), generator=generator, device=generator.device))

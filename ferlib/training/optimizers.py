@@ -1,4 +1,4 @@
-"""How weights move: optimisers, learning-rate schedules, sharpness-aware steps, the average of the weights."""
+"""How weights move: optimisers, sharpness-aware steps, the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from recipes import Recipe
+Groups = list[dict[str, Any]]  # parameter groups, as torch's optimisers take them
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
-OPTIMIZERS = {
-    "sgd": lambda groups, recipe: torch.optim.SGD(
-        groups, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0, fused=True
-    ),
-    "adam": lambda groups, recipe: torch.optim.Adam(groups, recipe.lr, fused=True),
-    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, recipe.lr, fused=True),
-    "radam": lambda groups, recipe: torch.optim.RAdam(groups, recipe.lr, decoupled_weight_decay=True),
-    "muon": lambda groups, recipe: Muon(groups, recipe.lr),
+OPTIMIZERS: dict[str, Callable[[Groups, float, float], torch.optim.Optimizer]] = {  # groups, rate, momentum of SGD
+    "sgd": lambda groups, lr, momentum: torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=True),
+    "adam": lambda groups, lr, _: torch.optim.Adam(groups, lr, fused=True),
+    "adamw": lambda groups, lr, _: torch.optim.AdamW(groups, lr, fused=True),
+    "radam": lambda groups, lr, _: torch.optim.RAdam(groups, lr, decoupled_weight_decay=True),
+    "muon": lambda groups, lr, _: Muon(groups, lr),
 }
 
 
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(
+    backbone: nn.Module, head: nn.Module, *, lr: float, backbone_lr: float | None = None, weight_decay: float = 0.0
+) -> Groups:
     """Backbone and head apart (`scale`: the group's share of the rate); decay for kernels, not for biases and norms."""
-    backbone_scale = 1.0 if recipe.backbone_lr is None else recipe.backbone_lr / recipe.lr
     groups = []
-    for part, scale in ((model.backbone, backbone_scale), (model.head, 1.0)):
+    for part, scale in ((backbone, 1.0 if backbone_lr is None else backbone_lr / lr), (head, 1.0)):
         kernels = [parameter for parameter in part.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
         groups += [
             {"params": parameters, "weight_decay": decay, "scale": scale}
-            for parameters, decay in ((kernels, recipe.weight_decay), (others, 0.0))
+            for parameters, decay in ((kernels, weight_decay), (others, 0.0))
             if parameters
         ]
     return groups
@@ -86,26 +86,20 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
     return (wide if matrix.shape[0] <= matrix.shape[1] else wide.T).to(matrix.dtype)
 
 
-# ── learning rate ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-# ── beyond the gradient ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
 @contextlib.contextmanager
-def uphill(model: nn.Module, rho: float) -> Iterator[None]:
-    """The weights moved by ρ·g/‖g‖ for the block, and back afterwards; batch-norm statistics stand still meanwhile.
+def perturbed_weights(model: nn.Module, rho: float) -> Iterator[None]:
+    """The weights moved by ρ·g/‖g‖ for the block, and back afterwards; batch-norm statistics do not change in it.
 
     Foret et al., "Sharpness-Aware Minimization" (2021), equation 2: the gradient taken in the block is the one to use.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in parameters]
+    parameters: list[torch.Tensor] = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     before = [parameter.detach().clone() for parameter in parameters]
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [module.momentum for module in norms]
     with torch.no_grad():
-        torch._foreach_add_(parameters, torch._foreach_mul(gradients, rho / (norm + 1e-12)))
+        torch._foreach_add_(parameters, list(torch._foreach_mul(gradients, rho / (norm + 1e-12))))
     for module in norms:
         module.momentum = 0.0
     try:
@@ -117,11 +111,11 @@ def uphill(model: nn.Module, rho: float) -> Iterator[None]:
             torch._foreach_copy_(parameters, before)
 
 
-def ema_function(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor | int], None]:
-    """average ← average + (1 − d)(weights − average) with d = min(decay, (1 + n) / (10 + n)) at update n."""
+def ema_update(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
+    """For AveragedModel: average ← d·average + (1 − d)·weights with d = min(decay, (1 + n) / (10 + n)) at update n."""
 
     @torch.no_grad()
-    def update(averages: list[torch.Tensor], weights: list[torch.Tensor], updates: torch.Tensor | int) -> None:
+    def update(averages: Tensors, weights: Tensors, updates: torch.Tensor | int) -> None:
         if averages[0].is_floating_point():
             count = int(updates)
             torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + count) / (10 + count)))

@@ -1,4 +1,4 @@
-"""gpu_watch.py: a training waits while its GPU is too hot, alone and in step with others, and says so."""
+"""gpu_monitor.py: training pauses while its GPU is too hot, alone and in step with others, and records it."""
 
 import csv
 import json
@@ -18,8 +18,8 @@ import train
 from fake_nvml import fail, fake_nvml, use
 from ferlib.runtime import gpus
 from ferlib.runtime.errors import UserError
-from ferlib.training import gpu_watch
-from ferlib.training.gpu_watch import GpuWatch, NoWatch, check_limit, watch_gpu
+from ferlib.training import fitting, gpu_monitor
+from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 
 ROOT = Path(__file__).parents[1]
 CUDA = torch.device("cuda", 0)
@@ -31,7 +31,7 @@ def reading(temperature: int | None) -> gpus.Reading:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(gpu_watch, "INTERVAL", 0.02)
+    monkeypatch.setattr(gpu_monitor, "INTERVAL", 0.02)
 
 
 @pytest.fixture
@@ -45,20 +45,20 @@ def rows_of(log: Path) -> list[dict[str, str]]:
 
 
 @contextmanager
-def watching(log, temperatures, limit):
-    """A watch over a GPU with one temperature after the other, the last one for ever; a callable may fail."""
+def monitoring(log, temperatures, limit):
+    """A monitor of a GPU with one temperature after the other, the last one for ever; a callable may fail."""
     left = list(temperatures)
 
     def read():
         temperature = left.pop(0) if len(left) > 1 else left[0]
         return temperature() if callable(temperature) else reading(temperature)
 
-    gpus.open_log(log, gpu_watch.LOG_HEADER)
-    watch = GpuWatch(read, log, limit)
+    gpus.open_log(log, gpu_monitor.LOG_HEADER)
+    monitor = GpuMonitor(read, log, limit)
     try:
-        yield watch
+        yield monitor
     finally:
-        watch.stop()
+        monitor.stop()
 
 
 def wait_until(condition, seconds=5.0):
@@ -69,16 +69,21 @@ def wait_until(condition, seconds=5.0):
 
 
 def test_it_waits_until_it_is_three_degrees_cooler(log):
-    with watching(log, [83, 84, 82, 81, 81, 80], 83) as watch, tqdm(total=1, file=open(os.devnull, "w")) as bar:
-        assert watch.rest(0, bar) == 0, "83 is not above 83"
-        wait_until(lambda: watch.hot)
+    temperatures = [83, 84, 82, 81, 81, 80]
+    with (
+        monitoring(log, temperatures, 83) as monitor,
+        Path(os.devnull).open("w") as silent,
+        tqdm(total=1, file=silent) as bar,
+    ):
+        assert monitor.pause_while_hot(0, bar) == 0, "83 is not above 83"
+        wait_until(lambda: monitor.hot)
         start = bar.start_t
-        seconds = watch.rest(1, bar)
+        seconds = monitor.pause_while_hot(1, bar)
         assert seconds > 0
-        assert watch.reading.temperature == 80, "81 is not yet three below"
+        assert monitor.reading.temperature == 80, "81 is not yet three below"
         assert bar.start_t == pytest.approx(start + seconds), "the rate leaves the pause out"
         assert "for the GPU" in bar.postfix
-        assert watch.rest(2, bar) == 0
+        assert monitor.pause_while_hot(2, bar) == 0
     paused = {row["temperature_c"]: row["paused"] for row in rows_of(log)}
     assert paused["83"] == "0"
     assert paused["82"] == paused["81"] == "1"
@@ -91,8 +96,8 @@ def test_the_bar_says_why_nothing_moves(log):
         def set_postfix_str(self, text="", refresh=True):
             shown.append(text)
 
-    with watching(log, [90] * 10 + [60], 75) as watch, Bar(disable=True) as bar:
-        watch.rest(0, bar)
+    with monitoring(log, [90] * 10 + [60], 75) as monitor, Bar(disable=True) as bar:
+        monitor.pause_while_hot(0, bar)
     assert shown[0] == "paused 0 s: at 90 °C, goes on at 72 °C"
 
 
@@ -103,50 +108,50 @@ def test_a_step_asks_the_gpu_nothing(log):
         asked.append(threading.current_thread().name)
         return reading(60)
 
-    gpus.open_log(log, gpu_watch.LOG_HEADER)
-    watch = GpuWatch(read, log, 83)
+    gpus.open_log(log, gpu_monitor.LOG_HEADER)
+    monitor = GpuMonitor(read, log, 83)
     with tqdm(disable=True) as bar:
         started = time.perf_counter()
         for step in range(20_000):
-            watch.rest(step, bar)
+            monitor.pause_while_hot(step, bar)
         each = (time.perf_counter() - started) / 20_000
-    watch.stop()
+    monitor.stop()
     assert asked[0] == threading.current_thread().name, "one reading before the first step"
-    assert set(asked[1:]) <= {"gpu watch"}
+    assert set(asked[1:]) <= {"gpu monitor"}
     assert each < 1e-4
 
 
 def test_without_a_limit_it_only_logs(log):
-    with watching(log, [120], None) as watch, tqdm(disable=True) as bar:
-        assert watch.rest(0, bar) == 0
+    with monitoring(log, [120], None) as monitor, tqdm(disable=True) as bar:
+        assert monitor.pause_while_hot(0, bar) == 0
         wait_until(lambda: len(rows_of(log)) > 2)
     assert {row["paused"] for row in rows_of(log)} == {"0"}
 
 
 def test_readings_that_fail_for_a_moment_are_borne(log, monkeypatch):
     use(monkeypatch, fake_nvml([60]))
-    with watching(log, [60, fail, fail, 90, fail, 70], 83) as watch, tqdm(disable=True) as bar:
-        wait_until(lambda: watch.hot)
-        assert watch.rest(0, bar) > 0
+    with monitoring(log, [60, fail, fail, 90, fail, 70], 83) as monitor, tqdm(disable=True) as bar:
+        wait_until(lambda: monitor.hot)
+        assert monitor.pause_while_hot(0, bar) > 0
 
 
 @pytest.mark.parametrize("broken", [fail, lambda: reading(None), lambda: 1 / 0])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_protection_that_is_lost_is_an_error(log, monkeypatch, broken):
     use(monkeypatch, fake_nvml([60]))
-    monkeypatch.setattr(gpu_watch, "FAILURES", 3)
+    monkeypatch.setattr(gpu_monitor, "FAILURES", 3)
 
-    def train_on(watch, bar):
+    def train_on(monitor, bar):
         while True:
-            watch.rest(0, bar)
+            monitor.pause_while_hot(0, bar)
             time.sleep(0.005)
 
     with (
-        watching(log, [60, broken], 83) as watch,
+        monitoring(log, [60, broken], 83) as monitor,
         tqdm(disable=True) as bar,
-        pytest.raises(UserError, match=r"stopped telling its temperature.*--resume"),
+        pytest.raises(UserError, match=r"no longer reports its temperature.*--resume"),
     ):
-        train_on(watch, bar)
+        train_on(monitor, bar)
 
 
 # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,7 +164,7 @@ def test_a_limit_that_makes_no_sense(limit):
 
 
 def test_protection_of_a_processor_is_refused_before_anything_is_done(train_flags, monkeypatch):
-    monkeypatch.setattr(train, "load_shared", lambda _flags: pytest.fail("the faces were decoded"))
+    monkeypatch.setattr(fitting, "load_shared", lambda _flags: pytest.fail("the faces were decoded"))
     with pytest.raises(UserError, match="needs an NVIDIA GPU; this training runs on cpu"):
         train.fit(train_flags("protected", max_gpu_temp=83.0))
 
@@ -173,22 +178,22 @@ def one_gpu(monkeypatch):
 
 
 def test_the_gpu_of_the_training_is_found_by_its_slot(one_gpu, log):
-    with watch_gpu(CUDA, log, 83) as watch:
-        assert (watch.reading.index, watch.reading.temperature) == (1, 70)
+    with monitor_gpu(CUDA, log, 83) as monitor:
+        assert (monitor.reading.index, monitor.reading.temperature) == (1, 70)
     rows = rows_of(log)
     assert rows[0]["gpu"] == "1"
-    assert tuple(rows[0]) == gpu_watch.LOG_HEADER
-    assert not [thread for thread in threading.enumerate() if thread.name == "gpu watch"]
+    assert tuple(rows[0]) == gpu_monitor.LOG_HEADER
+    assert not [thread for thread in threading.enumerate() if thread.name == "gpu monitor"]
 
 
 def test_without_nvml_a_training_goes_on_unwatched_unless_it_is_to_be_protected(one_gpu, monkeypatch, log, capsys):
     broken = fake_nvml([50, 70])
     broken.nvmlInit = fail
     use(monkeypatch, broken)
-    with watch_gpu(CUDA, log, None) as watch:
-        assert isinstance(watch, NoWatch)
+    with monitor_gpu(CUDA, log, None) as monitor:
+        assert isinstance(monitor, NoMonitor)
     assert "is not logged: no NVIDIA GPU" in capsys.readouterr().err
-    with pytest.raises(UserError, match="no NVIDIA GPU"), watch_gpu(CUDA, log, 83):
+    with pytest.raises(UserError, match="no NVIDIA GPU"), monitor_gpu(CUDA, log, 83):
         pass
 
 
@@ -198,7 +203,7 @@ def test_a_gpu_that_nvml_does_not_know_or_that_has_no_sensor(one_gpu, monkeypatc
     blind = fake_nvml([50, None])
     for nvml, words in ((unknown, "does not answer for this GPU"), (blind, "does not report its temperature")):
         use(monkeypatch, nvml)
-        with pytest.raises(UserError, match=words), watch_gpu(CUDA, log, 83):
+        with pytest.raises(UserError, match=words), monitor_gpu(CUDA, log, 83):
             pass
 
 
@@ -210,12 +215,12 @@ def hot_at_first(monkeypatch):
     """Trainings whose GPU cools from 90 °C after a few readings."""
 
     @contextmanager
-    def watch_fake(_device, log, limit):
-        with watching(log, [90] * 12 + [60], limit) as watch:
-            yield watch
+    def monitor_fake(_device, log, limit):
+        with monitoring(log, [90] * 12 + [60], limit) as monitor:
+            yield monitor
 
-    monkeypatch.setattr(train, "watch_gpu", watch_fake)
-    monkeypatch.setattr(train, "check_limit", lambda *_: None)
+    monkeypatch.setattr(fitting, "monitor_gpu", monitor_fake)
+    monkeypatch.setattr(fitting, "check_limit", lambda *_: None)
 
 
 def test_pauses_are_recorded_and_do_not_count_as_training(train_flags, hot_at_first, capsys):
@@ -242,33 +247,33 @@ def test_ctrl_c_ends_a_pause(train_flags, hot_at_first, monkeypatch):
     def press_ctrl_c(_seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gpu_watch.time, "sleep", press_ctrl_c)
+    monkeypatch.setattr(gpu_monitor.time, "sleep", press_ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         train.fit(train_flags("stopped", max_gpu_temp=83.0))
-    assert not [thread for thread in threading.enumerate() if thread.name == "gpu watch"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "gpu monitor"]
 
 
 TOGETHER = """
 import sys, time
 from pathlib import Path
 from tqdm import tqdm
-import gpu_watch
-from distributed import processes, rank
-from gpus import Reading, open_log
+from ferlib.runtime.distributed import processes, rank
+from ferlib.runtime.gpus import Reading, open_log
+from ferlib.training import gpu_monitor
 
-gpu_watch.INTERVAL = 0.05
+gpu_monitor.INTERVAL = 0.05
 began = time.monotonic()
 with processes():
     def read():
         hot = rank() == 0 and time.monotonic() - began < 1.5
         return Reading(rank(), "NVIDIA Test", 90 if hot else 60, 1, 1, 1, 1, 1, 1, 1, "none")
     log = Path(sys.argv[1]) / f"{rank()}.csv"
-    open_log(log, gpu_watch.LOG_HEADER)
+    open_log(log, gpu_monitor.LOG_HEADER)
     began = time.monotonic()
-    watch = gpu_watch.GpuWatch(read, log, 83)
-    waits = [watch.rest(step, tqdm(disable=True)) for step in range(25)]
-    watch.stop()
-(Path(sys.argv[1]) / f"{watch.reading.index}.txt").write_text(" ".join(map(str, waits)))
+    monitor = gpu_monitor.GpuMonitor(read, log, 83)
+    waits = [monitor.pause_while_hot(step, tqdm(disable=True)) for step in range(25)]
+    monitor.stop()
+(Path(sys.argv[1]) / f"{monitor.reading.index}.txt").write_text(" ".join(map(str, waits)))
 """
 
 

@@ -1,0 +1,274 @@
+"""One run: epochs until the last one or until val stops improving; checkpoints, history and TensorBoard events."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+import config
+from datasets import describe, load_stage
+from ferlib.data.face_data import FaceData
+from ferlib.data.facts import dataset_facts
+from ferlib.evaluation.metrics import average_f1
+from ferlib.inference.splits import predict_split
+from ferlib.networks.checkpoints import read_tensors, save_checkpoint
+from ferlib.networks.classifier import FaceClassifier, count_parameters
+from ferlib.networks.specs import ModelSpec
+from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
+from ferlib.runtime.distributed import barrier, is_main, rank, world_size
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import require, write_json
+from ferlib.runtime.provenance import command_line, library_versions
+from ferlib.runtime.runs import Run
+from ferlib.training.engine import Faces, Training, place_faces, start_training, train_one_epoch
+from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
+from ferlib.training.losses import effective_loss, make_loss
+from ferlib.training.schedules import BETTER, finished_cycle
+from models import model_spec, resized
+from recipes import Recipe, Selection
+
+AfterEpoch = Callable[[dict[str, Any]], None]
+RUN_SETTINGS = ("init_from", "image_size", "max_steps")  # flags that, beside the recipe, decide the weights
+
+
+def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str, Any]:
+    """Trains until the last epoch or until val stops improving; returns the history, as in the history file.
+
+    After every epoch the last checkpoint, the best one and the history are on disk; then `after_epoch` gets the epoch's
+    figures and may end the run by an exception of its own. UserError for settings that do not fit together, for weights
+    that cannot be had (before the faces are decoded), and for a loss that is not finite.
+    """
+    recipe, run = flags.settings, flags.run
+    check_settings(recipe, flags.snapshots)
+    device = resolve_device(flags.device)
+    check_limit(device, flags.max_gpu_temp)
+    dtype = autocast_dtype(device, flags.amp)
+    training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
+    data = load_shared(flags)
+    identity = run_identity(flags, data)
+    if flags.resume:
+        resume(training, require(run.last_checkpoint, run.command("train.py")), identity)
+    parameters = count_parameters(training.model)
+    history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
+    if is_main():
+        print(f"{run.name}: {parameters:,} parameters, {history['device']}, {history['precision']}")
+        print(describe(data))
+    faces, val = place_faces(data.split("train"), recipe.objective, device), data.split("val")
+    with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:
+        while len(training.epochs) < recipe.training.epochs and not should_stop(training.epochs, recipe.selection):
+            training.epochs.append(run_epoch(training, faces, val, flags, history["loss"], dtype, monitor))
+            save_epoch(training, flags, identity, history)
+            if after_epoch:
+                after_epoch(training.epochs[-1])
+    return finish(training, flags, history)
+
+
+def run_epoch(
+    training: Training,
+    faces: Faces,
+    val: FaceData,
+    flags: config.Train,
+    loss: str,
+    dtype: torch.dtype,
+    monitor: NoMonitor | GpuMonitor,
+) -> dict[str, Any]:
+    """Trains and validates for an epoch; returns its figures, as in the history file."""
+    epoch, objective = len(training.epochs) + 1, flags.settings.objective
+    spec = resized(model_spec(flags.model), flags.image_size)
+    began, started = time_now(), time.perf_counter()
+    scores = train_one_epoch(
+        training,
+        faces,
+        make_loss(loss, label_smoothing=objective.label_smoothing, focal_gamma=objective.focal_gamma),
+        spec,
+        flags.settings,
+        epoch=epoch,
+        seed=flags.seed,
+        dtype=dtype,
+        max_steps=flags.max_steps,
+        before_step=monitor.pause_while_hot,
+    )
+    scores |= validate(training.deployed, spec, val, faces.device, dtype)
+    seconds = time.perf_counter() - started - scores["paused_seconds"]
+    return {"epoch": epoch, **scores, "seconds": seconds, "began": began, "ended": time_now()}
+
+
+def check_settings(recipe: Recipe, snapshots: bool) -> None:
+    """UserError for settings that do not fit together."""
+    schedule, batch_size = recipe.learning_rate.schedule, recipe.training.batch_size
+    if snapshots and schedule != "warm_restarts":
+        raise UserError(f"--snapshots needs cycles: --schedule warm_restarts instead of {schedule}")
+    if recipe.training.epochs < 1 or batch_size < 2:
+        raise UserError("--epochs must be at least 1 and --batch-size at least 2")
+    parts = recipe.training.accumulate * world_size()
+    if batch_size % parts:
+        raise UserError(f"--batch-size {batch_size} cannot be split into {parts} equal parts")
+
+
+def load_shared(flags: config.Train) -> FaceData:
+    """The data set; where several processes run, the first one makes the cache."""
+    if not is_main():
+        barrier()
+    data = load_stage(flags)
+    if is_main():
+        barrier()
+    return data
+
+
+def run_identity(flags: config.Train, data: FaceData) -> dict[str, Any]:
+    """All that decides the weights, as plain Python: two runs with the same identity are the same run."""
+    run_settings = {name: getattr(flags, name) for name in RUN_SETTINGS}
+    return {"recipe": flags.settings.flat(), **run_settings, "seed": flags.seed, "fingerprint": data.fingerprint}
+
+
+def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
+    """Goes on from a last checkpoint; UserError if it was made with other settings, another seed or other data."""
+    content = read_tensors(path)
+    if changed := changed_settings(content["identity"], identity):
+        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
+    training.restore(content)
+    if is_main():
+        print(f"going on after epoch {len(training.epochs)} of {path}")
+
+
+def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given."""
+    changed = [name for name, value in wanted.items() if name != "recipe" and saved.get(name) != value]
+    return changed + [name for name, value in wanted["recipe"].items() if saved["recipe"].get(name) != value]
+
+
+def validate(
+    model: FaceClassifier, spec: ModelSpec, val: FaceData, device: torch.device, dtype: torch.dtype
+) -> dict[str, float]:
+    """Cross-entropy, accuracy and macro F1 on val; UserError for a loss that is not finite."""
+    logits = predict_split(
+        model, spec, val.images, device=device, dtype=dtype, classes=len(val.classes), progress="validating"
+    )
+    labels, predictions = torch.from_numpy(val.labels), logits.argmax(1)
+    loss = F.cross_entropy(logits, labels).item()
+    if not math.isfinite(loss):
+        raise UserError(f"the loss on val is {loss}; try a smaller --lr, or --no-amp")
+    return {
+        "val_loss": loss,
+        "val_accuracy": (predictions == labels).float().mean().item(),
+        "val_macro_f1": average_f1(val.labels, predictions.numpy(), "macro"),
+    }
+
+
+def process_gpu_log(flags: config.Train) -> Path:
+    """Where this process logs its GPU; a run that is begun anew begins its log anew."""
+    log = flags.run.gpu_log(rank())
+    if not flags.resume:
+        log.unlink(missing_ok=True)
+    return log
+
+
+def time_now() -> str:
+    """The time of day with the offset from UTC, for JSON."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+# ── after an epoch ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def best_epoch(epochs: list[dict[str, Any]], monitor: str) -> int:
+    """Number of the epoch with the best value on val, the earliest of equals."""
+    return BETTER[monitor](epochs, key=lambda epoch: epoch[f"val_{monitor}"])["epoch"]
+
+
+def should_stop(epochs: list[dict[str, Any]], selection: Selection) -> bool:
+    """Whether the last `patience` epochs brought no better value on val."""
+    if not epochs or not selection.patience:
+        return False
+    return len(epochs) - best_epoch(epochs, selection.monitor) >= selection.patience
+
+
+def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]) -> None:
+    """Writes the best checkpoint if this epoch is it, with --snapshots the cycle's, then the last, then the history.
+
+    Snapshots: Huang et al., "Snapshot ensembles: train 1, get M for free" (2017); their cycles are all equally long.
+    """
+    if not is_main():
+        return
+    run, epoch, rate = flags.run, training.epochs[-1], flags.settings.learning_rate
+    best = best_epoch(training.epochs, flags.settings.selection.monitor)
+    info = {
+        "epoch": epoch["epoch"],
+        "metrics": {name: value for name, value in epoch.items() if name.startswith("val_")},
+        "identity": identity,
+        "dataset": flags.dataset,
+        "classes": history["classes"],
+        "image_size": flags.image_size,
+        "versions": library_versions(),
+    }
+    if best == epoch["epoch"]:
+        save_checkpoint(run.best_checkpoint, flags.model, training.deployed, **info)
+    cycle = finished_cycle(epoch["epoch"], rate.warmup_epochs, rate.restart_epochs) if flags.snapshots else 0
+    if cycle:
+        save_checkpoint(run.checkpoint(f"cycle{cycle}"), flags.model, training.deployed, **info)
+    save_checkpoint(run.last_checkpoint, flags.model, training.model, **info, training=training.state())
+    write_json(run.history, {**history, **progress(training.epochs, best), "finished": False})
+    log_epoch(run, epoch)
+    print(f"  val loss {epoch['val_loss']:.4f}, accuracy {epoch['val_accuracy']:.2%}, best epoch {best}")
+
+
+def log_epoch(run: Run, epoch: dict[str, Any]) -> None:
+    """TensorBoard events; an epoch that is repeated after an interruption replaces what it left."""
+    with SummaryWriter(run.logs, purge_step=epoch["epoch"]) as writer:
+        for name, value in epoch.items():
+            split, _, kind = name.rpartition("_")
+            if name != "epoch" and not isinstance(value, str):
+                writer.add_scalar(f"{kind}/{split}" if split in ("train", "val") else name, value, epoch["epoch"])
+
+
+# ── the history ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def describe_run(flags: config.Train, data: FaceData, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """The part of the history that is known before the first epoch."""
+    return {
+        "run": flags.run.identity(),
+        "recipe_name": flags.recipe,
+        "loss": effective_loss(flags.settings.objective.loss, data),
+        "device": device_name(device),
+        "processes": world_size(),
+        "precision": str(dtype).removeprefix("torch."),
+        "max_gpu_temp": flags.max_gpu_temp,
+        "command": command_line(),
+        "classes": list(data.classes),
+        "data": {"fingerprint": data.fingerprint, "counts": data.counts()},
+        "versions": library_versions(),
+    }
+
+
+def progress(epochs: list[dict[str, Any]], best: int) -> dict[str, Any]:
+    """The part of the history on the epochs so far; the minutes are those of training, without the paused ones."""
+    return {
+        "epochs": epochs,
+        "best_epoch": best,
+        "began": epochs[0]["began"],
+        "ended": epochs[-1]["ended"],
+        "minutes": sum(epoch["seconds"] for epoch in epochs) / 60,
+        "paused_minutes": sum(epoch["paused_seconds"] for epoch in epochs) / 60,
+    }
+
+
+def finish(training: Training, flags: config.Train, history: dict[str, Any]) -> dict[str, Any]:
+    """Writes the history of a finished run, and prints its best epoch."""
+    run, best = flags.run, best_epoch(training.epochs, flags.settings.selection.monitor)
+    history = {**history, **progress(training.epochs, best), "finished": True}
+    if is_main():
+        write_json(run.history, history)
+        accuracy = training.epochs[best - 1]["val_accuracy"]
+        spent, paused = f"{history['minutes']:.1f} minutes", history["paused_minutes"]
+        spent += f" and {paused:.1f} of waiting for the GPU to cool" if paused else ""
+        print(f"best epoch {best} with {accuracy:.2%} on val after {spent}: {run.best_checkpoint}")
+    return history
