@@ -7,9 +7,8 @@ import torch
 
 from ferlib.training.optimizers import (
     OPTIMIZERS,
-    Muon,
     ema_update,
-    orthogonalized,
+    muon,
     parameter_groups,
     perturbed_weights,
 )
@@ -149,34 +148,62 @@ def test_batch_norm_statistics_stand_still_perturbed_weights():
     assert model[1].momentum == 0.1
 
 
-@pytest.mark.parametrize("shape", [(20, 90), (90, 20)])
-def test_orthogonalized_keeps_directions_and_evens_out_their_sizes(shape, generator):
-    matrix = torch.randn(shape, generator=generator)
-    result = orthogonalized(matrix)
-    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    aligned = left.T @ result @ right.T
-    assert (aligned.diagonal() - 0.9).abs().max() < 0.35
-    assert (aligned - aligned.diagonal().diag()).abs().max() < 0.05
+# ── Muon ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def orthogonalized(matrix):
+    """Five Newton–Schulz steps in float32 with the coefficients of Jordan et al."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / wide.norm()
+    for _ in range(5):
+        gram = wide @ wide.T
+        wide = 3.4445 * wide + (-4.7750 * gram + 2.0315 * gram @ gram) @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
+@pytest.mark.parametrize("shape", [(32, 1, 3, 3), (20, 10, 3, 3), (64, 5, 1, 1)])
+def test_muon_steps_along_the_orthogonalised_momentum(shape, generator):
+    kernel = torch.nn.Parameter(torch.randn(shape, generator=generator))
+    optimizer = muon([{"params": [kernel], "weight_decay": 0.1}], 0.01, 0.0)
+    expected, momentum = kernel.detach().clone(), torch.zeros(shape)
+    for _ in range(3):
+        kernel.grad = torch.randn(shape, generator=generator) * 1e-3
+        optimizer.step()
+        momentum.lerp_(kernel.grad, 0.05)
+        direction = orthogonalized(torch.lerp(kernel.grad, momentum, 0.95).flatten(1))
+        update = 0.2 * max(direction.shape) ** 0.5 * direction.view(shape)
+        moved = (1 - 0.01 * 0.1) * expected - 0.01 * update
+        assert (kernel.detach() - moved).norm() < 0.03 * (0.01 * update).norm(), "beyond the rounding of bfloat16"
+        expected = kernel.detach().clone()
 
 
 def test_muon_is_adamw_for_all_but_kernels(generator):
     values = torch.randn(7, 5, generator=generator)
-    ours, theirs = (torch.nn.Parameter(values.clone()) for _ in range(2))
+    found, expected = (torch.nn.Parameter(values.clone()) for _ in range(2))
     group = {"lr": 0.1, "weight_decay": 0.2}
     optimizers = (
-        Muon([{"params": [ours], **group}], 0.1),
-        torch.optim.AdamW([{"params": [theirs], **group}], betas=(0.9, 0.99)),
+        muon([{"params": [found], **group}], 0.1, 0.0),
+        torch.optim.AdamW([{"params": [expected], **group}], betas=(0.9, 0.99)),
     )
     for _ in range(4):
         gradient = torch.randn(7, 5, generator=generator)
-        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+        for parameter, optimizer in zip((found, expected), optimizers, strict=True):
             parameter.grad = gradient.clone()
             optimizer.step()
-    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_muon_moves_a_kernel_as_far_as_adamw_would(generator):
     kernel = torch.nn.Parameter(torch.zeros(16, 8, 3, 3))
     kernel.grad = torch.randn(kernel.shape, generator=generator) * 1e-3
-    Muon([{"params": [kernel]}], lr=0.1).step()
+    muon([{"params": [kernel]}], 0.1, 0.0).step()
     assert kernel.square().mean().sqrt().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_the_state_of_muon_is_tensors_and_plain_python(tmp_path):
+    model = create_model("mini_resnet")
+    optimizer = muon(parameter_groups(model.backbone, model.head, lr=0.1), 0.1, 0.0)
+    model(torch.rand(2, 1, 48, 48)).sum().backward()
+    optimizer.step()
+    torch.save(optimizer.state_dict(), tmp_path / "state.pth")
+    optimizer.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))

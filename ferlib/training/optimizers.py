@@ -12,14 +12,6 @@ from torch import nn
 Groups = list[dict[str, Any]]  # parameter groups, as torch's optimisers take them
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
-OPTIMIZERS: dict[str, Callable[[Groups, float, float], torch.optim.Optimizer]] = {  # groups, rate, momentum of SGD
-    "sgd": lambda groups, lr, momentum: torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=True),
-    "adam": lambda groups, lr, _: torch.optim.Adam(groups, lr, fused=True),
-    "adamw": lambda groups, lr, _: torch.optim.AdamW(groups, lr, fused=True),
-    "radam": lambda groups, lr, _: torch.optim.RAdam(groups, lr, decoupled_weight_decay=True),
-    "muon": lambda groups, lr, _: Muon(groups, lr),
-}
-
 
 def parameter_groups(
     backbone: nn.Module, head: nn.Module, *, lr: float, backbone_lr: float | None = None, weight_decay: float = 0.0
@@ -37,53 +29,32 @@ def parameter_groups(
     return groups
 
 
-class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum for the kernels of convolutions, AdamW for all other parameters.
+def muon(groups: Groups, lr: float, _momentum: float) -> torch.optim.Optimizer:
+    """timm's Muon: orthogonalised momentum for the kernels of convolutions, AdamW for all other parameters.
 
-    Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). An update has the size that AdamW's
-    would have (Liu et al., "Muon is Scalable for LLM Training", 2025, equation 4), so that one rate serves both.
+    Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024), with its coefficients. An update
+    has the size that AdamW's would have (Liu et al., "Muon is Scalable for LLM Training", 2025, equation 4), so that
+    one rate serves both.
     """
+    from timm.optim import Muon  # only here: importing timm takes two seconds
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, momentum: float = 0.95, betas: tuple = (0.9, 0.99)):
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": betas, "weight_decay": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    update = self._kernel_update if parameter.ndim == 4 else self._adam_update
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(update(parameter, group, self.state[parameter]), alpha=group["lr"])
-
-    def _kernel_update(self, kernel: torch.Tensor, group: dict[str, Any], state: dict[str, Any]) -> torch.Tensor:
-        """Nesterov's momentum as a matrix of one row per output channel, its singular values drawn to 1."""
-        if not state:
-            state["momentum"] = torch.zeros_like(kernel)
-        state["momentum"].lerp_(kernel.grad, 1 - group["momentum"])
-        direction = torch.lerp(kernel.grad, state["momentum"], group["momentum"]).movedim(1, -1)
-        matrix = orthogonalized(direction.flatten(1))
-        return 0.2 * max(matrix.shape) ** 0.5 * matrix.view(direction.shape).movedim(-1, 1)
-
-    def _adam_update(self, values: torch.Tensor, group: dict[str, Any], state: dict[str, Any]) -> torch.Tensor:
-        """Kingma & Ba, "Adam" (2015), algorithm 1."""
-        if not state:
-            state.update(steps=0, mean=torch.zeros_like(values), square=torch.zeros_like(values))
-        slow, slower = group["betas"]
-        state["steps"] += 1
-        mean = state["mean"].lerp_(values.grad, 1 - slow) / (1 - slow ** state["steps"])
-        square = state["square"].lerp_(values.grad**2, 1 - slower) / (1 - slower ** state["steps"])
-        return mean / (square.sqrt() + 1e-8)
+    adamw = {"use_muon": False, "nesterov": False, "eps": 1e-8}
+    parts = []
+    for group in groups:
+        kernels = [parameter for parameter in group["params"] if parameter.ndim == 4]
+        others = [parameter for parameter in group["params"] if parameter.ndim != 4]
+        parts += [{**group, "params": kernels, "use_muon": True}] if kernels else []
+        parts += [{**group, "params": others, **adamw}] if others else []
+    return Muon(parts, lr=lr, momentum=0.95, nesterov=True, ns_coefficients="original", betas=(0.9, 0.99))
 
 
-def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix with its singular values drawn to 0.7..1.2, by Newton–Schulz steps in bfloat16 (Jordan et al.)."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = (wide / (wide.norm() + 1e-7)).bfloat16()
-    for _ in range(5):
-        gram = wide @ wide.T
-        wide = 3.4445 * wide + (-4.7750 * gram + 2.0315 * gram @ gram) @ wide
-    return (wide if matrix.shape[0] <= matrix.shape[1] else wide.T).to(matrix.dtype)
+OPTIMIZERS: dict[str, Callable[[Groups, float, float], torch.optim.Optimizer]] = {  # groups, rate, momentum of SGD
+    "sgd": lambda groups, lr, momentum: torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=True),
+    "adam": lambda groups, lr, _: torch.optim.Adam(groups, lr, fused=True),
+    "adamw": lambda groups, lr, _: torch.optim.AdamW(groups, lr, fused=True),
+    "radam": lambda groups, lr, _: torch.optim.RAdam(groups, lr, decoupled_weight_decay=True),
+    "muon": muon,
+}
 
 
 @contextlib.contextmanager
