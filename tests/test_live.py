@@ -8,21 +8,26 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-import tyro
 from PIL import Image
 from skimage.data import astronaut
 
 import live
 from config import Live
+from ferlib.faces import face_model
 from ferlib.faces.crops import DetectedFace
 from ferlib.runtime.errors import UserError
-from ferlib.video import sources
+from ferlib.runtime.flags import parse_flags
+from ferlib.video import loop as loop_module
+from ferlib.video import sources, stages
+from ferlib.video.loop import Loop, profile_table
 from ferlib.video.pipeline import Stopwatch
 from ferlib.video.recording import Recorder
 from ferlib.video.sources import Frame
 from ferlib.video.tracking import Tracker
-from test_recording import FakeWindow, read_video
+from starting import start
+from test_recording import read_video
 from test_sources import FakeCapture
+from test_window import FakeWindow
 
 FRAMES = 12
 
@@ -51,9 +56,9 @@ def flags(video, tmp_path):
 @pytest.fixture(scope="module", autouse=True)
 def one_model():
     """The shipped model, loaded once."""
-    model = live.open_face_model(device="cpu")
+    model = face_model.open_face_model(device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "open_face_model", lambda *_: model)
+        patch.setattr(face_model, "open_face_model", lambda *_: model)
         yield model
 
 
@@ -72,7 +77,7 @@ def test_a_video_from_end_to_end(flags, tmp_path, capsys):
 
     fps, pictures = read_video(out / "out.mp4")
     assert (fps, len(pictures)) == (pytest.approx(20), FRAMES)
-    with open(out / "out.csv", newline="") as file:
+    with (out / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["frame"]) for row in rows] == list(range(FRAMES))
     assert {(row["track"], row["label"]) for row in rows} == {("1", "Happy")}  # she smiles
@@ -91,7 +96,7 @@ def test_a_video_from_end_to_end(flags, tmp_path, capsys):
 def test_the_map_is_drawn_in_the_box_and_nowhere_else(flags, tmp_path):
     for cam in (True, False):
         live.run(replace(flags, output=tmp_path / f"{cam}.avi", seconds=0.04, cam=cam, csv=tmp_path / "out.csv"))
-    with open(tmp_path / "out.csv", newline="") as file:
+    with (tmp_path / "out.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     left, top, width, height = (round(float(row[side])) for side in ("x", "y", "width", "height"))
     (with_map,), (without,) = (read_video(tmp_path / f"{cam}.avi")[1] for cam in (True, False))
@@ -139,7 +144,7 @@ def test_ctrl_c_keeps_what_there_is(flags, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return arguments[0]
 
-    monkeypatch.setattr(live, "draw", interrupted)
+    monkeypatch.setattr(loop_module, "draw_faces", interrupted)
     live.run(replace(flags, output=tmp_path / "out.mp4", jsonl=tmp_path / "out.jsonl"))
     assert len(read_video(tmp_path / "out.mp4")[1]) == 3
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
@@ -158,7 +163,7 @@ def test_q_in_the_window_ends_it(flags, tmp_path, monkeypatch):
 def test_a_camera_that_is_lost_is_said_and_what_came_is_kept(flags, tmp_path, monkeypatch, capsys):
     FakeCapture.scripts, FakeCapture.opened, FakeCapture.delay = [[photo()[..., ::-1]] * 8], [], 0.1
     monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr(live, "open_source", lambda text: sources.Camera(int(text), pauses=(0.01,)))
+    monkeypatch.setattr(sources, "open_source", lambda text: sources.Camera(int(text), pauses=(0.01,)))
     with pytest.raises(UserError, match="camera 0 is lost"):
         live.run(replace(flags, source="0", csv=tmp_path / "out.csv"))
     assert 1 < len((tmp_path / "out.csv").read_text().splitlines()) <= 9
@@ -176,7 +181,7 @@ def test_a_camera_that_is_lost_is_said_and_what_came_is_kept(flags, tmp_path, mo
         ({"smoothing": math.nan, "csv": "out.csv"}, "--smoothing nan"),
         ({"seconds": 0.0, "csv": "out.csv"}, "--seconds 0"),
         ({"detection_side": 5, "csv": "out.csv"}, "--detection-side 5 is too small"),
-        ({}, "--no-window needs something to write"),
+        ({}, "--no-window needs a file to write"),
         ({"output": "out.wmv"}, "unknown kind of --output '.wmv'"),
         ({"source": "missing.mp4", "csv": "out.csv"}, "missing.mp4 does not exist"),
     ],
@@ -188,23 +193,29 @@ def test_what_makes_no_sense_is_refused(flags, tmp_path, changes, message):
     assert names(tmp_path) == []
 
 
-def test_neither_a_window_nor_a_file_is_refused(flags, monkeypatch):
-    monkeypatch.setattr(live, "open_window", lambda *_, **__: None)
-    with pytest.raises(UserError, match=r"no window can be shown here.*--output"):
-        live.run(replace(flags, window=True))
-
-
-def test_without_a_window_it_goes_on_with_a_word(flags, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(live, "open_window", lambda *_, **__: None)
-    live.run(replace(flags, window=True, csv=tmp_path / "out.csv", seconds=0.1))
-    assert capsys.readouterr().err.count("going on without") == 1
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--help", "--smoothing"),
+        ("--detector nonsense", "yunet"),
+        ("--model nonsense --dataset fer2013", "unknown model"),
+        ("--checkpoint nonsense.pth", "does not exist"),
+        ("--smoothing -1", "--smoothing"),
+    ],
+)
+def test_help_and_wrong_names_load_no_large_package(flags, message):
+    status, loaded, printed = start("live.py", *flags.split())
+    assert (status != 0) == (flags != "--help")
+    assert message in printed
+    assert loaded == set()
 
 
 # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class TwoMinds:
-    """A model that changes its mind at every call, and notes which class each map is to explain."""
+class Alternating:
+    """A model whose prediction differs at every fourth call; it records the class that each map explains."""
 
     crop_size = 48
 
@@ -219,33 +230,34 @@ class TwoMinds:
         return rows, np.zeros((len(crops), 48, 48), np.float32)
 
 
-def test_a_map_explains_the_label_that_is_shown():
-    model, tracker = TwoMinds(), Tracker()
+def test_a_map_explains_the_label_that_is_shown(monkeypatch):
+    model, tracker = Alternating(), Tracker()
+    monkeypatch.setattr(stages, "cam_of_crops", Alternating.cam)
     face = DetectedFace((50, 50, 60, 80), 0.9)
     shown = []
     for number in range(8):
         frame = Frame(number, number / 25, np.zeros((240, 320, 3), np.uint8))
-        (sighting,) = live.look(frame, [face], model, tracker, cam=True, smoothing=0.3)
-        shown.append([sighting.label])
+        (tracked,) = stages.classify_faces(frame, [face], model, tracker, cam=True, smoothing=0.3)
+        shown.append([tracked.code])
     assert shown == model.explained == [[3]] * 8  # smoothed, Happy stays
-    assert sighting.track == 1
-    assert sighting.probabilities.sum() == pytest.approx(1)
+    assert tracked.track == 1
+    assert tracked.probabilities.sum() == pytest.approx(1)
 
 
 def test_the_profile_adds_up():
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     for step, seconds in (("detect", 3.0), ("model", 1.0)):
-        watch.add(step, seconds)
-    loop = live.Loop(None, None, None, watch, frames=200, seconds=2.0)
-    table = live.profile(loop).splitlines()
+        stopwatch.add(step, seconds)
+    loop = Loop(None, stopwatch=stopwatch, frames=200, seconds=2.0)
+    table = profile_table(loop).splitlines()
     assert [line.split() for line in table[1:3]] == [["detect", "15.00", "ms", "75%"], ["model", "5.00", "ms", "25%"]]
     assert table[3].split()[:4] == ["a", "frame", "10.00", "ms"]
-    assert "a frame" in live.profile(live.Loop(None, None, None, Stopwatch()))  # stopped before the first frame
+    assert "a frame" in profile_table(Loop(None))  # stopped before the first frame
 
 
 def test_the_flags_are_those_of_the_manual():
     line = ["--source", "film.mp4", "--output", "out.gif", "--smoothing", "0.5", "--no-cam", "--profile", "--no-window"]
-    flags = tyro.cli(Live, args=line)
+    flags = parse_flags(Live, line)
     assert (flags.source, flags.smoothing, flags.cam, flags.profile, flags.window) == (
         "film.mp4",
         0.5,

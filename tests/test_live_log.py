@@ -1,4 +1,4 @@
-"""The lines of CSV and JSON, the history of faces, and the picture drawn of it."""
+"""The lines of CSV and JSON, the history of tracks, and the timeline drawn of it."""
 
 import csv
 import json
@@ -9,32 +9,32 @@ from PIL import Image
 
 from config import EMOTIONS
 from ferlib.figures import timeline as timeline_plots
-from ferlib.figures.timeline import in_words, plot_timeline, spacing, thinned, with_gaps
+from ferlib.figures.timeline import average_stretches, describe_history, insert_gaps, plot_timeline, spacing
 from ferlib.video.log import HEADER, open_log
 from ferlib.video.sources import Frame
-from ferlib.video.tracking import Sighting
+from ferlib.video.tracking import TrackedFace
 
 
 def frame(number: int, fps: float = 25) -> Frame:
     return Frame(number, number / fps, np.zeros((4, 4, 3), np.uint8))
 
 
-def sighting(track: int, label: int) -> Sighting:
+def tracked(track: int, label: int) -> TrackedFace:
     probabilities = np.full(7, 0.05, np.float32)
     probabilities[label] = 0.7
-    return Sighting(track, (1.26, 2.0, 30.0, 40.0), probabilities)
+    return TrackedFace(track, (1.26, 2.0, 30.0, 40.0), probabilities)
 
 
 def steady(seconds: float, label: int = 3, start: float = 0.0) -> list[tuple[float, np.ndarray]]:
-    return [(start + time, sighting(1, label).probabilities) for time in np.arange(0, seconds, 0.1)]
+    return [(start + time, tracked(1, label).probabilities) for time in np.arange(0, seconds, 0.1)]
 
 
 def test_every_face_of_every_frame_has_its_line(tmp_path):
     with open_log(tmp_path / "out.csv", tmp_path / "new" / "out.jsonl") as log:
-        log.add(frame(0), [sighting(1, 3), sighting(2, 0)])
+        log.add(frame(0), [tracked(1, 3), tracked(2, 0)])
         log.add(frame(1), [])
-        log.add(frame(2), [sighting(2, 4)])
-    with open(tmp_path / "out.csv", newline="") as file:
+        log.add(frame(2), [tracked(2, 4)])
+    with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == HEADER
     assert [(row["frame"], row["track"], row["label"]) for row in rows] == [
@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_log_that_fails(tmp_path):
 def test_the_history_has_ten_points_a_second():
     with open_log(None, None) as log:
         for number in range(300):
-            log.add(frame(number, fps=100), [sighting(1, 3)] + ([sighting(2, 1)] if number > 150 else []))
+            log.add(frame(number, fps=100), [tracked(1, 3)] + ([tracked(2, 1)] if number > 150 else []))
     times = [time for time, _ in log.history[1]]
     assert np.diff(times) == pytest.approx(np.full(29, 0.1))
     assert len(log.history[2]) == 15
@@ -76,7 +76,7 @@ def test_the_history_has_ten_points_a_second():
 
 
 def test_a_gap_is_left_white():
-    times, shares = with_gaps([*steady(1), *steady(1, start=3)])
+    times, shares = insert_gaps([*steady(1), *steady(1, start=3)])
     empty = np.isnan(shares).any(1)
     assert empty.sum() == 2  # between the stretches, and after the last
     assert times[empty] == pytest.approx([1.0, 4.0])
@@ -86,13 +86,13 @@ def test_a_gap_is_left_white():
 
 def test_long_times_are_averaged():
     points = [(time, shares) for time, shares in zip(range(100), np.eye(7)[np.arange(100) % 2], strict=True)]
-    means = thinned(points, 10)
+    means = average_stretches(points, 10)
     assert [time for time, _ in means] == pytest.approx(np.arange(4.5, 100, 10))
     assert np.stack([shares for _, shares in means])[:, :2] == pytest.approx(0.5)
 
 
 def test_what_is_said_of_a_face():
-    assert in_words([*steady(1, label=3), *steady(3, label=5, start=1)]) == "most often Sad (75% of its time)"
+    assert describe_history([*steady(1, label=3), *steady(3, label=5, start=1)]) == "most often Sad (75% of its time)"
     assert spacing(steady(1)) == pytest.approx(0.1)
     assert spacing(steady(0.1)) == 0.1
 
@@ -107,8 +107,8 @@ def test_a_picture_is_drawn(tmp_path, history):
 
 def test_of_many_faces_those_seen_longest_are_drawn(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(timeline_plots, "draw_face", lambda axis, points, title: drawn.append(title.split(":")[0]))
+    monkeypatch.setattr(timeline_plots, "draw_track", lambda axis, points, title: drawn.append(title.split(":")[0]))
     history = {number: steady(number % 5 + 1) for number in range(1, 8)}  # 4 is seen longest, 5 for the shortest time
     plot_timeline(tmp_path / "timeline.png", history, "film.mp4", 0)
     assert drawn == ["Face 2", "Face 3", "Face 4", "Face 7"]
-    assert timeline_plots.headline("film.mp4", 0, 4, 7).endswith("film.mp4, the 4 seen longest of 7 faces")
+    assert timeline_plots.headline("film.mp4", 0, 4, 7).endswith("film.mp4, the 4 of 7 faces seen longest")

@@ -5,21 +5,20 @@ import numpy as np
 import pytest
 
 from config import EMOTIONS
+from ferlib.figures.placement import overlaps, place_panel
 from ferlib.video.overlay import (
-    GLOW,
+    CLASS_COLORS,
+    COLORMAP,
     OPACITY,
-    RGB,
-    draw,
+    draw_faces,
     draw_map,
-    free_place,
-    outer_box,
-    overlaps,
+    draw_text,
+    fill,
     panel_size,
-    put,
-    shade,
     text_mask,
+    visible_box,
 )
-from ferlib.video.tracking import Sighting
+from ferlib.video.tracking import TrackedFace
 
 HAPPY = EMOTIONS.index("Happy")
 
@@ -28,14 +27,14 @@ def grey(height: int = 480, width: int = 640) -> np.ndarray:
     return np.full((height, width, 3), 128, np.uint8)
 
 
-def sighting(box=(200, 150, 100, 120), track=1, label=HAPPY, map=None, to_frame=None) -> Sighting:
+def tracked(box=(200, 150, 100, 120), track=1, label=HAPPY, map=None, to_frame=None) -> TrackedFace:
     probabilities = np.full(7, 0.05)
     probabilities[label] = 0.7
-    return Sighting(track, box, probabilities, map, to_frame)
+    return TrackedFace(track, box, probabilities, map, np.eye(2, 3) if to_frame is None else to_frame)
 
 
 def test_an_empty_frame_gets_the_rate_alone():
-    drawn = draw(grey(), [], 25)
+    drawn = draw_faces(grey(), [], 25)
     changed = np.argwhere((drawn != 128).any(-1))
     assert changed[:, 0].max() < 40
     assert changed[:, 1].max() < 150
@@ -45,9 +44,9 @@ def test_an_empty_frame_gets_the_rate_alone():
 def test_the_box_has_the_colour_of_its_label_at_any_size(height, width):
     scale = height / 480
     box = (0.3 * width, 0.4 * height, 80 * scale, 100 * scale)
-    drawn = draw(grey(height, width), [sighting(box)], 25)
+    drawn = draw_faces(grey(height, width), [tracked(box)], 25)
     middle = round(box[1] + box[3] / 2)
-    assert drawn[middle, round(box[0])].tolist() == pytest.approx(RGB[HAPPY], abs=40)
+    assert drawn[middle, round(box[0])].tolist() == pytest.approx(CLASS_COLORS[HAPPY], abs=40)
     assert (drawn[middle, round(box[0]) + round(box[2]) // 2] == 128).all()  # the face itself is left alone
 
 
@@ -56,9 +55,9 @@ def test_the_box_has_the_colour_of_its_label_at_any_size(height, width):
 )
 def test_boxes_at_and_beyond_the_edges_are_no_trouble(box):
     values = np.ones((48, 48), np.float32)
-    drawn = draw(grey(), [sighting(box, map=values, to_frame=np.eye(2, 3))], 25)
+    drawn = draw_faces(grey(), [tracked(box, map=values, to_frame=np.eye(2, 3))], 25)
     assert drawn.shape == (480, 640, 3)
-    left, top, right, bottom = outer_box(sighting(box), grey())
+    left, top, right, bottom = visible_box(tracked(box), grey())
     assert 0 <= left < right <= 640
     assert 0 <= top < bottom <= 480
 
@@ -68,9 +67,9 @@ def test_the_map_lies_where_its_crop_was_taken_and_within_the_box():
     values[30:40, :20] = 1
     to_frame = np.array([[2.0, 0, 190], [0, 2.0, 140]])  # a crop pixel is two of the frame's
     picture = grey()
-    one = sighting(map=values, to_frame=to_frame)
-    draw_map(picture, one, outer_box(one, picture))
-    assert picture[140 + 70, 190 + 30] == pytest.approx((1 - OPACITY) * 128 + OPACITY * GLOW[255], abs=1)
+    one = tracked(map=values, to_frame=to_frame)
+    draw_map(picture, one.map, one.to_frame, visible_box(one, picture))
+    assert picture[140 + 70, 190 + 30] == pytest.approx((1 - OPACITY) * 128 + OPACITY * COLORMAP[255], abs=1)
     assert (picture[140 + 30, 190 + 60] == 128).all()
     changed = np.argwhere((picture != 128).any(-1))
     assert changed.min(0) == pytest.approx([140 + 60, 200], abs=2)  # the box begins right of the map's first columns
@@ -82,25 +81,25 @@ def test_a_turned_crop_is_turned_back():
     values[5, 40] = 1
     turned = cv2.getRotationMatrix2D((24, 24), 30, 2.0)
     turned[:, 2] += 200
-    picture, one = grey(), sighting((150, 150, 200, 200), map=cv2.GaussianBlur(values, (0, 0), 2), to_frame=turned)
+    picture, one = grey(), tracked((150, 150, 200, 200), map=cv2.GaussianBlur(values, (0, 0), 2), to_frame=turned)
     one.map[:] /= one.map.max()
-    draw_map(picture, one, outer_box(one, picture))
+    draw_map(picture, one.map, one.to_frame, visible_box(one, picture))
     row, column = np.unravel_index(np.abs(picture.astype(int) - 128).sum(-1).argmax(), (480, 640))
     assert (column, row) == pytest.approx(turned @ (40, 5, 1), abs=2)
 
 
 def test_bars_avoid_every_face_and_the_edges():
-    picture = grey()
     taken = [(200, 150, 300, 270), (310, 100, 420, 300)]  # a face, and another to its right
-    place = free_place(picture, taken[0], panel_size(1), taken, 6)
-    assert place[2] <= 200
-    assert not any(overlaps(place, other) for other in taken)
-    assert free_place(picture, (0, 0, 640, 480), panel_size(1), [(0, 0, 640, 480)], 6) is None
+    width, height = panel_size(1)
+    left, top = place_panel(taken[0], (width, height), (640, 480), taken, 6)
+    assert left + width <= 200
+    assert not any(overlaps((left, top, left + width, top + height), other) for other in taken)
+    assert place_panel((0, 0, 640, 480), (width, height), (640, 480), [(0, 0, 640, 480)], 6) is None
 
 
 def test_faces_are_never_covered_by_the_bars_of_others():
     boxes = [(20 + 110 * number, 150, 90, 110) for number in range(5)]
-    drawn = draw(grey(), [sighting(box, track=number) for number, box in enumerate(boxes)], 25)
+    drawn = draw_faces(grey(), [tracked(box, track=number) for number, box in enumerate(boxes)], 25)
     for x, y, width, height in boxes:
         assert (drawn[y + 20 : y + height - 20, x + 20 : x + width - 20] == 128).all()
 
@@ -114,11 +113,11 @@ def test_text_is_readable_and_remembered():
     assert text_mask("", 3).shape[1] == 1
 
 
-def test_paint_stops_at_the_edges():
+def test_fills_and_texts_stop_at_the_edges():
     picture = grey(20, 20)
-    shade(picture, (-5, -5, 5, 5), (0, 0, 0), 0.5)
+    fill(picture, (-5, -5, 5, 5), (0, 0, 0), 0.5)
     assert picture[4, 4].tolist() == [64] * 3
     assert picture[5, 5].tolist() == [128] * 3
-    shade(picture, (30, 30, 40, 40), (0, 0, 0), 1)
-    put(picture, np.ones((8, 8), np.float32), 16, 16, (255, 0, 0))
+    fill(picture, (30, 30, 40, 40), (0, 0, 0), 1)
+    draw_text(picture, np.ones((8, 8), np.float32), 16, 16, (255, 0, 0))
     assert picture[19, 19].tolist() == [255, 0, 0]

@@ -1,16 +1,16 @@
-"""Items made ahead in a thread: order, errors and ends; parts timed; rates."""
+"""Items prefetched in threads: order, errors and ends; parts timed; rates."""
 
 import threading
 import time
 
 import pytest
 
-from ferlib.video.pipeline import Rate, Stopwatch, ahead
+from ferlib.video.pipeline import Rate, Stopwatch, prefetch
 
 
 def test_items_come_in_order_through_several_threads():
-    doubled = (2 * number for number in ahead(iter(range(100)), depth=2))
-    assert list(ahead(doubled)) == [2 * number for number in range(100)]
+    doubled = (2 * number for number in prefetch(iter(range(100)), depth=2))
+    assert list(prefetch(doubled)) == [2 * number for number in range(100)]
 
 
 def test_steps_run_beside_each_other():
@@ -20,11 +20,11 @@ def test_steps_run_beside_each_other():
             yield item
 
     start = time.perf_counter()
-    assert len(list(ahead(slow(ahead(slow(ahead(slow(iter(range(12)))))))))) == 12
+    assert len(list(prefetch(slow(prefetch(slow(prefetch(slow(iter(range(12)))))))))) == 12
     assert time.perf_counter() - start < 0.75 * 12 * 3 * 0.02
 
 
-def test_no_more_than_the_depth_is_made_ahead():
+def test_no_more_than_the_depth_is_made_prefetch():
     made = []
 
     def items():
@@ -32,7 +32,7 @@ def test_no_more_than_the_depth_is_made_ahead():
             made.append(number)
             yield number
 
-    stream = ahead(items(), depth=2)
+    stream = prefetch(items(), depth=2)
     next(stream)
     time.sleep(0.1)
     assert len(made) <= 1 + 2 + 1  # taken, waiting, in the thread's hand
@@ -44,13 +44,13 @@ def test_an_error_comes_where_its_item_would_have_been():
         yield 1
         raise ValueError("broken")
 
-    stream = ahead(items())
+    stream = prefetch(items())
     assert next(stream) == 1
     with pytest.raises(ValueError, match="broken"):
         next(stream)
 
 
-def test_a_taker_that_stops_ends_all_threads_and_closes_the_items():
+def test_a_consumer_that_stops_ends_all_threads_and_closes_the_items():
     closed = []
 
     def items():
@@ -61,7 +61,7 @@ def test_a_taker_that_stops_ends_all_threads_and_closes_the_items():
             closed.append(True)
 
     before = threading.active_count()
-    stream = ahead(ahead(items()))
+    stream = prefetch(prefetch(items()))
     next(stream)
     stream.close()
     assert threading.active_count() == before
@@ -69,9 +69,9 @@ def test_a_taker_that_stops_ends_all_threads_and_closes_the_items():
 
 
 def test_a_stopwatch_adds_up():
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     for _ in range(3):
-        with watch("draw"):
+        with stopwatch("draw"):
             time.sleep(0.01)
 
     def items():
@@ -79,9 +79,9 @@ def test_a_stopwatch_adds_up():
             time.sleep(0.02)
             yield number
 
-    assert list(watch.timed("read", items())) == [0, 1, 2]
-    assert watch.seconds["draw"] == pytest.approx(0.03, abs=0.02)
-    assert watch.seconds["read"] == pytest.approx(0.06, abs=0.03)
+    assert list(stopwatch.timed("read", items())) == [0, 1, 2]
+    assert stopwatch.seconds["draw"] == pytest.approx(0.03, abs=0.02)
+    assert stopwatch.seconds["read"] == pytest.approx(0.06, abs=0.03)
 
 
 def test_the_rate_is_that_of_the_last_second():

@@ -1,4 +1,4 @@
-"""Frames of files and of cameras: all of the former, the newest of the latter, and what is said when there are none."""
+"""Frames of files and of cameras: all of the former, the newest of the latter; messages where there are none."""
 
 import threading
 import time
@@ -59,7 +59,7 @@ def camera(monkeypatch):
     def make(*scripts, delay=0.0, **options):
         FakeCapture.scripts, FakeCapture.opened, FakeCapture.delay = list(scripts), [], delay
         monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
-        return Camera(0, **{"pauses": (0.01, 0.01), "patience": 1.0} | options)
+        return Camera(0, **{"pauses": (0.01, 0.01), "timeout": 1.0} | options)
 
     return make
 
@@ -93,7 +93,7 @@ def test_a_folder_is_read_in_the_order_that_people_count(tmp_path, capsys):
     assert source.length == 4
     assert [int(frame.picture.mean()) for frame in frames] == [1, 2, 10]
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.3])
-    assert "face3.png is not a readable picture" in capsys.readouterr().err
+    assert "face3.png cannot be read as a picture" in capsys.readouterr().err
 
 
 def test_the_exif_tag_turns_a_picture(tmp_path):
@@ -181,11 +181,11 @@ def test_a_lost_camera_is_opened_again(camera, capsys):
             values.append(int(frame.picture.mean()))
     assert values[0] == 1
     assert 3 in values
-    assert "trying again in 0.01 s (1 of 2)" in capsys.readouterr().err
+    assert "opened again in 0.01 s (1 of 2)" in capsys.readouterr().err
 
 
 def test_a_camera_that_hangs_is_lost(camera):
-    source = camera([plain(1)] * 10, delay=0.5, patience=0.05)
+    source = camera([plain(1)] * 10, delay=0.5, timeout=0.05)
     with pytest.raises(UserError, match="no frame for"):
         next(source.frames())
 

@@ -1,11 +1,11 @@
-"""Numbers of faces that stay, and probabilities smoothed, against answers worked out by hand."""
+"""Tracks that persist, and smoothed probabilities, against results computed by hand."""
 
 import math
 
 import numpy as np
 import pytest
 
-from ferlib.video.tracking import Track, Tracker, match, overlap, smooth
+from ferlib.video.tracking import Track, Tracker, intersection_over_union, match_boxes, smooth
 
 
 def square(x: float, y: float = 0, side: float = 100) -> tuple[float, float, float, float]:
@@ -20,8 +20,8 @@ def test_overlap_by_hand():
     first = np.array([square(0), square(0)])
     second = np.array([square(0), square(50), square(100), square(25, 25, 50)])
     expected = [1, 50 / 150, 0, 0.25]
-    assert overlap(first, second) == pytest.approx(np.array([expected, expected]))
-    assert overlap(np.array([(5, 5, 0, 0)]), np.array([(5, 5, 0, 0)])) == pytest.approx(0)
+    assert intersection_over_union(first, second) == pytest.approx(np.array([expected, expected]))
+    assert intersection_over_union(np.array([(5, 5, 0, 0)]), np.array([(5, 5, 0, 0)])) == pytest.approx(0)
 
 
 def test_a_face_that_moves_keeps_its_number():
@@ -39,7 +39,7 @@ def test_the_order_of_the_detector_does_not_matter():
 def test_matching_takes_the_largest_sum_of_overlaps():
     tracks = [Track(1, square(0), 0), Track(2, square(40), 0)]
     boxes = [square(30), square(70)]  # the nearest first would give the first box to 2 and leave 1 without
-    matched = match(tracks, boxes, 0.1)
+    matched = match_boxes(tracks, boxes, 0.1)
     assert {row: track.number for row, track in matched.items()} == {0: 1, 1: 2}
 
 
@@ -50,7 +50,7 @@ def test_faces_that_pass_each_other_in_two_rows_keep_their_numbers():
 
 
 def test_a_lost_face_keeps_its_number_for_a_while():
-    tracker = Tracker(patience=0.5)
+    tracker = Tracker(max_gap=0.5)
     assert numbers(tracker, [square(0), square(300)], 0.0) == [1, 2]
     assert numbers(tracker, [square(300)], 0.2) == [2]
     assert numbers(tracker, [], 0.3) == []

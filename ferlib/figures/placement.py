@@ -58,7 +58,7 @@ def place_panel(
 
     None where every such place reaches beyond the picture (width, height) or overlaps one of `occupied`.
     """
-    left, top, right, bottom = (int(side) for side in box)
+    left, top, right, bottom = (round(side) for side in box)
     width, height = panel
     for x, y in (
         (right + gap, top),

@@ -1,1 +1,1 @@
-"""The parts of live.py: frames in, faces tracked, frames out."""
+"""Videos and cameras: frames read, faces tracked over time, annotated frames written and shown."""

@@ -1,4 +1,4 @@
-"""What live.py knows of every face in every frame, as CSV, as JSON lines and over time."""
+"""The log of tracked faces: a line of CSV and of JSON for every face of every frame, and each track's history."""
 
 from __future__ import annotations
 
@@ -14,38 +14,30 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.runtime.files import atomic_path
 from ferlib.video.sources import Frame
-from ferlib.video.tracking import Sighting
+from ferlib.video.tracking import TrackedFace
 
 HEADER = ("frame", "time", "track", "x", "y", "width", "height", *EMOTIONS, "label", "confidence")
-SPACING = 0.1  # seconds at least between two points of a face in its history
+SPACING = 0.1  # seconds at least between two points of a track's history
 
 
-def to_row(frame: Frame, sighting: Sighting) -> list[object]:
+def to_row(frame: Frame, face: TrackedFace) -> list[object]:
     """A line of the CSV: time in seconds, box in pixels, smoothed probabilities."""
-    box = [round(float(side), 1) for side in sighting.box]
-    probabilities = [round(float(value), 4) for value in sighting.probabilities]
-    label = sighting.label
-    return [
-        frame.number,
-        round(frame.time, 3),
-        sighting.track,
-        *box,
-        *probabilities,
-        EMOTIONS[label],
-        probabilities[label],
-    ]
+    box = [round(float(side), 1) for side in face.box]
+    probabilities = [round(float(value), 4) for value in face.probabilities]
+    label = [EMOTIONS[face.code], probabilities[face.code]]
+    return [frame.number, round(frame.time, 3), face.track, *box, *probabilities, *label]
 
 
-def to_record(frame: Frame, sighting: Sighting) -> dict[str, object]:
+def to_record(frame: Frame, face: TrackedFace) -> dict[str, object]:
     """A line of the JSON lines: the same, the box as [x, y, width, height] and the probabilities by class."""
-    values = dict(zip(HEADER, to_row(frame, sighting), strict=True))
+    values = dict(zip(HEADER, to_row(frame, face), strict=True))
     box = [values.pop(side) for side in ("x", "y", "width", "height")]
     probabilities = {emotion: values.pop(emotion) for emotion in EMOTIONS}
     return {**values, "box": box, "probabilities": probabilities}
 
 
 class Log:
-    """Writes a line for every face of every frame, and keeps the history of each face."""
+    """Writes a line for every face of every frame, and keeps the history of each track."""
 
     def __init__(self, table: TextIO | None = None, lines: TextIO | None = None):
         self.table = csv.writer(table) if table else None
@@ -54,24 +46,27 @@ class Log:
         if self.table:
             self.table.writerow(HEADER)
 
-    def add(self, frame: Frame, sightings: Sequence[Sighting]) -> None:
-        for sighting in sightings:
+    def add(self, frame: Frame, faces: Sequence[TrackedFace]) -> None:
+        """Logs the faces of the next frame."""
+        for face in faces:
             if self.table:
-                self.table.writerow(to_row(frame, sighting))
+                self.table.writerow(to_row(frame, face))
             if self.lines:
-                self.lines.write(json.dumps(to_record(frame, sighting)) + "\n")
-            points = self.history.setdefault(sighting.track, [])
+                self.lines.write(json.dumps(to_record(frame, face)) + "\n")
+            points = self.history.setdefault(face.track, [])
             if not points or frame.time - points[-1][0] >= SPACING - 1e-6:
-                points.append((frame.time, np.asarray(sighting.probabilities, np.float32)))
+                points.append((frame.time, np.asarray(face.probabilities, np.float32)))
 
 
 @contextmanager
 def open_log(table: Path | None, lines: Path | None) -> Iterator[Log]:
-    """A log whose files are moved into place when the block ends well."""
+    """A log whose CSV and JSON lines are moved into place when the block ends without an error."""
     with ExitStack() as stack:
 
         def open_text(path: Path | None) -> TextIO | None:
-            temporary = path and stack.enter_context(atomic_path(path))
-            return temporary and stack.enter_context(open(temporary, "w", newline="", encoding="utf-8"))
+            if path is None:
+                return None
+            temporary = stack.enter_context(atomic_path(path))
+            return stack.enter_context(temporary.open("w", newline="", encoding="utf-8"))
 
         yield Log(open_text(table), open_text(lines))

@@ -1,44 +1,49 @@
-"""Steps of a loop that run beside each other, each in a thread, and how long each takes."""
+"""A pipeline of generators in threads: items prefetched, time measured, the frame rate, cores shared."""
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 Item = TypeVar("Item")
 END = object()
 
 
-def ahead(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
-    """The same items in the same order, made by a thread that is up to `depth` of them ahead of whoever takes them.
+def prefetch(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
+    """The same items in the same order, computed by a thread that is up to `depth` items ahead of the consumer.
 
-    An error of the thread is raised where its item would have been. When the taker stops, so does the thread, and
-    `items` is closed in it.
+    An error in the thread is raised in place of its item. When the consumer closes the iterator, the thread ends and
+    closes `items`.
     """
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
     stopped = threading.Event()
 
-    def offer(item: Any, error: BaseException | None = None) -> None:
+    def put(item: Any, error: BaseException | None = None) -> None:
         while not stopped.is_set():
             try:
-                return waiting.put((item, error), timeout=0.05)
+                waiting.put((item, error), timeout=0.05)
+                return
             except queue.Full:
                 continue
 
     def work() -> None:
         try:
             for item in items:
-                offer(item)
+                put(item)
                 if stopped.is_set():
                     return
-            offer(END)
-        except BaseException as error:  # raised again by the taker
-            offer(END, error)
+            put(END)
+        except BaseException as error:  # raised again in the consumer
+            put(END, error)
         finally:
             if hasattr(items, "close"):
                 items.close()
@@ -55,17 +60,18 @@ def ahead(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
-        thread.join(timeout=5)  # one that hangs in a camera's driver ends with the program
+        thread.join(timeout=5)  # a thread that blocks in a camera's driver ends with the process
 
 
 class Stopwatch:
-    """Seconds spent in each named part of a loop; parts may run in several threads, each part in one."""
+    """Seconds spent in each named part of a loop; each part runs in one thread."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
+        """Adds the time that the block takes."""
         start = time.perf_counter()
         try:
             yield
@@ -73,14 +79,15 @@ class Stopwatch:
             self.add(part, time.perf_counter() - start)
 
     def add(self, part: str, seconds: float) -> None:
+        """Adds seconds to a part."""
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
     def timed(self, part: str, items: Iterator[Item]) -> Iterator[Item]:
-        """The same items; the time that each takes to come counts for `part`."""
+        """The same items; the time that computing each takes is added to `part`."""
         try:
             while True:
                 with self(part):
-                    item = next(items, END)
+                    item: Any = next(items, END)
                 if item is END:
                     return
                 yield item
@@ -97,10 +104,21 @@ class Rate:
         self.times: deque[float] = deque()
 
     def tick(self, now: float | None = None) -> float:
-        """Counts one event at `now` (monotonic seconds) and gives the rate; 0 until there are two."""
+        """Counts one event at `now` (monotonic seconds) and returns the rate; 0 until there are two."""
         now = time.monotonic() if now is None else now
         self.times.append(now)
         while len(self.times) > 2 and self.times[0] < now - self.window:
             self.times.popleft()
         span = now - self.times[0]
         return (len(self.times) - 1) / span if span > 0 else 0.0
+
+
+def share_cores(device: torch.device) -> None:
+    """Halves the threads of OpenCV and, on the CPU, of torch: the detector and the model run at the same time."""
+    import cv2
+    import torch
+
+    share = max(1, (os.cpu_count() or 2) // 2)
+    cv2.setNumThreads(share)
+    if device.type == "cpu":
+        torch.set_num_threads(share)
