@@ -12,14 +12,12 @@ import torch.nn.functional as F
 
 from config import EMOTIONS
 from ferlib.data.facts import dataset_facts
+from ferlib.faces.model_files import find_checkpoint
 from ferlib.inference.folding import prepare
 from ferlib.inference.logit_model import LogitModel
 from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
 from ferlib.runtime.devices import autocast_dtype, resolve_device
-from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import require
-from ferlib.runtime.runs import Run, shipped_checkpoint
 from models import Checkpoint, load_checkpoint
 
 BATCH = 64  # faces per forward pass
@@ -98,15 +96,7 @@ def open_face_model(
     device: str = "auto",
 ) -> FaceModel:
     """The checkpoint file given, or the best one of a run, or the shipped one; UserError if there is none such."""
-    if checkpoint is None and (model or dataset or tag):
-        if not (model and dataset):
-            raise UserError("a run has a model and a data set; give both --model and --dataset, or neither")
-        run = Run(model, dataset, tag, outputs_dir)
-        path, label = require(run.best_checkpoint, run.command("train.py")), run.name
-    else:
-        shipped = shipped_checkpoint()
-        path = Path(checkpoint or shipped)
-        label = path.stem.removesuffix("_best") + (" (shipped)" if path == shipped else "")
+    path, label = find_checkpoint(model, dataset, tag, checkpoint, outputs_dir)
     where = resolve_device(device)
     found = load_checkpoint(path, where)
     if model:

@@ -34,5 +34,5 @@ def find_checkpoint(
     shipped = shipped_checkpoint()
     path = Path(checkpoint or shipped)
     if not path.is_file():
-        raise UserError(f"--checkpoint {path} does not exist or is not a file")
+        raise UserError(f"{path} does not exist; give the file of a checkpoint with --checkpoint")
     return path, path.stem.removesuffix("_best") + (" (shipped)" if path == shipped else "")
