@@ -218,7 +218,7 @@ def explain(
     evidence is 0 everywhere. The array "grid" is the map before it was upsampled bilinearly, h×w.
     """
     read, formula = lookup(KINDS, kind, "class activation map")
-    weights = target_weights(targets).to(images.device)
+    weights = target_weights(model, images, targets).to(images.device)
     batches = zip(images.split(batch_size), weights.split(batch_size), strict=True)
     grids = torch.cat([formula(*read(model, cells, *batch, batch_size)) for batch in batches]).relu()
     maps = upsample(grids, images.shape[-2:])

@@ -52,7 +52,7 @@ def explain(
 ) -> list[Attribution]:
     """As `gradient_map`, an attribution per face with one seed each."""
     compute = lookup(KINDS, kind, "gradient method")
-    weights = target_weights(targets).to(images.device)
+    weights = target_weights(model, images, targets).to(images.device)
     found = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)

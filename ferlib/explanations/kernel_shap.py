@@ -35,7 +35,7 @@ def kernel_shap(
     baseline: as in lime.lime. The values of the regions sum to the difference between the target's probability of the
     image and that of its baseline.
     """
-    weights = target_weights(targets).numpy().astype(np.float64)
+    weights = target_weights(model, images, targets).numpy().astype(np.float64)
     seeds = face_seeds(seed, len(images))
     faces = list(segment_faces(images, seeds, segments, baseline, weights.shape[1]))
     for face in faces:

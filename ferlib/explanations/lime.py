@@ -70,7 +70,7 @@ def explain(
     "standard_errors" of the weights, H×W, and with `kernel_shap` further perturbations "kernel_shap", the regions'
     Shapley values. top_regions: of num_samples="auto".
     """
-    weights = target_weights(targets).numpy().astype(np.float64)
+    weights = target_weights(model, images, targets).numpy().astype(np.float64)
     faces: Iterable[PerturbedFace] = segment_faces(images, seeds, segments, baseline, weights.shape[1])
     if num_samples == "auto":
         faces = list(faces)

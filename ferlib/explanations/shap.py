@@ -145,7 +145,7 @@ def explain(
     values = expected_gradients(model, images, background.images, samples, batch_size)
     rises = predict_logits(model, images, batch_size).numpy() - background.logits
     gaps = values.double().sum((2, 3)).cpu().numpy() - rises
-    rows = zip(values.cpu().numpy(), target_weights(targets).numpy(), rises, gaps, strict=True)
+    rows = zip(values.cpu().numpy(), target_weights(model, images, targets).numpy(), rises, gaps, strict=True)
     return [make_attribution(*row) for row in rows]
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from config import EMOTIONS
 from ferlib.runtime.seeds import combine_seeds
 
 
-def target_weights(targets: torch.Tensor, classes: int = len(EMOTIONS)) -> torch.Tensor:
+def target_weights(model: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Weights of the outputs float32 N×K on the CPU, from classes N or weights N×K; the target is their product.
 
-    Class numbers need the number of classes: 7, or as many as the largest one asks for.
+    For class numbers, K is read from the model's output for the first of the images N×C×H×W.
     """
     targets = torch.as_tensor(targets).cpu()
     if targets.ndim == 2:
         return targets.float()
-    return torch.eye(max(classes, int(targets.max()) + 1))[targets.long()]
+    with torch.inference_mode():
+        classes = model(images[:1]).shape[1]
+    return torch.eye(classes)[targets.long()]
 
 
 def face_seeds(seed: int, count: int) -> list[int]:
