@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from config import EMOTIONS, Report
 from ferlib.data.facts import dataset_facts
-from ferlib.evaluation.error_analysis import main_confusions, test_in_words
+from ferlib.evaluation.error_analysis import main_confusions, describe_test
 from ferlib.evaluation.saved_runs import CrossTable, find_datasets, majority, read_cross
 from ferlib.report.plots import PLOTS
 from ferlib.report.sections import DatasetReport, read_reports
@@ -75,7 +75,7 @@ def environment() -> jinja2.Environment:
         sentence=sentence,
         slug=slug,
     )
-    environment.filters.update(on=on_axis, confusions=main_confusions, majority=majority, in_words=test_in_words)
+    environment.filters.update(on=on_axis, confusions=main_confusions, majority=majority, in_words=describe_test)
     environment.filters.update(md=escape_markdown)
     return environment
 

@@ -1,4 +1,4 @@
-"""figures/analysis.py: pictures that can be opened and show what they should, also of the smallest results."""
+"""The pictures of an evaluation: they can be opened and show what they should, also of the smallest results."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,13 @@ from PIL import Image
 
 from ferlib.evaluation.error_analysis import analyse_errors, confident_errors
 from ferlib.evaluation.metrics import compute_metrics
-from ferlib.figures import analysis as analysis_plots
-from ferlib.figures.analysis import (
-    draw_plots,
-    plot_class_scores,
-    plot_confident_errors,
-    plot_misclassifications,
-    plot_precision_recall,
-    plot_reliability,
-)
+from ferlib.figures import confident_errors as gallery_plots
+from ferlib.figures.class_scores import plot_class_scores
+from ferlib.figures.confident_errors import plot_confident_errors
+from ferlib.figures.confusion import plot_misclassifications
+from ferlib.figures.curves import plot_precision_recall
+from ferlib.figures.evaluation import draw_plots
+from ferlib.figures.reliability import plot_reliability
 from ferlib.figures.style import VERMILION as RED
 from ferlib.report.plots import PLOTS
 from ferlib.runtime.runs import Run
@@ -70,10 +68,10 @@ def test_gallery_grows_by_the_row_up_to_its_limit(tmp_path):
 
 def test_gallery_shows_faces_in_colour_and_the_predicted_class(tmp_path):
     pixels = np.asarray(gallery(tmp_path / "one.png", 1, channels=3)).reshape(-1, 3)
-    side = round(analysis_plots.FACE * 200)
+    side = round(gallery_plots.FACE * 200)
     assert (pixels == (0, 90, 200)).all(1).sum() == pytest.approx(side**2, rel=0.02)
     probability = np.sort(dirichlet(300)[1].max(1))[-1]
-    assert 0 < (pixels == VERMILION).all(1).sum() <= probability * analysis_plots.BAR * 200 * 0.09 * 200 * 1.1
+    assert 0 < (pixels == VERMILION).all(1).sum() <= probability * gallery_plots.BAR * 200 * 0.09 * 200 * 1.1
 
 
 def test_every_picture_of_a_run_is_in_the_report(tmp_path, synthetic):

@@ -13,9 +13,11 @@ import evaluate
 import train
 from config import EMOTIONS
 from datasets import in_folds
-from ferlib.evaluation import cross_data
+from ferlib.evaluation.cross_data import keep_classes
 from ferlib.evaluation.metrics import clean_metrics
+from ferlib.evaluation.terminal import summarize_elsewhere
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import Run
 
 PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 
@@ -40,24 +42,24 @@ def test_a_run_on_other_faces(flags, synthetic, tmp_path):
     test = synthetic.split("test")
     rows = np.flatnonzero(test.labels < 6)[:40]
     write_folders(tmp_path / "faces", test.images[rows], test.labels[rows])
-    (results,) = cross_data.evaluate_elsewhere(replace(flags, on=(f"folder:{tmp_path / 'faces'}",)))
+    (results,) = evaluate.evaluate_on_others(replace(flags, on=(f"folder:{tmp_path / 'faces'}",)))
     assert results["samples"] == len(rows)
     assert results["left_out"] == ["Surprise"]
     assert np.array(results["confusion_matrix"])[:, 6].sum() == 0, "a class that the set does not have was predicted"
     saved = json.loads(flags.run.elsewhere(results["on"]).read_text())
     assert saved["accuracy"] == results["accuracy"]
-    assert "the set has no Surprise" in cross_data.summarize(results)
+    assert "the set has no Surprise" in summarize_elsewhere(results)
 
 
 def test_a_run_on_its_own_faces_gives_its_own_results(flags, synthetic):
     own = evaluate.evaluate(flags)
-    (results,) = cross_data.evaluate_elsewhere(replace(flags, on=("synthetic",)))
+    (results,) = evaluate.evaluate_on_others(replace(flags, on=("synthetic",)))
     assert results["confusion_matrix"] == own["confusion_matrix"]
     assert results["without_training_copies"]["samples"] == own["without_training_copies"]["samples"]
 
 
 def test_probabilities_of_the_classes_that_there_are():
-    kept = cross_data.keep_classes(np.array([[0.5, 0.2, 0.3]]), np.array([1, 2]))
+    kept = keep_classes(np.array([[0.5, 0.2, 0.3]]), np.array([1, 2]))
     np.testing.assert_allclose(kept, [[0, 0.4, 0.6]])
 
 
@@ -71,7 +73,7 @@ def test_copies_of_training_faces_are_told():
 def test_sets_that_there_are_not(flags, tmp_path):
     for name, message in (("rafbd", "unknown data set 'rafbd'; did you mean rafdb"), ("rafdb", "no RAF-DB")):
         with pytest.raises(UserError, match=message):
-            cross_data.evaluate_elsewhere(replace(flags, on=(name,), data_dir=tmp_path))
+            evaluate.evaluate_on_others(replace(flags, on=(name,), data_dir=tmp_path))
 
 
 def test_sets_for_pre_training_are_refused(flags, tmp_path):
@@ -81,7 +83,7 @@ def test_sets_for_pre_training_are_refused(flags, tmp_path):
             path.parent.mkdir(parents=True)
             Image.new("L", (48, 48)).save(path)
     with pytest.raises(UserError, match="nothing is scored on other classes"):
-        cross_data.evaluate_elsewhere(replace(flags, on=("affectnet8",), data_dir=tmp_path))
+        evaluate.evaluate_on_others(replace(flags, on=("affectnet8",), data_dir=tmp_path))
 
 
 def test_every_subject_is_tested_by_a_model_that_never_saw_it(train_flags, synthetic, tmp_path):
@@ -101,7 +103,7 @@ def test_every_subject_is_tested_by_a_model_that_never_saw_it(train_flags, synth
     accuracies = [fold["accuracy"] for fold in results["folds"]]
     assert results["accuracy"] == pytest.approx(np.mean(accuracies)) == pytest.approx(results["mean"]["accuracy"])
     assert results["sd"]["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
-    written = config.Run("mini_resnet", "jaffe", "folds_all-folds", run.outputs_dir)
+    written = Run("mini_resnet", "jaffe", "folds_all-folds", run.outputs_dir)
     assert json.loads(written.results.read_text())["folds"] == results["folds"]
     with np.load(written.predictions) as saved:
         assert len(saved["labels"]) == 70

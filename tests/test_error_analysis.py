@@ -11,12 +11,12 @@ from ferlib.evaluation.error_analysis import (
     analyse_errors,
     confident_errors,
     confusion_test,
+    describe_pair,
+    describe_test,
     fit_quasi_independence,
-    in_words,
     main_confusions,
     pearson_residuals,
 )
-from ferlib.evaluation.error_analysis import test_in_words as words_of  # pytest would take it for a test
 
 OFF = ~np.eye(7, dtype=bool)
 
@@ -30,7 +30,7 @@ def test_main_confusions_in_words():
     matrix = np.diag([78, 10, 50, 10, 10, 10, 10])
     matrix[2, 5], matrix[0, 2] = 14, 22
     pairs = main_confusions(matrix)
-    assert list(map(in_words, pairs)) == ["Angry → Fear 22 %", "Fear → Sad 22 %"]
+    assert list(map(describe_pair, pairs)) == ["Angry → Fear 22 %", "Fear → Sad 22 %"]
     assert pairs[0] == {"true": "Angry", "predicted": "Fear", "faces": 22, "share": 0.22}
     assert main_confusions(matrix, 1) == pairs[:1]
 
@@ -97,7 +97,7 @@ def test_too_few_kinds_of_errors(cells):
     found = confusion_test(matrix)
     assert found["errors"] is None
     assert found["all_faces"]["p_value"] < 0.001
-    assert words_of(found["errors"]) == "too few kinds of errors for a test"
+    assert describe_test(found["errors"]) == "too few kinds of errors for a test"
 
 
 def test_classes_that_are_never_confused_take_degrees_of_freedom(matrix):
@@ -115,8 +115,8 @@ def test_a_constant_answer_has_no_test_at_all():
 
 def test_test_in_words(matrix):
     test = {"chi_square": 12.34, "degrees_of_freedom": 29, "p_value": 0.0123, "cramers_v": 0.2117}
-    assert words_of(test) == "χ² = 12.3, 29 degrees of freedom, p = 0.012, Cramér's V = 0.21"
-    assert "p < 0.001" in words_of(test | {"p_value": 1e-9})
+    assert describe_test(test) == "χ² = 12.3, 29 degrees of freedom, p = 0.012, Cramér's V = 0.21"
+    assert "p < 0.001" in describe_test(test | {"p_value": 1e-9})
 
 
 def test_surest_errors_come_first():

@@ -1,6 +1,10 @@
 """evaluate.py on a tiny trained run: what it writes agrees with scikit-learn on what it saved."""
 
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +13,21 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import config
 import evaluate
+from ferlib.data.copies import training_copies
 from ferlib.data.facts import SPLITS
+from ferlib.evaluation import scoring
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
+from ferlib.evaluation.predictions import find_predictions, read_predictions
+from ferlib.evaluation.scoring import score_predictions
+from ferlib.evaluation.terminal import summarize
 from ferlib.inference import splits as prediction
 from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from models import create_model
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +65,56 @@ def test_results_file(flags, results):
         assert flags.run.plot(kind).exists()
 
 
+def test_predictions_name_their_checkpoint_and_data(flags, results, synthetic):
+    digest = digest_file(flags.run.best_checkpoint)
+    for path, split in ((flags.run.predictions, "test"), (flags.run.val_predictions, "val")):
+        found = find_predictions(path, digest, synthetic.fingerprint)
+        assert np.array_equal(found.names, synthetic.split(split).names)
+        assert found.precision == results["precision"]
+        assert find_predictions(path, "another", synthetic.fingerprint) is None
+        assert find_predictions(path, digest, "another") is None
+
+
+def test_predictions_of_several_views_are_not_taken_for_single_ones(flags, synthetic, tmp_path):
+    elsewhere = replace(flags, outputs_dir=tmp_path, checkpoint=flags.run.best_checkpoint, views="flip", figures=False)
+    shutil.copytree(flags.outputs_dir / "cache", tmp_path / "cache")
+    evaluate.evaluate(elsewhere)
+    saved = read_predictions(elsewhere.run.predictions, "")
+    assert saved.views == "flip"
+    assert find_predictions(elsewhere.run.predictions, saved.checkpoint, saved.fingerprint) is None
+
+
+def test_broken_predictions(tmp_path):
+    np.savez(tmp_path / "older.npz", labels=np.zeros(1))
+    (tmp_path / "broken.npz").write_bytes(b"half a file")
+    for name in ("older.npz", "broken.npz", "none.npz"):
+        with pytest.raises(UserError, match=r"cannot be read as predictions .*; run: the command"):
+            read_predictions(tmp_path / name, "the command")
+        assert find_predictions(tmp_path / name, "", "") is None
+
+
+def test_copies_are_searched_once(flags, results, monkeypatch):
+    calls = []
+    monkeypatch.setattr(scoring, "training_copies", lambda data: calls.append(1) or training_copies(data))
+    evaluate.evaluate(replace(flags, compare_views=True, figures=False))
+    assert len(calls) == 1
+
+
+def test_wrong_names_are_answered_before_torch_is_loaded():
+    for arguments, words in (("--model resnet", "unknown model 'resnet'"), ("--dataset fer", "unknown data set 'fer'")):
+        code = (
+            f"import sys; sys.argv = ['evaluate.py', *{arguments.split()}]\n"
+            "import evaluate\n"
+            "try: evaluate.main()\n"
+            "except Exception as error: print(error)\n"
+            "assert 'torch' not in sys.modules"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert words in done.stdout
+
+
 def test_summary_reads_well(results):
-    text = evaluate.summarize(results)
+    text = summarize(results)
     assert f"{results['accuracy']:.2%}" in text
     assert "95 % interval" in text
     for name in ("macro F1", "ECE", "weighted mean", "confused", "pattern", "surest error"):
@@ -95,7 +155,7 @@ def test_views_are_compared(flags, results):
     assert list(compared["other_views"]) == ["flip", "five_crop", "ten_crop"]
     alone = evaluate.evaluate(replace(flags, views="flip", figures=False))
     assert compared["other_views"]["flip"]["accuracy"] == alone["accuracy"]
-    assert "flip " in evaluate.summarize(compared)
+    assert "flip " in summarize(compared)
 
 
 def test_average_of_views_by_hand():
@@ -120,7 +180,7 @@ def test_headline_figures_again_without_the_copies(synthetic):
     images[test[:5]] = images[synthetic.splits == SPLITS.index("train")][:5]
     data = replace(synthetic, images=images)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(7), len(test))
-    clean = evaluate.score_predictions(data, "test", probabilities)["without_training_copies"]
+    clean = score_predictions(data.split("test"), probabilities, training_copies(data))["without_training_copies"]
     alone = compute_metrics(synthetic.labels[test[5:]], probabilities[5:], synthetic.subjects[test[5:]])
     assert clean["samples"] == len(test) - 5
     assert set(clean) == {"samples", "intervals", *HEADLINES}

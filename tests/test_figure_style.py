@@ -18,8 +18,6 @@ from config import EMOTIONS, Ensemble, Evaluate, ExplainGradcam, ExplainLime, Ex
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import compute_metrics
 from ferlib.explanations.records import Attribution, Face, Target
-from ferlib.figures import analysis as analysis_plots
-from ferlib.figures import curves as plots
 from ferlib.figures import ensemble as ensemble_plots
 from ferlib.figures import findings
 from ferlib.figures import gpus as gpu_plots
@@ -28,7 +26,9 @@ from ferlib.figures import lime as lime_figures
 from ferlib.figures import pool as figure_pool
 from ferlib.figures import shap as shap_figures
 from ferlib.figures import style as figure_style
+from ferlib.figures import training as training_plots
 from ferlib.figures import tuning as tuning_plots
+from ferlib.figures.evaluation import draw_plots
 from ferlib.figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure, wrap
 from ferlib.runtime.runs import Run
 from ferlib.training.gpu_monitor import LOG_HEADER
@@ -93,7 +93,7 @@ def test_pictures_of_an_evaluation(drawn, synthetic, run):
     faces = replace(
         synthetic.split("test"), labels=labels, images=np.zeros((len(labels), 8, 8, 1), np.uint8), names=None
     )
-    analysis_plots.draw_plots(run, faces, probabilities, results)
+    draw_plots(run, faces, probabilities, results)
     assert len(drawn) == 7
     check(drawn)
 
@@ -104,7 +104,7 @@ def test_pictures_of_a_training(drawn, count):
         {"epoch": n, **{f"{split}_{kind}": 1 / n for split in ("train", "val") for kind in ("loss", "accuracy")}}
         for n in range(1, count + 1)
     ]
-    plots.plot_training_curves(Path("curves.png"), epochs, 1, (findings.of_training(epochs, 1), "of a run"))
+    training_plots.plot_training_curves(Path("curves.png"), epochs, 1, (findings.of_training(epochs, 1), "of a run"))
     check(drawn)
 
 
@@ -200,7 +200,7 @@ def test_no_module_has_colours_of_its_own():
     folder = Path(figure_style.__file__).parent
     drawing = [path for path in folder.glob("*.py") if path.name != "style.py"]
     assert len(drawing) >= 10
-    for path in (*drawing, folder.parent / "plots.py"):
+    for path in drawing:
         greys = re.findall(r"#([0-9a-fA-F]{6})", path.read_text())
         assert all(len({grey[:2], grey[2:4], grey[4:]}) == 1 for grey in greys), f"{path.name} has its own colours"
 
@@ -266,7 +266,7 @@ def test_every_picture_of_a_run_in_the_format_asked_for(tmp_path, synthetic, tra
     labels, probabilities, results = results_of(60)
     faces = replace(synthetic.split("test"), labels=labels, images=np.zeros((60, 8, 8, 1), np.uint8), names=None)
     run = Run("mini_resnet", "synthetic", outputs_dir=tmp_path)
-    analysis_plots.draw_plots(run, faces, probabilities, results, ("svg",))
+    draw_plots(run, faces, probabilities, results, ("svg",))
     assert len(list((tmp_path / "plots").glob("*.png"))) == len(list((tmp_path / "plots").glob("*.svg"))) == 7
     flags = train_flags("vector", epochs=1, max_steps=1, format=("pdf",))
     train.fit(flags)
@@ -358,19 +358,19 @@ def test_log_of_a_training_is_read_back(tmp_path):
 
 
 def test_time_between_two_sessions_is_left_out():
-    minutes, begins = gpu_plots.minutes_watched(np.array([0, 30, 60, 9000, 9030.0]))
+    minutes, begins = gpu_plots.minutes_of_training(np.array([0, 30, 60, 9000, 9030.0]))
     assert minutes.tolist() == [0, 0.5, 1, 1, 1.5]
     assert begins.tolist() == [False, False, False, True, False]
 
 
 def test_pauses_are_summed():
-    assert gpu_plots.stretches(np.array([True, False, True, True])) == [(0, 1), (2, 3)]
-    assert gpu_plots.stretches(np.zeros(3, bool)) == []
+    assert gpu_plots.runs_of(np.array([True, False, True, True])) == [(0, 1), (2, 3)]
+    assert gpu_plots.runs_of(np.zeros(3, bool)) == []
 
 
 def test_temperature_in_words(tmp_path):
     record = gpu_plots.read_log(write_log(tmp_path, [60, 90, 90, 80], paused=[0, 1, 1, 0], step=15))
-    assert gpu_plots.in_words([record]).replace("\N{NO-BREAK SPACE}", " ") == (
+    assert gpu_plots.describe([record]).replace("\N{NO-BREAK SPACE}", " ") == (
         "The GPU is at 80 °C on average, 90 °C at most; training waits 0.5 minutes"
     )
 

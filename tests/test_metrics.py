@@ -6,7 +6,8 @@ from PIL import Image
 
 from config import EMOTIONS
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies, compute_metrics
-from ferlib.figures.curves import plot_confusion_matrix, plot_roc_curves
+from ferlib.figures.confusion import plot_confusion_matrix
+from ferlib.figures.curves import plot_roc_curves
 from ferlib.figures.training import plot_training_curves
 
 

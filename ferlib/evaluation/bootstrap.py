@@ -1,4 +1,4 @@
-"""95 % intervals of the figures of one set of predictions, by drawing its faces, or its subjects, again and again.
+"""95 % bootstrap intervals of the figures of one set of predictions: faces, or subjects, are drawn with replacement.
 
 Efron, "Bootstrap methods: another look at the jackknife", 1979; percentile intervals. Faces of one person are alike, so
 that where the subjects are known they are drawn whole (cluster bootstrap: Davison & Hinkley, 1997, section 3.8).

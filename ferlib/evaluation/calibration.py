@@ -1,4 +1,4 @@
-"""How far the probabilities of a classifier can be taken at their word: ECE, log loss, Brier score, reliability."""
+"""Calibration of probabilities: expected calibration error (ECE), log loss, Brier score, reliability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def compute_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
 
     `ece` is the expected calibration error, the mean over the faces of |accuracy - confidence| of their bin (Guo,
     Pleiss, Sun & Weinberger, "On calibration of modern neural networks", 2017, eq. 3); `largest_gap` that of the worst
-    bin (eq. 5). The gap of a bin is its confidence minus its accuracy: above 0 where the model claims too much.
+    bin (eq. 5). The gap of a bin is its confidence minus its accuracy: above 0 where confidence exceeds accuracy.
     """
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     bins = confidence_bins(confidence)

@@ -1,4 +1,4 @@
-"""Ways to join what several classifiers say of the same faces: METHODS maps a name to its rule and to its weights."""
+"""Rules that combine the outputs of several classifiers on the same faces: METHODS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIE_BREAK = 1e-3  # share of the mean probability beside the votes; decides betw
 
 @dataclass(frozen=True)
 class Outputs:
-    """What M members say of N faces, and the truth."""
+    """Logits of M members for N faces, and the labels."""
 
     labels: np.ndarray  # int N
     logits: np.ndarray  # float M×N×7
@@ -36,6 +36,7 @@ class Outputs:
         return self.logits.argmax(2) == self.labels
 
     def at(self, rows: np.ndarray) -> Outputs:
+        """The outputs of some faces."""
         return Outputs(self.labels[rows], self.logits[:, rows])
 
 
@@ -58,7 +59,7 @@ def geometric_mean(outputs: Outputs, weights: np.ndarray) -> np.ndarray:
 
 
 def vote_shares(outputs: Outputs, weights: np.ndarray) -> np.ndarray:
-    """The share of members that name each class, ties broken by the mean probability.
+    """The share of members that predict each class, ties broken by the mean probability.
 
     Of M members there are only M + 1 shares, so that AUC and calibration are coarser than the accuracy is.
     """
@@ -70,6 +71,7 @@ def vote_shares(outputs: Outputs, weights: np.ndarray) -> np.ndarray:
 
 
 def equal_weights(val: Outputs) -> np.ndarray:
+    """1/M for each member."""
     return np.full(len(val.logits), 1 / len(val.logits))
 
 
@@ -90,7 +92,7 @@ def learned_weights(val: Outputs) -> np.ndarray:
 
 
 def greedy_weights(val: Outputs) -> np.ndarray:
-    """How often each member is drawn when each draw is the one that helps most, with replacement.
+    """How often each member is drawn, with replacement, when each draw maximises the accuracy of the mean.
 
     Caruana, Niculescu-Mizil, Crew & Ksikes, "Ensemble selection from libraries of models" (2004), on accuracy; equals
     are told apart by the negative log likelihood.
@@ -111,6 +113,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of the N faces whose most probable class is the label."""
     return float((probabilities.argmax(1) == labels).mean())
 
 
@@ -135,8 +138,10 @@ METHODS = {
 
 
 def cross_fitted(method: Method, val: Outputs) -> np.ndarray:
-    """Probabilities N×7 on val where no face had a part in the weights that it is scored with: each fold's weights come
-    from the other folds. So a method that fits val closely is not preferred for that alone."""
+    """Probabilities N×7 on val, each fold of val combined with weights that were fitted on the other folds.
+
+    Without it a method would be preferred for fitting val closely.
+    """
     probabilities = np.empty(val.logits.shape[1:])
     for others, own in KFold(FOLDS, shuffle=True, random_state=0).split(val.labels):
         probabilities[own] = method.combine(val.at(own), method.weigh(val.at(others)))

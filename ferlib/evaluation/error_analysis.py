@@ -1,4 +1,4 @@
-"""What a classifier confuses: main confusions, a test of their pattern, the errors it is surest of."""
+"""The errors of a classifier: main confusions, tests of their pattern, the most confident errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = 10_000  # of fitting at most; a 7×7 table takes about twenty
 
 
 def analyse_errors(labels: np.ndarray, probabilities: np.ndarray, names: np.ndarray) -> dict[str, Any]:
-    """What the results say of the errors; labels N, probabilities N×7, names N."""
+    """The errors as the results hold them, from labels N, probabilities N×7 and names N."""
     matrix = confusion_matrix(labels, probabilities.argmax(1), labels=range(len(EMOTIONS)))
     return {
         "main_confusions": main_confusions(matrix),
@@ -23,7 +23,7 @@ def analyse_errors(labels: np.ndarray, probabilities: np.ndarray, names: np.ndar
     }
 
 
-# ── in words ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── pairs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def main_confusions(matrix: np.ndarray, count: int = 10) -> list[dict[str, Any]]:
@@ -41,12 +41,12 @@ def main_confusions(matrix: np.ndarray, count: int = 10) -> list[dict[str, Any]]
     return sorted(pairs, key=lambda pair: -pair["share"])[:count]
 
 
-def in_words(pair: dict[str, Any]) -> str:
+def describe_pair(pair: dict[str, Any]) -> str:
     """A row of main_confusions as Fear → Sad 22 %."""
     return f"{pair['true']} → {pair['predicted']} {100 * pair['share']:.0f} %"
 
 
-# ── is there a pattern? ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def confusion_test(matrix: np.ndarray) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def chi_square(counts: np.ndarray, expected: np.ndarray) -> dict[str, Any] | Non
     }
 
 
-def test_in_words(test: dict[str, Any] | None) -> str:
+def describe_test(test: dict[str, Any] | None) -> str:
     """A chi-square test as χ² = 275.6, 29 degrees of freedom, p < 0.001, Cramér's V = 0.21."""
     if test is None:
         return "too few kinds of errors for a test"

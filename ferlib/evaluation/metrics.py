@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def clean_metrics(
 ) -> dict[str, Any] | None:
     """The headline figures and their intervals on the faces that are no `copies` (bool N) of training faces.
 
-    None where nobody knows which are.
+    None where the copies are not known.
     """
     if copies is None:
         return None
@@ -112,6 +113,7 @@ def per_class_metrics(
 
 
 def interval(ends: np.ndarray) -> list[float] | None:
+    """The two ends, None where one is not defined."""
     return None if np.isnan(ends).any() else ends.tolist()
 
 
@@ -121,9 +123,11 @@ def accuracy_interval(correct: np.ndarray, subjects: np.ndarray | None = None) -
     Wilson's takes the faces for independent; where subjects are known it is widened to that of drawing whole subjects.
     """
     wilson = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
-    ends = [[wilson.low, wilson.high]]
+    ends: list[Sequence[float]] = [(wilson.low, wilson.high)]
     if subjects is not None:
-        ends.append(quantiles(np.concatenate([drawn @ correct / drawn.sum(1) for drawn in resample(subjects)])))
+        ends.append(
+            quantiles(np.concatenate([drawn @ correct / drawn.sum(1) for drawn in resample(subjects)])).tolist()
+        )
     return [float(np.min(ends)), float(np.max(ends))]
 
 

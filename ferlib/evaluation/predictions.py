@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,11 +28,13 @@ class SavedPredictions:
     precision: str = ""  # float32, bfloat16 or float16
 
 
+FIELDS = [field.name for field in fields(SavedPredictions)]
+
+
 def make_predictions(
-    faces: FaceData, logits: np.ndarray, probabilities: np.ndarray, *, checkpoint: str = "", views: str = "single",
-    precision: str = "",
-) -> SavedPredictions:  # fmt: skip
-    """Predictions of `faces` from logits and probabilities N×7."""
+    faces: FaceData, logits: np.ndarray, probabilities: np.ndarray, *, views: str, precision: str, checkpoint: str = ""
+) -> SavedPredictions:
+    """Predictions of `faces` from logits and probabilities N×7; arguments as the fields of SavedPredictions."""
     return SavedPredictions(
         faces.labels, probabilities, logits, faces.names, checkpoint, faces.fingerprint, views, precision
     )
@@ -40,14 +43,15 @@ def make_predictions(
 def save_predictions(path: Path, predictions: SavedPredictions) -> None:
     """Writes an npz file with an array for each field."""
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, **asdict(predictions))
+        np.savez_compressed(temporary, allow_pickle=False, **vars(predictions))
 
 
 def read_predictions(path: Path, command: str) -> SavedPredictions:
     """The content of a predictions file; UserError naming `command` where it is broken or of another shape."""
     try:
         with np.load(path) as saved:
-            return SavedPredictions(**{name: plain(saved[name]) for name in SavedPredictions.__dataclass_fields__})
+            columns: dict[str, Any] = {name: plain(saved[name]) for name in FIELDS}
+            return SavedPredictions(**columns)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} cannot be read as predictions ({error}); run: {command}") from error
 

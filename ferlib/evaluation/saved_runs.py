@@ -1,4 +1,4 @@
-"""What the stages left of every run on a data set, and the figures that the report draws from it."""
+"""The files that the stages left of every run on a data set, and figures over several runs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
 
 @dataclass(frozen=True)
 class ModelReport:
-    """What the stages left of one run; None where a stage has not run."""
+    """What the stages left of one run; empty where a stage has not run."""
 
     run: Run
-    history: dict[str, Any] | None
-    results: dict[str, Any] | None
-    explanations: dict[str, dict[str, Any] | None]  # method → its summary
+    history: dict[str, Any]
+    results: dict[str, Any]
+    explanations: dict[str, dict[str, Any]]  # method → its summary
 
     @property
     def label(self) -> str:
-        notes = ", ".join(filter(None, (self.run.tag, self.run.fold and f"fold {self.run.fold}")))
+        """Model, tag and fold, for people."""
+        notes = ", ".join(note for note in (self.run.tag, f"fold {self.run.fold}" if self.run.fold else "") if note)
         return f"{self.run.model} ({notes})" if notes else self.run.model
 
     @property
     def is_ensemble(self) -> bool:
         """Whether ensemble.py wrote it: then it has no checkpoint, no history and no explanations of its own."""
-        return bool(self.results and "ensemble" in self.results)
+        return "ensemble" in self.results
 
     @property
     def scoring_command(self) -> str:
@@ -43,24 +44,24 @@ class ModelReport:
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the faces that it was scored on; older results leave it to the history."""
-        data = self.history["data"]["fingerprint"] if self.history else None
-        return (self.results or {}).get("fingerprint", data)
+        """Of the faces that it was scored on or, before that, trained on."""
+        return self.results["fingerprint"] if self.results else self.history.get("data", {}).get("fingerprint")
 
     @property
     def accuracy(self) -> float:
+        """On the test split; -1 where it is not evaluated, so that it comes last."""
         return self.results["accuracy"] if self.results else -1.0
 
     @property
     def clean_accuracy(self) -> float | None:
-        """Accuracy on the test faces without a copy in the training split; None where no one looked."""
-        without = self.results and self.results["without_training_copies"]
+        """Accuracy on the test faces without a copy in the training split; None where the copies are not known."""
+        without = self.results.get("without_training_copies")
         return without["accuracy"] if without else None
 
     @property
     def best_epoch(self) -> dict[str, Any] | None:
-        epochs = self.history["epochs"] if self.history else []
-        return next((row for row in epochs if row["epoch"] == self.history["best_epoch"]), None)
+        """The row of the chosen epoch in the history."""
+        return next((row for row in self.history.get("epochs", ()) if row["epoch"] == self.history["best_epoch"]), None)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def find_runs(outputs_dir: Path, dataset: str) -> list[Run]:
 
 
 def find_datasets(outputs_dir: Path) -> list[str]:
-    """The data sets of all runs below `outputs_dir`, those that config.DATASETS lists first."""
+    """The data sets of all runs below `outputs_dir`, those of facts.DATASETS first, in its order."""
     paths = (Path(outputs_dir) / "checkpoints").glob("*.json")
     names = {read_json(path, "the stage that writes it")["run"]["dataset"] for path in paths}
     order = list(DATASETS)
@@ -102,6 +103,7 @@ def find_datasets(outputs_dir: Path) -> list[str]:
 
 
 def read_model(run: Run) -> ModelReport:
+    """The files of one run; UserError for one that is broken or of another shape."""
     return ModelReport(
         run=run,
         history=read_if_there(run.history, run.command("train.py")),
@@ -114,7 +116,7 @@ def read_model(run: Run) -> ModelReport:
 
 
 def read_cross(outputs_dir: Path) -> CrossTable | None:
-    """The runs that were scored on other data sets than their own, on whatever they were trained; None: no run was."""
+    """The runs of any data set that were scored on others; None where there is no such run."""
     found: dict[Run, dict[str, dict[str, Any]]] = {}
     for path in sorted((Path(outputs_dir) / "elsewhere").glob("*.json")):
         results = read_json(path, "evaluate.py --on")
@@ -134,21 +136,22 @@ def shown_methods(models: Iterable[ModelReport]) -> dict[str, Method]:
     return {name: method for name, method in METHODS.items() if method.expected or name in done}
 
 
-def read_if_there(path: Path, command: str) -> dict[str, Any] | None:
-    return read_json(path, command) if path.exists() else None
+def read_if_there(path: Path, command: str) -> dict[str, Any]:
+    """The content of a stage's JSON file; empty where there is no such file."""
+    return read_json(path, command) if path.exists() else {}
 
 
 # ── figures for the tables ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def majority(results: dict[str, Any]) -> dict[str, Any]:
-    """The most frequent class and its share: the accuracy of always naming it."""
+    """The most frequent class and its share, which is the accuracy of always predicting it."""
     row = max(results["per_class"], key=lambda row: row["support"])
     return {"emotion": row["emotion"], "share": row["support"] / results["samples"]}
 
 
 def is_useful(results: dict[str, Any]) -> bool:
-    """Whether the accuracy is above that of always naming the most frequent class, for all its interval says."""
+    """Whether the whole interval of the accuracy is above the share of the most frequent class."""
     return results["intervals"]["accuracy"][0] > majority(results)["share"]
 
 
@@ -163,13 +166,10 @@ def find_highest(evaluated: Iterable[ModelReport]) -> dict[str, float | None]:
 def interval_axis(models: Iterable[ModelReport]) -> tuple[float, float]:
     """Ends of the axis on which the accuracies are drawn: multiples of 5 % around the intervals.
 
-    Models that do no better than always naming the most frequent class are left out, where there are better ones.
+    Models that do no better than always predicting the most frequent class are left out, where there are better ones.
     """
     evaluated = [model for model in models if model.results]
     useful = [model for model in evaluated if is_useful(model.results)]
     ends = [end for model in useful or evaluated for end in model.results["intervals"]["accuracy"]]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     return max(0.0, int(low * 20) / 20), min(1.0, -int(-high * 20 // 1) / 20)
-
-
-# ── numbers in words ─────────────────────────────────────────────────────────────────────────────────────────────────

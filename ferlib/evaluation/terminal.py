@@ -1,10 +1,11 @@
-"""The results of a run in the form that a person reads at the terminal."""
+"""Results as text for the terminal: of a run, of its folds, on other data sets, of an ensemble."""
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
-from ferlib.evaluation.error_analysis import in_words, test_in_words
+from ferlib.evaluation.error_analysis import describe_pair, describe_test
 
 HEADLINES = {  # figure → name and format
     "accuracy": ("accuracy", ".2%"),
@@ -37,14 +38,17 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
 
 
 def with_interval(value: float | None, ends: list[float] | None, form: str) -> str:
+    """A figure, with its interval in brackets where there is one."""
     return shown(value, form) + (f" ({ends[0]:{form}} to {ends[1]:{form}})" if ends else "")
 
 
 def shown(value: float | None, form: str) -> str:
+    """A figure in a format of Python's, n/a where it is not defined."""
     return "n/a" if value is None else f"{value:{form}}"
 
 
 def view_lines(results: dict[str, Any]) -> list[str]:
+    """A line for each other kind of views."""
     return [
         f"{views:<13}{with_interval(other['accuracy'], other['interval'], '.2%')}"
         for views, other in results["other_views"].items()
@@ -67,11 +71,65 @@ def error_lines(results: dict[str, Any]) -> list[str]:
     if not confusions:
         return ["no errors"]
     return [
-        f"confused       {', '.join(map(in_words, confusions))}",
-        f"pattern        {test_in_words(results['confusion_test']['errors'])}",
+        f"confused       {', '.join(map(describe_pair, confusions))}",
+        f"pattern        {describe_test(results['confusion_test']['errors'])}",
         *(
             f"surest error   face {error['index']} ({error['name']}): {error['true']} → {error['predicted']} "
             f"{error['probability']:.0%}"
             for error in surest
         ),
     ]
+
+
+def summarize_folds(results: dict[str, Any]) -> str:
+    """The results of all folds together, and the accuracy of each."""
+    folds = ", ".join(f"{fold['accuracy']:.1%}" for fold in results["folds"])
+    mean, sd = results["mean"]["accuracy"], results["sd"]["accuracy"]
+    return f"{summarize(results)}\nby fold: {folds}; mean {mean:.2%} ± {sd:.2%} (standard deviation over folds)"
+
+
+def summarize_elsewhere(results: dict[str, Any]) -> str:
+    """The results of a run on another data set."""
+    low, high = results["intervals"]["accuracy"]
+    lines = [
+        f"{results['run']['model']} trained on {results['run']['dataset']}, on {results['on']}: accuracy "
+        f"{results['accuracy']:.2%} ({results['samples']:,} faces, 95 % interval {low:.2%} to {high:.2%}), macro F1 "
+        f"{results['macro_f1']:.2%}"
+    ]
+    clean = results["without_training_copies"]
+    if clean and clean["samples"] < results["samples"]:
+        copies = results["samples"] - clean["samples"]
+        accuracy = shown(clean["accuracy"], ".2%")
+        lines.append(
+            f"  {copies:,} of these faces are in the run's own training set; accuracy without them: {accuracy}"
+        )
+    if results["left_out"]:
+        lines.append(f"  the set has no {', '.join(results['left_out'])}: the model chose among the other classes")
+    return "\n".join(lines)
+
+
+# ── ensembles ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def summarize_members(comparison: dict[str, Any]) -> str:
+    """Members and methods of an ensemble (ensembles.compare), the best members first."""
+    best = comparison["best_member"]
+    width = 2 + max(len(row.get("title", row["name"])) for row in comparison["members"] + comparison["methods"])
+    lines = [f"{'member':<{width}}{'val':>8}{'test':>8}   95 % interval"]
+    for row in sorted(comparison["members"], key=itemgetter("val_accuracy"), reverse=True):
+        lines.append(f"{row['name']:<{width}}{accuracy_cells(row)}" + ("   best on val" if row["name"] == best else ""))
+    lines.append(f"\n{'method':<{width}}{'val':>8}{'test':>8}   95 % interval    points against {best}")
+    for row in comparison["methods"]:
+        low, high = (100 * end for end in row["gain"]["interval"])
+        gain = f"{100 * row['gain']['gain']:+.2f} ({low:+.2f} to {high:+.2f}), p {row['gain']['p']:.2g}"
+        chosen = "   chosen" if row["name"] == comparison["chosen"] else ""
+        lines.append(f"{row['title']:<{width}}{accuracy_cells(row)}   {gain}{chosen}")
+    weights = ", ".join(f"{name} {weight:.2f}" for name, weight in comparison["weights"].items() if weight >= 0.005)
+    lines.append(f"\nweights: {weights}\nat least one member is right: {comparison['any_right']:.2%} of the test faces")
+    return "\n".join(lines)
+
+
+def accuracy_cells(row: dict[str, Any]) -> str:
+    """Accuracy on val and test, and the interval on test."""
+    low, high = row["interval"]
+    return f"{row['val_accuracy']:>8.2%}{row['accuracy']:>8.2%}   {low:.1%} to {high:.1%}"

@@ -1,53 +1,16 @@
-"""The plots of training, and of confusion and ROC curves."""
+"""Curves of each class against the rest: ROC, precision and recall."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
-from sklearn.metrics import RocCurveDisplay
+from sklearn.metrics import RocCurveDisplay, precision_recall_curve
 
 from config import EMOTIONS
-from ferlib.figures.style import COLORS, LINES, PNG, QUIET, entitle, saved_figure
-from ferlib.figures.training import Titles
-
-
-def plot_confusion_matrix(path: Path, matrix: np.ndarray, titles: Titles, formats: Sequence[str] = PNG) -> None:
-    """Confusion of 7×7 counts, coloured by the share of the true class, so that the diagonal shows recall."""
-    totals = matrix.sum(1, keepdims=True)
-    rates = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
-    with saved_figure(path, formats, figsize=(5.6, 5)) as figure:
-        axis = figure.subplots()
-        both = np.vectorize("{:.0%}\n{:,}".format)(np.nan_to_num(rates), matrix)
-        draw_matrix(axis, rates, both, "")
-        axis.set_ylabel("True class: share of its faces, and their number")
-        entitle(figure, *titles)
-
-
-def draw_matrix(
-    axis: matplotlib.axes.Axes,
-    values: np.ndarray,
-    texts: np.ndarray,
-    title: str,
-    colors: str = "Blues",
-    limits: tuple[float, float] = (0, 1),
-) -> None:
-    """A matrix of classes, true in rows, coloured by `values` between `limits`; cells that are NaN stay empty."""
-    image = axis.imshow(np.ma.masked_invalid(values), cmap=colors, vmin=limits[0], vmax=limits[1])
-    axis.set_facecolor("#ededed")
-    for (row, column), text in np.ndenumerate(texts):
-        if np.isfinite(values[row, column]):
-            brightness = np.dot(image.to_rgba(values[row, column])[:3], (0.3, 0.59, 0.11))
-            color = "white" if brightness < 0.55 else "black"
-            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    axis.set(title=title, xlabel="Predicted class")
-    axis.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(EMOTIONS)), EMOTIONS)
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
+from ferlib.figures.style import COLORS, LINES, PNG, QUIET, Titles, entitle, saved_figure
 
 
 def plot_roc_curves(
@@ -66,4 +29,23 @@ def plot_roc_curves(
         axis.set(xlabel="False positive rate", ylabel="True positive rate", aspect="equal")
         axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         axis.legend(loc="lower right")
+        entitle(figure, *titles)
+
+
+def plot_precision_recall(
+    path: Path, labels: np.ndarray, probabilities: np.ndarray, titles: Titles, formats: Sequence[str] = PNG
+) -> None:
+    """Precision-recall curve of every class that occurs against the rest, with its average precision (AP).
+
+    labels N, probabilities N×7. A class named at random has its share of the faces as precision, whatever the recall.
+    """
+    with saved_figure(path, formats, figsize=(5, 5.1)) as figure:
+        axis = figure.subplots()
+        for code in np.unique(labels):
+            precision, recall, _ = precision_recall_curve(labels == code, probabilities[:, code])
+            area = -np.sum(np.diff(recall) * precision[:-1])
+            look: dict[str, Any] = {"color": COLORS[code], "linestyle": LINES[code], "drawstyle": "steps-post"}
+            axis.plot(recall, precision, label=f"{EMOTIONS[code]} (AP = {area:.2f})", **look)
+        axis.set(xlabel="Recall", ylabel="Precision", aspect="equal", xlim=(0, 1.01), ylim=(0, 1.01))
+        axis.legend(loc="lower left")
         entitle(figure, *titles)

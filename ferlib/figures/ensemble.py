@@ -57,13 +57,13 @@ def draw_accuracies(
 
 
 def draw_disagreement(axis: matplotlib.axes.Axes, shares: np.ndarray) -> None:
-    """Share of faces on which exactly one of two members is right, M×M; the members by the numbers they have beside."""
+    """Share of faces on which exactly one of two members is right, M×M; members by the numbers beside their names."""
     pairs = np.ma.masked_where(np.eye(len(shares), dtype=bool), shares)
     axis.imshow(pairs, cmap="Blues", vmin=0, vmax=2.5 * max(shares.max(), 0.01))  # pale, for the numbers
     for (row, column), share in np.ndenumerate(shares):
         if row != column:
             axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
-    numbers = range(1, len(shares) + 1)
+    numbers = [str(number) for number in range(1, len(shares) + 1)]
     axis.set(title="Faces on which just one of two is right, %", xlabel="Member", ylabel="Member")
     axis.set_xticks(range(len(shares)), numbers)
     axis.set_yticks(range(len(shares)), numbers)

@@ -12,11 +12,12 @@ EVEN = 0.01  # a mean gap between confidence and accuracy that is hardly one
 
 
 def subject(run: Run, samples: int, split: str = "test") -> str:
-    """Of what: fer_resnet (seed1) on FER2013 test, 3,589 faces."""
+    """What a picture is about: fer_resnet (seed1) on FER2013 test, 3,589 faces."""
     return f"{run_on(run)} {split}, {samples:,} faces"
 
 
 def run_on(run: Run) -> str:
+    """Model, tag, fold and data set: fer_resnet (seed1) on FER2013."""
     parts = [run.tag, run.fold and f"fold {run.fold}"]
     more = ", ".join(part for part in parts if part)
     return f"{run.model}{f' ({more})' if more else ''} on {dataset_facts(run.dataset).title}"
@@ -42,27 +43,31 @@ def of_classes(per_class: list[dict[str, Any]], score: str, pattern: str, level:
 
 
 def of_recall(per_class: list[dict[str, Any]]) -> str:
+    """The classes with the highest and the lowest recall."""
     pattern = "{best} is recognised most often ({high:.0%}), {worst} least ({low:.0%})"
     return of_classes(per_class, "recall", pattern, "True and predicted classes")
 
 
 def of_scores(per_class: list[dict[str, Any]]) -> str:
+    """The classes with the highest and the lowest F1."""
     pattern = "F1 is highest for {best} ({high:.0%}), lowest for {worst} ({low:.0%})"
     return of_classes(per_class, "f1", pattern, "Scores class by class")
 
 
 def of_roc(per_class: list[dict[str, Any]]) -> str:
+    """The classes with the highest and the lowest AUC."""
     pattern = "{best} is told from the rest best (AUC {high:.2f}), {worst} worst ({low:.2f})"
     return of_classes(per_class, "auc", pattern, "Each class against the rest")
 
 
 def of_precision(per_class: list[dict[str, Any]]) -> str:
+    """The classes with the highest and the lowest average precision."""
     pattern = "{best} is found most precisely (AP {high:.2f}), {worst} least ({low:.2f})"
     return of_classes(per_class, "average_precision", pattern, "Each class against the rest")
 
 
 def of_confusions(pairs: list[dict[str, Any]]) -> str:
-    """`pairs` as error_analysis.main_confusions."""
+    """The largest of `pairs` (error_analysis.main_confusions)."""
     if not pairs:
         return "No face is misclassified"
     worst = pairs[0]
@@ -84,7 +89,7 @@ def of_calibration(calibration: dict[str, Any]) -> str:
 
 
 def of_errors(errors: list[dict[str, Any]]) -> str:
-    """`errors` as error_analysis.confident_errors, those that are shown."""
+    """The class that most of `errors` (error_analysis.confident_errors) are taken for."""
     if not errors:
         return "Every face is recognised"
     [(name, count)] = Counter(error["predicted"] for error in errors).most_common(1)
@@ -92,6 +97,6 @@ def of_errors(errors: list[dict[str, Any]]) -> str:
 
 
 def of_training(epochs: list[dict[str, Any]], best_epoch: int) -> str:
-    """`epochs` as in the history."""
+    """The accuracy of the best epoch; `epochs` as in the history."""
     accuracy = epochs[best_epoch - 1]["val_accuracy"]
     return f"{accuracy:.1%} on val in the best epoch, {best_epoch} of {len(epochs)}"

@@ -1,21 +1,24 @@
-"""What a trained model makes of faces: its checkpoint opened, logits of a whole split, several views of each face."""
+"""Predictions of a whole split: a checkpoint opened on its device, logits of all faces, several views of each."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from config import EMOTIONS, Evaluate
+from config import EMOTIONS
 from ferlib.inference.views import face_views
-from ferlib.runtime.devices import autocast, autocast_dtype, resolve_device
+from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import gather_rows, is_main, own_part
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
+from ferlib.runtime.runs import Run
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec
 
 
@@ -29,25 +32,44 @@ class Predictor:
     dtype: torch.dtype
     batch_size: int
 
-    def __call__(self, images: np.ndarray, views: str, progress: str | None = None) -> torch.Tensor:
+    def __call__(self, images: np.ndarray, views: str = "single", progress: str | None = None) -> torch.Tensor:
         """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C."""
-        options = {"device": self.device, "dtype": self.dtype, "batch_size": self.batch_size}
         return predict_split(
-            self.checkpoint.model, self.checkpoint.spec, images, **options, views=views, progress=progress
+            self.checkpoint.model,
+            self.checkpoint.spec,
+            images,
+            device=self.device,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            views=views,
+            progress=progress,
         )
 
+    @cached_property
+    def checkpoint_digest(self) -> str:
+        """SHA-256 of the checkpoint's file."""
+        return digest_file(self.path)
 
-def open_predictor(flags: Evaluate) -> Predictor:
-    """The checkpoint that the flags name; UserError if it is missing or another model's."""
-    model_spec(flags.model)  # an unknown name should be told as such
-    device = resolve_device(flags.device)
-    path = flags.checkpoint or require(flags.run.best_checkpoint, flags.run.command("train.py"))
-    checkpoint = load_checkpoint(path, device)
-    check_model(checkpoint.info["model"], flags.model, str(path))
-    return Predictor(path, checkpoint, device, autocast_dtype(device, flags.amp), flags.batch_size)
+    @property
+    def hardware(self) -> dict[str, str]:
+        """Device and precision, as the results name them."""
+        return {"device": device_name(self.device), "precision": str(self.dtype).removeprefix("torch.")}
+
+
+def open_predictor(
+    run: Run, *, checkpoint: Path | None = None, device: str = "auto", amp: bool = True, batch_size: int = 256
+) -> Predictor:
+    """The best checkpoint of a run, or another file; UserError if it is missing or another model's."""
+    model_spec(run.model)  # an unknown name is an error of its own
+    place = resolve_device(device)
+    path = checkpoint or require(run.best_checkpoint, run.command("train.py"))
+    loaded = load_checkpoint(path, place)
+    check_model(loaded.info["model"], run.model, str(path))
+    return Predictor(path, loaded, place, autocast_dtype(place, amp), batch_size)
 
 
 def check_model(found: str, wanted: str, path: str) -> None:
+    """UserError if the model of a checkpoint is not the one that is wanted."""
     if found != wanted:
         raise UserError(f"{path} holds a {found}; use --model {found}")
 
@@ -67,7 +89,8 @@ def predict_split(
 ) -> torch.Tensor:
     """Logits float32 N×classes on the CPU for uint8 faces N×H×W×C; `progress` names a bar with faces per second.
 
-    With several views of a face, the logarithm of their mean probabilities. The processes of torchrun share the faces.
+    With several views of a face, the logarithm of their mean probabilities. Each process of torchrun predicts a part of
+    the faces, and all get the logits of all.
     """
     model.eval()
     own = own_part(torch.arange(len(images)))

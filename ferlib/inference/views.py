@@ -1,4 +1,4 @@
-"""The views of a face that a model is given in evaluation: centre, crops, flips."""
+"""The views of a face in evaluation: centre, corner crops, flips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models import ModelSpec
 
 
 def to_float(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
-    """uint8 N×H×W×C → float N×C×H×W in 0..1; faces larger than the model looks at are shrunk with antialiasing."""
+    """uint8 N×H×W×C → float N×C×H×W in 0..1; faces larger than the model's input are shrunk with antialiasing."""
     faces = images.permute(0, 3, 1, 2).float().div_(255)
     if faces.shape[-1] > spec.scaled_size:
         size = (spec.scaled_size, spec.scaled_size)
@@ -21,7 +21,7 @@ def to_float(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
 
 
 def center_view(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
-    """The face as the model sees it in evaluation: uint8 N×H×W×C → float N×C×size×size in 0..1."""
+    """The model's input in evaluation: uint8 N×H×W×C → float N×C×size×size in 0..1."""
     return crop_view(images, spec, 0, 0)
 
 
@@ -42,14 +42,14 @@ VIEWS = {  # name → (places of the crop, whether each is flipped too)
     "five_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), False),
     "ten_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), True),
 }
-CROP_MARGIN = 1 / 12  # of the face's side, for models that see the whole face: 4 of 48 pixels
+CROP_MARGIN = 1 / 12  # of the face's side, for models whose input is the whole face: 4 of 48 pixels
 
 
 def face_views(images: torch.Tensor, spec: ModelSpec, name: str) -> Iterator[torch.Tensor]:
     """The views of uint8 faces N×H×W×C that are scored and averaged, each float N×C×size×size in 0..1.
 
-    Corner crops lie as far out as the face that the model's crop is taken from; a model that sees the whole face gets a
-    face scaled up by CROP_MARGIN.
+    Corner crops end at the edges of the scaled face; for a model whose input is the whole face, the face is first scaled
+    up by CROP_MARGIN.
     """
     places, flip = VIEWS[name]
     if len(places) > 1 and spec.scaled_size == spec.image_size:

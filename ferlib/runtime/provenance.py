@@ -8,9 +8,16 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+
+def provenance() -> dict[str, Any]:
+    """The command and the library versions, as every JSON file of a stage holds them."""
+    return {"command": command_line(), "versions": library_versions()}
 
 
 def library_versions() -> dict[str, str]:
+    """Python's version and those of the libraries that results depend on."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "lime", "shap"):
         with contextlib.suppress(PackageNotFoundError):

@@ -1,0 +1,178 @@
+"""A trained run scored on a split of its data set, and the folds of a data set together."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ferlib.data.copies import training_copies
+from ferlib.data.face_data import FaceData
+from ferlib.data.facts import SPLITS
+from ferlib.evaluation.error_analysis import analyse_errors
+from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
+from ferlib.evaluation.predictions import SavedPredictions, make_predictions, save_predictions
+from ferlib.runtime.files import write_json
+from ferlib.runtime.provenance import provenance
+from ferlib.runtime.runs import Run
+
+if TYPE_CHECKING:  # figures of saved predictions need no torch
+    from ferlib.inference.splits import Predictor
+
+FOLD_FIGURES = ("accuracy", "macro_f1", "weighted_f1")  # of which the mean over the folds is given
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A run's predictions of a split, and their figures."""
+
+    run: Run
+    data: FaceData  # the whole set
+    split: str
+    predictions: SavedPredictions
+    results: dict[str, Any]
+
+    @property
+    def faces(self) -> FaceData:
+        """The faces that were predicted."""
+        return self.data.split(self.split)
+
+    def write(self) -> None:
+        """Writes predictions and results to the run's files, which hold the test split."""
+        save_predictions(self.run.predictions, self.predictions)
+        write_json(self.run.results, self.results)
+
+
+# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def score_predictions(faces: FaceData, probabilities: np.ndarray, copies: np.ndarray | None) -> dict[str, Any]:
+    """Every figure of probabilities N×7 on N faces; needs no model.
+
+    copies: bool N, which of the faces have a copy in the train split (data.copies.training_copies); None: not known.
+    """
+    return {
+        **compute_metrics(faces.labels, probabilities, faces.subjects),
+        **analyse_errors(faces.labels, probabilities, faces.names),
+        "without_training_copies": clean_metrics(faces.labels, probabilities, copies, faces.subjects),
+    }
+
+
+def headline(faces: FaceData, probabilities: np.ndarray, copies: np.ndarray | None) -> dict[str, Any]:
+    """The figures by which kinds of views are compared; arguments as in score_predictions."""
+    predictions = probabilities.argmax(1)
+    correct = predictions == faces.labels
+    clean = np.zeros(len(faces), dtype=bool) if copies is None else ~copies
+    return {
+        "accuracy": float(correct.mean()),
+        "macro_f1": average_f1(faces.labels, predictions, "macro"),
+        "interval": accuracy_interval(correct, faces.subjects),
+        "clean_accuracy": float(correct[clean].mean()) if clean.any() else None,
+    }
+
+
+# ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def predict_faces(predict: Predictor, faces: FaceData, views: str, progress: str) -> tuple[SavedPredictions, float]:
+    """The predictions of `faces`, and how many seconds they took."""
+    started = time.perf_counter()
+    logits = predict(faces.images, views, progress)
+    seconds = time.perf_counter() - started
+    predictions = make_predictions(
+        faces,
+        logits.numpy(),
+        logits.softmax(1).numpy(),
+        views=views,
+        precision=predict.hardware["precision"],
+        checkpoint=predict.checkpoint_digest,
+    )
+    return predictions, seconds
+
+
+def evaluate_run(
+    run: Run,
+    predict: Predictor,
+    data: FaceData,
+    *,
+    split: str = "test",
+    views: str = "single",
+    compare_views: bool = False,
+) -> Evaluation:
+    """Scores a checkpoint on a split; for test, writes its predictions, those of val, and the results.
+
+    compare_views: also the headline figures of the other kinds of views. Under torchrun every process must call this;
+    the first one writes.
+    """
+    from ferlib.inference.views import VIEWS
+    from ferlib.networks.classifier import count_parameters
+    from ferlib.runtime.distributed import is_main
+
+    faces = data.split(split)
+    copies = training_copies(data) if split == "test" else None
+    predictions, seconds = predict_faces(predict, faces, views, f"evaluating {run.name}")
+    others = [name for name in VIEWS if compare_views and name != views]
+    results = {
+        "run": run.identity(),
+        "split": split,
+        "fingerprint": data.fingerprint,
+        "views": views,
+        **score_predictions(faces, predictions.probabilities, copies),
+        "other_views": {
+            name: headline(faces, predict_faces(predict, faces, name, name)[0].probabilities, copies) for name in others
+        },
+        "checkpoint": {
+            "path": str(predict.path),
+            **{key: predict.checkpoint.info[key] for key in ("epoch", "metrics")},
+        },
+        "parameters": count_parameters(predict.checkpoint.model),
+        "images_per_second": len(faces) / seconds,
+        **predict.hardware,
+        **provenance(),
+    }
+    found = Evaluation(run, data, split, predictions, results)
+    if split == "test":
+        if any(data.counts()["val"]):  # ensemble.py fits its weights on val
+            on_val, _ = predict_faces(predict, data.split("val"), views, "val")
+            if is_main():
+                save_predictions(run.val_predictions, on_val)
+        if is_main():
+            found.write()
+    return found
+
+
+def join_folds(run: Run, folds: Sequence[Evaluation]) -> Evaluation:
+    """All faces of a set that is split by subject, each as the run of its own fold predicted it.
+
+    The results also hold mean and standard deviation over the folds.
+    """
+    first, last = folds[0], folds[-1]
+    data = replace(first.data, splits=np.full(len(first.data), SPLITS.index("test")))
+    logits, probabilities = np.zeros((2, len(data), len(data.classes)), dtype=np.float32)
+    for fold in folds:
+        rows = fold.data.splits == SPLITS.index("test")
+        logits[rows], probabilities[rows] = fold.predictions.logits, fold.predictions.probabilities
+    columns = {name: [fold.results[name] for fold in folds] for name in FOLD_FIGURES}
+    results = {
+        "run": run.identity(),
+        "split": "test",
+        "fingerprint": data.fingerprint,
+        "views": first.predictions.views,
+        **score_predictions(data, probabilities, copies=None),
+        "folds": [
+            {"fold": fold.run.fold, **{name: fold.results[name] for name in ("samples", *FOLD_FIGURES)}}
+            for fold in folds
+        ],
+        "mean": {name: statistics.mean(values) for name, values in columns.items()},
+        "sd": {name: statistics.stdev(values) for name, values in columns.items()},
+        "other_views": {},
+        "checkpoint": None,
+        **{name: last.results[name] for name in ("parameters", "images_per_second", "device", "precision")},
+        **provenance(),
+    }
+    options = {"views": first.predictions.views, "precision": first.predictions.precision}
+    return Evaluation(run, data, "test", make_predictions(data, logits, probabilities, **options), results)
