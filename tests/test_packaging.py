@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from ferlib.runtime.errors import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -60,3 +63,16 @@ def test_versions_agree() -> None:
 def test_the_makefile_asks_for_the_same_python() -> None:
     low, high = re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"])
     assert f"(3, {low}) <= sys.version_info < (3, {high})" in (ROOT / "Makefile").read_text()
+
+
+def test_a_missing_package_is_told_in_one_line() -> None:
+    def main() -> None:
+        importlib.import_module("no_such_package.part")
+
+    with pytest.raises(SystemExit, match=r"no_such_package is not installed; run: pip install -r requirements\.txt"):
+        run_script(main)
+
+
+def test_a_missing_module_of_this_project_is_not_mistaken_for_a_package() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"ferlib\.no_such_module"):
+        run_script(lambda: importlib.import_module("ferlib.no_such_module"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -15,11 +16,19 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Runs a script's main; prints a UserError or ctrl-C as one line instead of a traceback (exit codes 1 and 130)."""
+    """Runs a script's main; prints a UserError, a missing package or ctrl-C as one line instead of a traceback.
+
+    Exit codes: 1, 1 and 130.
+    """
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if importlib.util.find_spec(package or "sys"):  # a module of an installed package, or of this project
+            raise
+        sys.exit(f"error: the package {package} is not installed; run: pip install -r requirements.txt")
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
