@@ -1,4 +1,4 @@
-"""The page in a real browser: photos, faces, every method, what is refused, and that nothing leaves this computer."""
+"""The page in a real browser: photos, faces, every method, refused files, and no request to other computers."""
 
 import base64
 import io
@@ -16,15 +16,24 @@ import app
 import config
 from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS
+from ferlib.explanations.methods import METHODS
 from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.faces.detectors import open_detector
-from ferlib.faces.face_model import EXPLAINERS, SHIPPED, open_face_model
+from ferlib.faces.face_model import open_face_model
 from ferlib.runtime.errors import UserError
-from ferlib.webpage import methods as app_methods
-from ferlib.webpage import models as app_models
+from ferlib.runtime.runs import shipped_checkpoint
+from ferlib.webpage import page as app_page
 from ferlib.webpage import server as app_server
 from ferlib.webpage import views as app_views
+from ferlib.webpage.answers import answer_photo
+from ferlib.webpage.models import find_models
+from ferlib.webpage.photo_results import PhotoResult, shrink
+from ferlib.webpage.pictures import draw_map
+from ferlib.webpage.resources import Resources
+from ferlib.webpage.settings import SETTINGS, count_faces, how_to_read, list_choices, own_settings
+from starting import start
 
+SHIPPED = shipped_checkpoint()
 MAX_PIXELS = 2_000_000
 PATIENCE = 30_000  # milliseconds
 
@@ -32,24 +41,28 @@ PATIENCE = 30_000  # milliseconds
 # ── pictures and settings ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_every_method_has_its_words_and_its_settings_are_the_scripts_own():
-    for name, explainer in EXPLAINERS.items():
-        facts = app_methods.method_facts(name)
-        assert (facts.title, facts.signed) == (explainer.title, explainer.signed)
-        assert app_methods.how_to_read(name)
-        assert (name in app_methods.UNITS) == explainer.signed
-    for name, settings in app_methods.SETTINGS.items():
-        assert {setting.flag: setting.value for setting in settings}.items() <= EXPLAINERS[name].defaults.items()
-        EXPLAINERS[name].flags({setting.flag: setting.value for setting in settings})
-        assert app_methods.PASSES.get(name, settings[0].flag) in EXPLAINERS[name].settings
+def test_the_controls_of_the_settings_start_at_valid_defaults():
+    for name, settings in SETTINGS.items():
+        METHODS[name].check_values(METHODS[name].defaults)
         for setting in settings:
-            assert setting.choices or setting.low <= setting.value <= setting.high
+            if choices := list_choices(setting):
+                assert setting.default in [value for _, value in choices]
+            else:
+                low, high, step = setting.slider
+                assert low <= setting.default <= high
+                assert step > 0
 
 
 def test_a_method_gets_its_own_settings_only():
-    values = tuple(range(sum(map(len, app_methods.SETTINGS.values()))))
-    assert app.own_settings("shap", values) == {"shap_samples": 3, "bg_samples": 4}
-    assert app.own_settings("gradcam", values) == {}
+    values = tuple(range(sum(map(len, SETTINGS.values()))))
+    assert own_settings("shap", values) == {"background_size": 3, "num_samples": 4}
+    assert own_settings("gradcam", values) == {}
+
+
+def test_the_number_of_faces_to_compute_is_a_setting():
+    assert count_faces(METHODS["lime"].defaults) == 1000
+    assert count_faces(METHODS["integrated_gradients"].defaults) == 50
+    assert count_faces(METHODS["occlusion"].defaults) is None
 
 
 def save(tmp_path, picture, name="photo.png", **options):
@@ -59,21 +72,21 @@ def save(tmp_path, picture, name="photo.png", **options):
 
 
 def test_a_large_photo_is_made_smaller():
-    assert app.shrink(np.zeros((8000, 10, 3), np.uint8)).shape == (3000, 4, 3)
-    assert app.shrink(np.zeros((80, 10, 3), np.uint8)).shape == (80, 10, 3)
+    assert shrink(np.zeros((8000, 10, 3), np.uint8)).shape == (3000, 4, 3)
+    assert shrink(np.zeros((80, 10, 3), np.uint8)).shape == (80, 10, 3)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
     bomb = save(tmp_path, Image.new("1", (20_000, 20_000)), "bomb.png")
     assert bomb.stat().st_size < 100_000
-    message = app.answer_photo(str(bomb), "m", "haar", config.App(max_pixels=MAX_PIXELS), {"m": SHIPPED})[2]
+    message = answer_photo(str(bomb), "m", "haar", Resources({"m": SHIPPED}, max_pixels=MAX_PIXELS))[2]
     assert "This picture is too large" in message
 
 
 def test_what_is_refused_is_said_without_a_path_of_this_computer(tmp_path):
     for content in (b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)):
         (tmp_path / "photo.png").write_bytes(content)
-        message = app.answer_photo(str(tmp_path / "photo.png"), "m", "haar", config.App(), {"m": SHIPPED})[2]
+        message = answer_photo(str(tmp_path / "photo.png"), "m", "haar", Resources({"m": SHIPPED}))[2]
         assert "This picture cannot be read as a picture" in message
         assert str(tmp_path) not in message
 
@@ -81,34 +94,17 @@ def test_what_is_refused_is_said_without_a_path_of_this_computer(tmp_path):
 # ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def make_reading(label="a model", probabilities=None):
+def make_result(label="a model", probabilities=None):
     face = DetectedFace((10.0, 5.0, 40.0, 50.0), 0.9, None)
     photo = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
     shares = np.full((1, 7), 1 / 7, np.float32) if probabilities is None else np.array([probabilities], np.float32)
-    return app_views.Reading(photo, (face,), crop_face(photo, face, 48)[None], 2, shares, label)
+    return PhotoResult(photo, (face,), crop_face(photo, face, 48)[None], 2, shares, label)
 
 
-@pytest.mark.parametrize(
-    ("row", "column", "words"),
-    [
-        (0, 0, "at the top, left"),
-        (24, 24, "in the middle"),
-        (47, 24, "at the bottom"),
-        (24, 47, "in the middle, right"),
-    ],
-)
-def test_the_place_of_the_peak_is_named(row, column, words):
-    values = np.zeros((48, 48), np.float32)
-    values[row, column] = 1
-    values[5, 40] = -9  # what speaks against the class is no peak
-    assert app_views.where(values) == words
-    assert app_views.where(-np.abs(values)) == "nowhere"
-
-
-def test_a_map_lies_where_the_network_looked():
+def test_a_map_lies_over_the_input_of_the_network():
     values = np.zeros((44, 44), np.float32)
     values[:22, :22] = 1
-    pictures, limit = app_views.draw_map(make_reading(), 0, values, app_methods.method_facts("occlusion"))
+    pictures, limit = draw_map(make_result(), 0, values, METHODS["occlusion"])
     alone = decode(pictures["alone"])
     assert limit == 1
     assert alone.shape == decode(pictures["face"]).shape == decode(pictures["over"]).shape
@@ -123,18 +119,18 @@ def decode(uri):
 
 
 def test_names_from_outside_are_escaped():
-    page = app_views.show_probabilities(make_reading("<script>alert(1)</script>"), 0)
+    page = app_views.show_probabilities(make_result("<script>alert(1)</script>"), 0)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert app_views.show_message("<b>") == '<p class="notice" role="status">&lt;b&gt;.</p>'
 
 
-def test_an_unsure_network_and_a_doubtful_face_are_named():
-    assert "unsure" in app_views.show_probabilities(make_reading(), 0)
-    sure = make_reading(probabilities=(0.94, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01))
-    assert "unsure" not in app_views.show_probabilities(sure, 0)
+def test_an_uncertain_prediction_and_a_doubtful_face_are_named():
+    assert "Uncertain" in app_views.show_probabilities(make_result(), 0)
+    sure = make_result(probabilities=(0.94, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01))
+    assert "Uncertain" not in app_views.show_probabilities(sure, 0)
     small = DetectedFace((0.0, 0.0, 20.0, 25.0), 0.55, None)
-    assert app_views.note_on(small) == " · only 20 pixels wide, so little can be seen · this may not be a face"
+    assert app_views.note_on(small) == " · only 20 pixels wide, so it has little detail · this may not be a face"
     assert app_views.note_on(sure.faces[0]) == ""
 
 
@@ -146,13 +142,13 @@ def test_the_shipped_model_and_all_runs_that_load_are_offered(tmp_path, tiny_run
     folder.mkdir()
     (folder / "mini_resnet_synthetic_best.pth").write_bytes(tiny_run.best_checkpoint.read_bytes())
     (folder / "broken_best.pth").write_bytes(b"nothing")
-    found = app_models.find_models(config.App(outputs_dir=tmp_path))
+    found = find_models(None, tmp_path)
     assert list(found.values()) == [SHIPPED, folder / "mini_resnet_synthetic_best.pth"]
     assert "broken_best.pth" in capsys.readouterr().err
-    chosen = app_models.find_models(config.App(outputs_dir=tmp_path, checkpoint=tiny_run.best_checkpoint))
+    chosen = find_models(tiny_run.best_checkpoint, tmp_path)
     assert next(iter(chosen.values())) == tiny_run.best_checkpoint
     with pytest.raises(UserError, match="cannot be read"):
-        app_models.find_models(config.App(outputs_dir=tmp_path, checkpoint=folder / "broken_best.pth"))
+        find_models(folder / "broken_best.pth", tmp_path)
 
 
 def test_a_port_in_use_is_passed_over_and_said(capsys):
@@ -180,6 +176,23 @@ def test_what_is_missing_is_said_before_the_page_opens(tmp_path):
         app.serve(config.App(keep_seconds=0))
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--help", "--keep-seconds"),
+        ("--detector nonsense", "yunet"),
+        ("--checkpoint nonsense.pth", "does not exist"),
+        ("--port 70000", "--port 70000"),
+    ],
+)
+def test_help_and_wrong_names_load_no_large_package(flags, message):
+    status, loaded, printed = start("app.py", *flags.split())
+    assert (status != 0) == (flags != "--help")
+    assert message in printed
+    assert loaded == set()
+
+
 def test_gradio_is_told_where_uploads_go_and_then_all_is_as_before(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "example.org")
     monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
@@ -198,14 +211,14 @@ def site(shared_outputs, tiny_run):
     """The page, served with a small trained run beside the shipped model; its methods draw few samples."""
     few = {"lime_samples": 100, "shap_samples": 20, "bg_samples": 10, "smooth_samples": 5, "steps": 5}
     settings = {
-        name: tuple(replace(row, value=few.get(row.flag, row.value)) for row in rows)
-        for name, rows in app_methods.SETTINGS.items()
+        name: tuple(replace(row, default=few.get(row.field, row.default)) for row in rows)
+        for name, rows in SETTINGS.items()
     }
     flags = config.App(
         port=8700, detector="haar", outputs_dir=shared_outputs, max_upload_mb=1, max_pixels=MAX_PIXELS, device="cpu"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "SETTINGS", settings)
+        patch.setattr(app_page, "SETTINGS", settings)
         with app.running(flags) as address:
             uploads = Path(os.environ["GRADIO_TEMP_DIR"])
             yield address
@@ -274,11 +287,12 @@ def test_every_method_explains_and_every_class_can_be_asked_for(visit):
     page = visit.page
     page.get_by_role("button", name="Example: Surprise, drawn").click()
     explained(page)
-    for name, explainer in EXPLAINERS.items():
-        choose(page, "Explained by", explainer.title)
-        assert app_methods.how_to_read(name)[:40] in explained(page, explainer.title)
-        sliders = [page.get_by_label(f"number input for {row.label}") for row in app_methods.SETTINGS.get(name, ())]
-        assert all(slider.is_visible() for slider in sliders if slider.count())
+    for name, method in METHODS.items():
+        choose(page, "Explained by", method.title)
+        assert how_to_read(method)[:40] in explained(page, method.title)
+        for row in SETTINGS.get(name, ()):
+            label = row.label if list_choices(row) else f"number input for {row.label}"
+            assert page.get_by_label(label, exact=True).locator("visible=true").count() == 1
     choose(page, "Class to explain", "Disgust")
     assert "against Disgust" in explained(page, "Occlusion", "Why Disgust")
     at_rest(page)
@@ -371,8 +385,9 @@ def test_a_file_that_is_no_picture_is_refused_in_words(visit, tmp_path):
 def test_the_maps_are_explained_on_a_page_of_their_own(visit):
     visit.page.get_by_role("tab", name="What the maps mean").click()
     text = visit.page.get_by_role("tabpanel").filter(has_text="Their limits").inner_text()
-    for facts in map(app_methods.method_facts, EXPLAINERS):
-        assert facts.title.lower() in text.lower()
+    for method in METHODS.values():
+        assert method.title in text
+        assert method.caution in text
     assert accessibility_findings(visit.page) == []
 
 

@@ -1,1 +1,1 @@
-"""The parts of app.py's page."""
+"""The web page: photos uploaded or taken by the webcam, their faces, probabilities and attribution maps."""

@@ -1,4 +1,4 @@
-"""Pictures that the page shows beside those that people bring: a photo of a library, and drawn faces."""
+"""The example pictures of the page: a photo of scikit-image, and drawn faces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE = 320  # of a drawn face
 
 @cache
 def make_examples() -> dict[str, np.ndarray]:
-    """A photo that comes with scikit-image, drawn faces, and all of these together: name → uint8 H×W×3."""
+    """Name → uint8 H×W×3: a photo that comes with scikit-image, drawn faces, and the drawn faces in one picture."""
     drawn = {f"{name}, drawn": draw_example(number, name) for number, name in enumerate(DRAWN)}
     faces = np.stack(list(drawn.values())).reshape(2, 2, SIDE, SIDE, 3)
     four = np.concatenate([np.concatenate(row, axis=1) for row in faces])
@@ -24,5 +24,5 @@ def make_examples() -> dict[str, np.ndarray]:
 
 
 def draw_example(number: int, emotion: str) -> np.ndarray:
-    """uint8 SIDE×SIDE×3, a face of its own for each expression."""
+    """uint8 SIDE×SIDE×3: another subject for each expression."""
     return draw_face(EMOTIONS.index(emotion), subject=number, sample=number, size=SIDE, seed=3, intensity=0.9).image

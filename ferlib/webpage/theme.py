@@ -1,4 +1,4 @@
-"""The look of the page: the report's paper, ink, blue and orange for Gradio's own parts, in light and dark."""
+"""The theme of the page: the report's colours for Gradio's components, in light and dark."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STONE = gr.themes.Color(
     "#14171c",
     "#0f1115",
 )
-# name of Gradio's variable → its value in light and in dark
+# Gradio's variable → its value in light and in dark
 VARIABLES = {
     "body_background_fill": ("#fbfaf8", "#14171c"),
     "body_text_color": ("#1d2129", "#e6e8ec"),
@@ -70,7 +70,7 @@ VARIABLES = {
 
 
 def make_theme() -> gr.themes.Base:
-    """Fonts of the reader's own system, so that none is fetched from anywhere."""
+    """The theme, with fonts of the reader's system: none is downloaded."""
     theme = gr.themes.Base(
         primary_hue=BLUE, secondary_hue=BLUE, neutral_hue=STONE, radius_size="lg", font=FONT, font_mono=MONO
     )

@@ -1,0 +1,40 @@
+"""The models and detectors behind the page, opened when they are first chosen, and the limits of photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ferlib.faces.detection import Detector
+from ferlib.faces.detectors import open_detector
+from ferlib.faces.face_model import FaceModel, open_face_model
+
+KEPT = 3  # models and detectors that stay open
+open_model_once = lru_cache(maxsize=KEPT)(open_face_model)
+open_detector_once = lru_cache(maxsize=KEPT)(open_detector)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The models by their names on the page, and how models and detectors are opened."""
+
+    models: Mapping[str, Path]  # name for people → checkpoint; the first one is chosen at first
+    device: str = "auto"
+    detector: str = "auto"  # the one that is chosen at first
+    detector_weights: Path | None = None  # of that detector, instead of the cached or downloaded ones
+    max_pixels: int = 50_000_000  # of a photo
+
+    @property
+    def first_model(self) -> str:
+        """Name of the model that is chosen at first."""
+        return next(iter(self.models))
+
+    def open_model(self, name: str) -> FaceModel:
+        """A model by its name on the page."""
+        return open_model_once(checkpoint=self.models[name], device=self.device)
+
+    def open_detector(self, name: str) -> Detector:
+        """A detector by its name, or "auto"; UserError where its weights are missing."""
+        return open_detector_once(name, self.detector_weights if name == self.detector else None)
