@@ -125,26 +125,26 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """Read the faces of a camera or a video, live: python live.py --source 0, or --source film.mp4 --output out.mp4"""
+    """Predict the expressions of a camera or a video, live: python live.py --source film.mp4 --output out.mp4"""
 
     source: str = "0"  # number of a camera, a video file, a folder of pictures, or the address of a stream
     output: Path | None = None  # the annotated video: .mp4, .avi, .gif or .webp; the timeline is saved beside it
     csv: Path | None = None  # a line for every face of every frame
     jsonl: Path | None = None  # the same as JSON lines
-    window: bool = True  # show it, where OpenCV has windows and there is a screen; q ends it
+    window: bool = True  # show the frames, where OpenCV has windows and there is a screen; q ends it
     cam: bool = True  # Grad-CAM over every face; --no-cam is faster
-    smoothing: float = 0.3  # time constant in seconds over which probabilities are averaged; 0: each frame alone
-    seconds: float | None = None  # end after so many seconds of the source
-    profile: bool = False  # print how long each step takes
-    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"
+    smoothing: float = 0.3  # time constant in seconds of the exponential smoothing of probabilities; 0: none
+    seconds: float | None = None  # time of the source at which to end; default: its end
+    profile: bool = False  # print the time that each stage takes
+    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet, or Haar without YuNet's weights
     detector_weights: Path | None = None  # a file instead of the cached or downloaded one
-    detection_side: int | None = None  # pixels of larger frames' longer side when faces are sought; 640, of haar 320
-    model: str = ""  # of a run, with --dataset; default: the shipped model
-    dataset: str = ""
-    tag: str = ""
-    checkpoint: Path | None = None  # instead of a run's best
-    outputs_dir: Path = Path("outputs")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    detection_side: int | None = None  # longer side in pixels to which larger frames are scaled; 640, of haar 320
+    model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
+    dataset: str = ""  # of that run
+    tag: str = ""  # of that run
+    checkpoint: Path | None = None  # a file instead of a run's best
+    outputs_dir: Path = Path("outputs")  # folder that every stage writes to
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,19 +159,19 @@ class Monitor:
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """A page for photos and the webcam: python app.py --port 7860"""
+    """A web page for photos and the webcam: python app.py --port 7860"""
 
-    host: str = "127.0.0.1"  # this computer alone; 0.0.0.0: whoever can reach it over the network
+    host: str = "127.0.0.1"  # address to serve on: this computer only; 0.0.0.0: every computer in its network
     port: int = 7860  # if it is in use, the next free one is taken
-    open: bool = False  # in the browser at once
-    checkpoint: Path | None = None  # a model to choose at first; default: the shipped one
-    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"
-    detector_weights: Path | None = None  # instead of the cached or downloaded ones
-    max_upload_mb: float = 20.0  # of a file
-    max_pixels: int = 50_000_000  # of a picture
-    keep_seconds: int = 600  # after which an upload is deleted and its result forgotten
-    outputs_dir: Path = Path("outputs")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    open: bool = False  # open the page in a browser
+    checkpoint: Path | None = None  # the model that is chosen at first; default: the shipped one
+    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet, or Haar without YuNet's weights
+    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
+    max_upload_mb: float = 20.0  # largest file in MiB
+    max_pixels: int = 50_000_000  # largest picture
+    keep_seconds: int = 600  # time after which an upload is deleted and its result forgotten
+    outputs_dir: Path = Path("outputs")  # folder of the trained runs, which the page offers as models
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,24 +186,24 @@ class Zoo:
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Find the faces in photos and name their expressions: python predict.py photo.jpg --explain gradcam"""
+    """Predict the expressions of the faces in photos: python predict.py photo.jpg --explain gradcam"""
 
     images: tyro.conf.Positional[tuple[Path, ...]]  # photos, and folders of photos
     model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
-    dataset: str = ""
-    tag: str = ""
-    checkpoint: Path | None = None  # instead of a run's best
-    outputs_dir: Path = Path("outputs")
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet if its weights can be had, or Haar
-    detector_weights: Path | None = None  # instead of the cached or downloaded ones
-    min_score: float | None = None  # 0..1 below which a find is no face; default: the detector's own
-    whole: bool = False  # each picture is one face, cropped as the training faces are; nothing is sought
-    explain: str = ""  # lay the map of a method over each face: gradcam, lime, shap, occlusion, saliency, …
+    dataset: str = ""  # of that run
+    tag: str = ""  # of that run
+    checkpoint: Path | None = None  # a file instead of a run's best
+    outputs_dir: Path = Path("outputs")  # folder that every stage writes to
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
+    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet, or Haar without YuNet's weights
+    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
+    min_score: float | None = None  # score in 0..1 below which detections are dropped; default: the detector's own
+    whole: bool = False  # each picture is one face, cropped as the training faces are; none is detected
+    explain: str = ""  # method whose map is drawn over each face: gradcam, lime, shap, occlusion, saliency, …
     target: str = ""  # the expression that is explained; default: each face's predicted one
-    json: Path | None = None  # write all that was found to this file
-    csv: Path | None = None  # likewise, one line a face
-    figures: bool = True  # annotated pictures, below outputs/predictions
+    json: Path | None = None  # write all predictions to this file
+    csv: Path | None = None  # likewise, a line for each face
+    figures: bool = True  # save annotated pictures in outputs/predictions
 
 
 @dataclass(frozen=True, kw_only=True)
