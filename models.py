@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from config import EMOTIONS, Zoo
 from ferlib.networks.specs import HALVES, ModelSpec, from_resnet, from_scratch, from_torchvision, network
 from ferlib.runtime.errors import UserError, lookup, run_script
-from ferlib.runtime.files import SCHEMA
 from ferlib.runtime.flags import parse_flags
 
 if TYPE_CHECKING:  # the table needs no torch; functions that do import it when they are called
@@ -178,11 +177,11 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """
     import torch
 
-    from ferlib.networks.checkpoints import deployed_state, read_tensors
+    from ferlib.networks.checkpoints import CHECKPOINT_SCHEMA, deployed_state, read_tensors
     from ferlib.networks.classifier import FaceClassifier
 
     content = read_tensors(path)
-    if content.get("schema") != SCHEMA or "state" not in content:
+    if content.get("schema") != CHECKPOINT_SCHEMA or "state" not in content:
         raise UserError(f"{path} is not a checkpoint of this version; train it again")
     if content["classes"] != list(EMOTIONS):
         count = len(content["classes"])

@@ -2,211 +2,44 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
-from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 
-import jinja2
-import tyro
-from markupsafe import Markup
-
-from config import EMOTIONS, Report
+from config import Report
 from ferlib.data.facts import dataset_facts
-from ferlib.evaluation.error_analysis import main_confusions, describe_test
-from ferlib.evaluation.saved_runs import CrossTable, find_datasets, majority, read_cross
-from ferlib.report.plots import PLOTS
-from ferlib.report.sections import DatasetReport, read_reports
-from ferlib.report.tables import READABLE, all_tables, readable, to_latex, write_csv
-from ferlib.report.words import duration, number, percent
 from ferlib.runtime.errors import UserError, run_script
-from ferlib.runtime.files import atomic_path
-from ferlib.runtime.runs import Run, report_path
-
-TEMPLATES = Path(__file__).parent / "ferlib" / "report" / "templates"
-ALL = "all"  # the name of the report on all data sets
-
-
-# ── page ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def on_axis(value: float, axis: tuple[float, float]) -> float:
-    """Where `value` lies between the ends of `axis`, 0 to 1."""
-    low, high = axis
-    return round((value - low) / (high - low), 4)
-
-
-def sentence(text: str) -> str:
-    """`text` with a capital first letter, the others as they are."""
-    return text[:1].upper() + text[1:]
-
-
-def slug(name: str) -> str:
-    """`name` fit for the id of an element and for the link to it."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
-
-
-def dataset_title(name: str) -> str:
-    return dataset_facts(name).title
-
-
-def escape_markdown(text: object) -> str:
-    """Names from outside as Markdown prints them."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", str(text)).replace("\n", " ")
-
-
-def environment() -> jinja2.Environment:
-    """Templates that escape every value (for HTML, by the name of the file) and fail on a misspelt one."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(("html",), default=False),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        dataset_title=dataset_title,
-        percent=percent,
-        number=number,
-        duration=duration,
-        on=on_axis,
-        sentence=sentence,
-        slug=slug,
-    )
-    environment.filters.update(on=on_axis, confusions=main_confusions, majority=majority, in_words=describe_test)
-    environment.filters.update(md=escape_markdown)
-    return environment
-
-
-def read_script() -> tuple[Markup, str]:
-    """The page's own script, and the only source of scripts that its content security policy allows."""
-    script = "\n" + (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return Markup(script), f"'sha256-{digest}'"
-
-
-def render_page(reports: Sequence[DatasetReport], name: str, cross: CrossTable | None) -> str:
-    """The HTML of a page on one data set, or on several."""
-    script, script_source = read_script()
-    return (
-        environment()
-        .get_template("report.html")
-        .render(
-            reports=reports,
-            single=name != ALL,
-            title="All data sets" if name == ALL else reports[0].facts.title,
-            made=datetime.now().astimezone(),
-            command=report_command(reports[0].outputs_dir, name),
-            cross=cross,
-            emotions=EMOTIONS,
-            plots=PLOTS,
-            script=script,
-            script_source=script_source,
-        )
-    )
-
-
-def report_command(outputs_dir: Path, name: str) -> str:
-    """The command that makes the page again."""
-    script = Path(__file__).name
-    if name == ALL:
-        return Run("", "", outputs_dir=outputs_dir).command(f"{script} --all")
-    return Run("", name, outputs_dir=outputs_dir).command(script)
-
-
-# ── formats ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def write_html(reports: Sequence[DatasetReport], name: str, cross: CrossTable | None) -> list[Path]:
-    return [write_text(report_path(reports[0].outputs_dir, name), render_page(reports, name, cross))]
-
-
-def write_markdown(reports: Sequence[DatasetReport], name: str, cross: CrossTable | None) -> list[Path]:
-    """The summary, what to believe and the readable tables."""
-    path = report_path(reports[0].outputs_dir, name, "md")
-    tables = {report.dataset: shown_tables(report) for report in reports}
-    others = all_tables([], cross)
-    elsewhere = {READABLE[key][0]: readable(key, table) for key, table in others.items()}
-    text = (
-        environment()
-        .get_template("report.md")
-        .render(
-            reports=reports, tables=tables, elsewhere=elsewhere, single=name != ALL, made=datetime.now().astimezone()
-        )
-    )
-    return [write_text(path, text)]
-
-
-def shown_tables(report: DatasetReport) -> dict[str, object]:
-    """Caption → readable table."""
-    tables = all_tables(report.models, None)
-    return {READABLE[key][0]: readable(key, table) for key, table in tables.items() if key in READABLE}
-
-
-def write_csvs(reports: Sequence[DatasetReport], name: str, cross: CrossTable | None) -> list[Path]:
-    """A file per table and data set, with the figures as they are in the results."""
-    written = []
-    for report in reports:
-        for key, table in all_tables(report.models, cross if report is reports[0] else None).items():
-            path = report_path(report.outputs_dir, f"{report.dataset}_{key}", "csv")
-            write_csv(path, table)
-            written.append(path)
-    return written
-
-
-def write_latex(reports: Sequence[DatasetReport], name: str, cross: CrossTable | None) -> list[Path]:
-    """A file per data set."""
-    written = []
-    for report in reports:
-        tables = all_tables(report.models, cross if report is reports[0] else None)
-        path = report_path(report.outputs_dir, report.dataset, "tex")
-        written.append(write_text(path, to_latex(tables, report.best, report.dataset)))
-    return written
-
-
-FORMATS = {"html": write_html, "md": write_markdown, "csv": write_csvs, "latex": write_latex}
-
-
-def write_text(path: Path, text: str) -> Path:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
+from ferlib.runtime.flags import parse_flags
 
 
 def build_report(outputs_dir: Path, dataset: str) -> Path:
-    """Writes the page on a data set and returns its path."""
+    """Writes the page on a data set from the files below `outputs_dir`; returns its path."""
+    from ferlib.report.page import write_reports
+
     return write_reports(outputs_dir, [dataset], dataset, ("html",))[0]
 
 
-def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats: Iterable[str]) -> list[Path]:
-    """Writes the report `name` on some data sets from what the stages left below `outputs_dir`, in several formats.
+def write_report(flags: Report) -> list[Path]:
+    """Writes the report that the flags name, in every format of theirs; returns the paths."""
+    dataset_facts(flags.dataset)
+    from ferlib.report.page import ALL, write_reports
 
-    Returns the paths of what was written. Raises UserError for an unknown data set, when no run is there, and for a
-    file that is broken or of an older shape.
-    """
-    for dataset in datasets:
-        dataset_facts(dataset)
-    reports = read_reports(Path(outputs_dir), datasets, report_path(outputs_dir, name).parent)
-    cross = read_cross(outputs_dir)
-    return [path for each in formats for path in FORMATS[each](reports, name, cross)]
+    name = ALL if flags.all else flags.dataset
+    return write_reports(flags.outputs_dir, chosen_datasets(flags), name, flags.format)
 
 
-def chosen_datasets(config: Report) -> list[str]:
+def chosen_datasets(flags: Report) -> list[str]:
     """The data set that the flags name, or all that have runs; UserError where --all finds none."""
-    if not config.all:
-        return [config.dataset]
-    found = find_datasets(config.outputs_dir)
+    from ferlib.evaluation.saved_runs import find_datasets
+
+    if not flags.all:
+        return [flags.dataset]
+    found = find_datasets(flags.outputs_dir)
     if not found:
-        raise UserError(f"{config.outputs_dir} holds no run; run: python train.py --model mini_resnet")
+        raise UserError(f"{flags.outputs_dir} holds no run; run: python train.py --model mini_resnet")
     return found
 
 
 def main() -> None:
-    config = tyro.cli(Report)
-    name = ALL if config.all else config.dataset
-    for path in write_reports(config.outputs_dir, chosen_datasets(config), name, config.format):
+    for path in write_report(parse_flags(Report)):
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -6,6 +6,10 @@ import numpy as np
 from PIL import Image
 
 from config import EMOTIONS
+from ferlib.evaluation.calibration import compute_calibration
+from ferlib.evaluation.error_analysis import confusion_test, main_confusions
+from ferlib.evaluation.metrics import HEADLINES
+from ferlib.evaluation.predictions import SavedPredictions, save_predictions
 from ferlib.explanations.methods import METHODS
 from ferlib.report.plots import PLOTS
 from ferlib.runtime.files import write_json
@@ -56,20 +60,36 @@ def make_matrix(support: int) -> np.ndarray:
 
 
 def write_results(run: Run, accuracy: float = 0.7012, support: int = 300, **changes) -> None:
-    row = {"precision": 0.61, "recall": 0.62, "f1": 0.63, "auc": None, "support": support}
+    row = {"precision": 0.61, "recall": 0.62, "f1": 0.63, "auc": None, "average_precision": None, "support": support}
+    row |= {"intervals": dict.fromkeys(("precision", "recall", "f1", "auc"))}
+    matrix = make_matrix(support)
     content = {
         "run": run.identity(),
         "split": "test",
         "fingerprint": FINGERPRINT,
+        "views": "single",
+        "other_views": {},
         "samples": 7 * support,
         "accuracy": accuracy,
         "macro_f1": 0.6543,
         "weighted_f1": 0.6789,
         "mean_auc": None,
-        "intervals": {"accuracy": [accuracy - 0.02, accuracy + 0.02]},
-        "without_training_copies": {"samples": 7 * support - 50, "accuracy": accuracy - 0.03, "macro_f1": 0.61},
+        "ece": 0.05,
+        "nll": 0.9,
+        "brier": 0.4,
+        "intervals": {**dict.fromkeys(HEADLINES), "accuracy": [accuracy - 0.02, accuracy + 0.02]},
+        "without_training_copies": {
+            "samples": 7 * support - 50,
+            "accuracy": accuracy - 0.03,
+            "macro_f1": 0.61,
+            "intervals": {"accuracy": [accuracy - 0.05, accuracy - 0.01]},
+        },
         "per_class": [{"emotion": emotion, **row} for emotion in EMOTIONS],
-        "confusion_matrix": make_matrix(support).tolist(),
+        "confusion_matrix": matrix.tolist(),
+        "main_confusions": main_confusions(matrix),
+        "confusion_test": confusion_test(matrix),
+        "confident_errors": [],
+        "calibration": compute_calibration(*labels_and_probabilities(matrix)),
         "checkpoint": {"path": str(run.best_checkpoint), "epoch": 1, "metrics": {"accuracy": 0.654}},
         "parameters": 123456,
         "images_per_second": 1234.5,
@@ -81,18 +101,23 @@ def write_results(run: Run, accuracy: float = 0.7012, support: int = 300, **chan
     write_json(run.results, content | changes)
 
 
-def write_predictions(run: Run, support: int = 300, names=None) -> None:
-    """Predictions that make_matrix counts; the faces of a cell fall from 0.9 to 0.5 in probability."""
+def labels_and_probabilities(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Faces that `matrix` counts; those of a cell fall from 0.9 to 0.5 in probability."""
     labels, probabilities = [], []
-    for true, row in enumerate(make_matrix(support)):
+    for true, row in enumerate(matrix):
         for predicted, count in enumerate(row):
-            for sureness in np.linspace(0.9, 0.5, count):
+            for confidence in np.linspace(0.9, 0.5, count):
                 labels.append(true)
-                probabilities.append(np.full(7, (1 - sureness) / 6))
-                probabilities[-1][predicted] = sureness
-    names = np.array([f"face_{index}.png" for index in range(len(labels))]) if names is None else names
-    content = {"labels": np.array(labels), "probabilities": np.array(probabilities), "names": names}
-    np.savez(run.predictions, **content)
+                probabilities.append(np.full(7, (1 - confidence) / 6))
+                probabilities[-1][predicted] = confidence
+    return np.array(labels), np.array(probabilities)
+
+
+def write_predictions(run: Run, support: int = 300, names=None) -> None:
+    """Predictions that make_matrix counts."""
+    labels, probabilities = labels_and_probabilities(make_matrix(support))
+    names = np.array([f"face_{index}.png" for index in range(len(labels))]) if names is None else np.array(names)
+    save_predictions(run.predictions, SavedPredictions(labels, probabilities, np.log(probabilities), names))
 
 
 def write_cache(outputs_dir, count: int = 1980, fingerprint: str = FINGERPRINT, names=None) -> None:

@@ -8,7 +8,9 @@ import torch
 import config
 import evaluate
 import export
+from ferlib.report.model_card import portable_command
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import Run
 from models import load_checkpoint
 
 
@@ -31,11 +33,11 @@ def test_shipped_model(tiny_run, tmp_path):
 
 def test_the_command_begins_anew_and_names_no_folder_of_a_machine():
     command = "python train.py --model m --resume --data-dir '/my data' --recipe scratch --outputs-dir=o"
-    assert export.from_the_start(command) == "python train.py --model m --recipe scratch"
+    assert portable_command(command) == "python train.py --model m --recipe scratch"
 
 
 def test_a_run_must_have_been_evaluated(tmp_path):
-    run = config.Run("mini_resnet", "synthetic", "none", tmp_path)
+    run = Run("mini_resnet", "synthetic", "none", tmp_path)
     with pytest.raises(UserError, match=r"does not exist; run: python train\.py"):
         export.export(run, tmp_path)
 

@@ -13,14 +13,16 @@ from PIL import Image
 
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
-from ferlib.report import caveats as report_caveats
 from ferlib.explanations import methods as report_methods
+from ferlib.report import caveats as report_caveats
 from ferlib.report import pictures as report_pictures
 from ferlib.report import sections as report_sections
+from ferlib.report.page import FORMATS, write_reports
+from ferlib.report.plots import PLOTS
 from ferlib.report.sections import Missing
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
-from report_generator import FORMATS, build_report, write_reports
+from report_generator import build_report
 from report_outputs import (
     DATASET,
     NASTY,
@@ -107,7 +109,7 @@ def test_runs_on_other_data_sets_make_a_table(tmp_path):
 def test_complete_run_has_nothing_missing(complete):
     page = build(complete)
     assert "-missing" not in page
-    kinds = {"reliability", "confident_errors", "misclassifications", "members", "gpu_temperature"}  # not drawn here
+    kinds = {"confident_errors", "misclassifications", "members", "gpu_temperature"}  # not drawn here
     assert page.count('src="data:image/webp;base64,') == len(kinds) + 2 * len(report_methods.METHODS)
 
 
@@ -197,7 +199,7 @@ def test_nothing_is_loaded_from_elsewhere(complete, started):
     assert not re.findall(r"https?://|url\((?!data:|--)|@import|<link(?! rel=\"icon\" href=\"data:,\")", page)
     assert all(source.startswith("data:image/") for source in re.findall(r'src="([^"]*)"', page))
     links = [target for target in re.findall(r'href="([^"]*)"', page) if not target.startswith(("#", "data:,"))]
-    assert len(links) == 2 * len(report_methods.METHODS) + len(report_data.PLOTS)
+    assert len(links) == 2 * len(report_methods.METHODS) + len(PLOTS)
     assert all((complete.outputs_dir / "reports" / target).exists() for target in links)
 
 
@@ -273,7 +275,7 @@ def test_transparent_parts_turn_white():
     assert report_pictures.on_white(clear).getpixel((0, 0)) == (255, 255, 255)
 
 
-# ── what to believe ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── caveats ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def caveats(tmp_path, dataset: str = DATASET) -> str:
@@ -332,7 +334,7 @@ def test_caveats_of_training(tmp_path):
 
 def test_caveat_of_chance_level(tmp_path):
     write_results(Run("aaa", DATASET, outputs_dir=tmp_path), accuracy=0.16)  # one class in seven: 0.143
-    assert "no better than always answering Angry" in caveats(tmp_path)
+    assert "not significantly better than always predicting Angry" in caveats(tmp_path)
 
 
 def test_caveat_of_different_data(tmp_path):
@@ -397,4 +399,4 @@ def test_a_model_that_was_only_tried_out_is_named(tmp_path):
     run = Run("ccc", DATASET, outputs_dir=tmp_path)
     write_history(run, recipe={"weights": "none", "epochs": 1, "batch_size": 32}, max_steps=10)
     write_results(run)
-    assert "ccc was only tried out: it saw 320 faces at most (--max-steps 10, epochs: 1)." in caveats(tmp_path)
+    assert "ccc was trained on 320 faces at most (--max-steps 10, epochs: 1)." in caveats(tmp_path)

@@ -172,7 +172,7 @@ def test_faces_behind_a_cell(visit):
     cell.hover()
     assert panel.is_visible()
     assert panel.locator(".thumb").count() == 8
-    assert "20 faces; the 8 surest" in panel.inner_text()
+    assert "20 faces; the 8 most confident" in panel.inner_text()
     assert panel.locator(".thumb").first.evaluate("it => getComputedStyle(it).backgroundImage").startswith('url("data:')
     page.mouse.move(0, 0)
     assert not panel.is_visible()

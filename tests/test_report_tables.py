@@ -3,22 +3,24 @@
 import csv
 import json
 import re
-from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.saved_runs import read_model
+from ferlib.explanations.maps import locate
 from ferlib.report import charts as report_charts
 from ferlib.report import faces as report_faces
 from ferlib.report import gallery as report_gallery
 from ferlib.report import pictures as report_pictures
 from ferlib.report import tables as report_tables
-from ferlib.report.faces import FaceStore, Predictions
+from ferlib.report.faces import FaceStore
+from ferlib.report.page import escape_markdown, write_reports
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import Run, monitor_log
-from report_generator import escape_markdown, write_reports
+from ferlib.runtime.runs import Run
+from ferlib.training.gpu_monitor import LOG_HEADER
 from report_outputs import (
     DATASET,
     face,
@@ -88,7 +90,7 @@ def test_markdown_escapes_names(tmp_path):
 
 def test_cells_hold_the_surest_faces(run):
     model = read_model(run)
-    predictions = report_faces.read_predictions(model)
+    predictions = report_faces.read_run_predictions(model)
     cell = report_faces.confusion_cells(model, predictions)[2][5]
     assert (cell.true, cell.predicted, cell.count, len(cell.faces)) == ("Fear", "Sad", 20, 8)
     found = [face.index for face in cell.faces]
@@ -101,10 +103,10 @@ def test_cells_hold_the_surest_faces(run):
 
 def test_predictions_of_other_results_are_not_taken(run):
     write_predictions(run, support=200)
-    assert report_faces.read_predictions(read_model(run)) is None
+    assert report_faces.read_run_predictions(read_model(run)) is None
     run.predictions.write_bytes(b"no npz")
     with pytest.raises(UserError, match=r"evaluate\.py"):
-        report_faces.read_predictions(read_model(run))
+        report_faces.read_run_predictions(read_model(run))
 
 
 def test_thumbnails_lie_where_the_sheet_says():
@@ -158,8 +160,8 @@ def test_colours_of_a_map():
 def test_where_a_map_is_strongest(row, column, words):
     values = np.zeros((9, 9))
     values[row, column] = 1
-    assert report_pictures.locate(values) == words
-    assert report_pictures.locate(-values) == "nowhere"
+    assert locate(values) == words
+    assert locate(-values) == "nowhere"
 
 
 # ── curves ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -167,7 +169,8 @@ def test_where_a_map_is_strongest(row, column, words):
 
 def test_curves_of_a_perfect_classifier():
     labels = np.arange(70) % 7
-    predictions = Predictions(labels, np.eye(7)[labels] * 0.9 + 0.1 / 7, labels.astype(str))
+    probabilities = np.eye(7)[labels] * 0.9 + 0.1 / 7
+    predictions = SavedPredictions(labels, probabilities, np.log(probabilities), labels.astype(str))
     roc = report_charts.roc_chart(predictions)
     assert {line.note for line in roc.lines} == {"AUC 1.000"}
     assert all((0, 1) in line.points for line in roc.lines)
@@ -193,33 +196,38 @@ def test_reliability_has_wilsons_intervals():
 
 
 def write_log(path, rows) -> None:
+    """A training's log: time, temperature and whether the training waited."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("time", "gpu", "name", "temperature_c", "power_w"), *rows])
+        writer = csv.DictWriter(file, LOG_HEADER)
+        writer.writeheader()
+        for time, temperature in rows:
+            writer.writerow({"time": time, "gpu": 0, "name": "H200", "temperature_c": temperature, "paused": 0})
 
 
 def test_temperature_of_the_runs_own_log(run):
-    rows = [(f"2026-01-01T10:0{minute}:00+00:00", 0, "H200", 50 + minute, "") for minute in range(5)]
-    write_log(run.logs / "gpu.csv", [*rows, ("2026-01-01T10:05:00+00:00", 0, "H200", "", ""), ("2026-01-0",)])
+    rows = [(f"2026-01-01T10:0{minute}:00+00:00", 50 + minute) for minute in range(5)]
+    write_log(run.logs / "gpu.csv", [*rows, ("2026-01-01T10:05:00+00:00", "")])
+    with (run.logs / "gpu.csv").open("a") as file:
+        file.write("2026-01-0")
     (chart,) = report_charts.model_charts(read_model(run), None)["gpu_temperature"]
     (line,) = chart.lines
     assert line.points == tuple((minute, 50 + minute) for minute in range(5))
-    assert line.note == "at most 54 °C, mean 52 °C"
+    assert (line.name, line.note) == ("GPU 0, H200", "at most 54 °C, mean 52 °C")
 
 
-def test_temperature_of_the_monitors_log_while_the_run_was_trained(run):
-    ended = datetime.fromtimestamp(run.history.stat().st_mtime).astimezone()
-    times = [ended - timedelta(seconds=seconds) for seconds in (600, 80, 40, -60)]  # the training took 90 s
-    write_log(monitor_log(run.outputs_dir), [(time.isoformat(), 1, "GPU", 60, "") for time in times])
-    readings = report_charts.training_readings(read_model(run))
-    assert [time for time, _ in readings["GPU 1"]] == times[1:3]
+def test_every_process_has_a_line(run):
+    for name in ("gpu.csv", "gpu_1.csv"):
+        write_log(run.logs / name, [(f"2026-01-01T10:0{minute}:00+00:00", 60) for minute in range(2)])
+    (chart,) = report_charts.model_charts(read_model(run), None)["gpu_temperature"]
+    assert len(chart.lines) == 2
 
 
 def test_no_log_no_chart_and_a_strange_log_is_an_error(run):
     assert "gpu_temperature" not in report_charts.model_charts(read_model(run), None)
     run.logs.mkdir(parents=True)
     (run.logs / "gpu.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match=r"monitor\.py"):
+    with pytest.raises(UserError, match=r"gpu\.csv is no log of a training's GPU"):
         report_charts.model_charts(read_model(run), None)
 
 

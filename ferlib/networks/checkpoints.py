@@ -13,7 +13,9 @@ from torch import nn
 from config import EMOTIONS
 from ferlib.networks.classifier import FaceClassifier
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import SCHEMA, atomic_path
+from ferlib.runtime.files import atomic_path
+
+CHECKPOINT_SCHEMA = 1  # shape of a checkpoint
 
 
 def load_backbone(
@@ -43,7 +45,7 @@ def save_checkpoint(
 ) -> None:
     """Writes the weights, what rebuilds the model, and `info` (tensors and plain Python only), whole or not at all."""
     facts = {"model": name, "classes": list(classes), "image_size": image_size}
-    content = {"schema": SCHEMA, **facts, "state": model.state_dict(), **info}
+    content = {"schema": CHECKPOINT_SCHEMA, **facts, "state": model.state_dict(), **info}
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 

@@ -1,4 +1,4 @@
-"""What a reader must know before believing the figures of a report, worked out from the files themselves."""
+"""Caveats: limits of the figures of a report, found in the files of its runs."""
 
 from __future__ import annotations
 
@@ -30,30 +30,33 @@ def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
 
 
 def drawn_faces(dataset: str) -> str | None:
+    """The synthetic data set."""
     if dataset_facts(dataset).places:
         return None
-    return "The faces are drawn, not photographed: these figures say that the stages work, nothing about real faces."
+    return "The faces are drawn, not photographed: the figures show that the stages work, and nothing about real faces."
 
 
 def averaged_views(evaluated: list[ModelReport]) -> str | None:
     """A figure of several views of each face is not one of the model's plain use."""
-    averaged = [model for model in evaluated if model.results.get("views", "single") != "single"]
+    averaged = [model for model in evaluated if model.results["views"] != "single"]
     if not averaged:
         return None
     return f"Scored on the mean of several views of each face: {'; '.join(map(name_views, averaged))}."
 
 
 def name_views(model: ModelReport) -> str:
-    single = model.results.get("other_views", {}).get("single")
+    """A run, its views and, where it is known, its accuracy with one view."""
+    single = model.results["other_views"].get("single")
     alone = f" (one view reaches {percent(single['accuracy'])})" if single else ""
     return f"{model.label} with {model.results['views']}{alone}"
 
 
 def chance_level(best: ModelReport) -> str | None:
+    """An interval that reaches down to the share of the most frequent class."""
     constant = majority(best.results)
     if is_useful(best.results):
         return None
-    return f"{best.label} is no better than always answering {constant['emotion']}, as far as these faces can tell."
+    return f"{best.label} is not significantly better than always predicting {constant['emotion']}."
 
 
 def few_faces(results: dict[str, Any]) -> str | None:
@@ -63,11 +66,12 @@ def few_faces(results: dict[str, Any]) -> str | None:
     low, high = results["intervals"]["accuracy"]
     return (
         f"Only {results['samples']} test faces: the 95\u202f% interval of the accuracy is "
-        f"{100 * (high - low):.1f} points wide, and smaller differences may be chance."
+        f"{100 * (high - low):.1f} points wide; smaller differences may be chance."
     )
 
 
 def close_race(best: ModelReport, others: list[ModelReport]) -> str | None:
+    """Other runs whose accuracy lies within the interval of the best one."""
     low = best.results["intervals"]["accuracy"][0]
     close = [other.label for other in others if other.accuracy >= low]
     if not close:
@@ -81,13 +85,15 @@ def different_faces(evaluated: list[ModelReport]) -> str | None:
     fingerprints = {model.history["data"]["fingerprint"] for model in evaluated if model.history}
     if len(samples) <= 1 and len(fingerprints) <= 1:
         return None
-    return "The models did not all see the same version of the data set, so their figures cannot be compared directly."
+    return "Not all models used the same version of the data set: their figures are not comparable."
 
 
 def training_copies(best: ModelReport) -> str | None:
-    """Copies that are worth half a point of accuracy or more, or copies that no one looked for."""
+    """Copies that change the accuracy by half a point or more, or copies that were not searched."""
     if best.clean_accuracy is None:
-        return "The accuracy on test faces without a copy in the training split is not known; copies would flatter it."
+        return (
+            "The accuracy on test faces without a copy in the training split is not known; copies raise the accuracy."
+        )
     gap = best.accuracy - best.clean_accuracy
     if gap < 0.005:
         return None
@@ -95,12 +101,12 @@ def training_copies(best: ModelReport) -> str | None:
     copies = samples - best.results["without_training_copies"]["samples"]
     return (
         f"{copies:,} of {samples:,} test faces have a copy in the training split; without them the accuracy "
-        f"is {100 * gap:.1f} points lower, and that is the figure to believe."
+        f"is {100 * gap:.1f} points lower, which is the less biased estimate."
     )
 
 
 def rare_classes(results: dict[str, Any]) -> str | None:
-    """Classes of fewer than 100 test faces, where one face is worth more than a point of recall."""
+    """Classes of fewer than 100 test faces, where one face changes the recall by more than a point."""
     rare = [f"{row['emotion']} ({row['support']})" for row in results["per_class"] if row["support"] < 100]
     if not rare:
         return None
@@ -110,6 +116,7 @@ def rare_classes(results: dict[str, Any]) -> str | None:
 
 
 def unfinished(model: ModelReport) -> str | None:
+    """A training that was interrupted."""
     if not model.history or model.history["finished"]:
         return None
     return f"The training of {model.label} did not finish; the figures are those of its best epoch so far."
@@ -122,7 +129,7 @@ def bounded(model: ModelReport) -> str | None:
         return None
     epochs = len(model.history["epochs"])
     faces = steps * model.history["recipe"]["batch_size"] * epochs
-    return f"{model.label} was only tried out: it saw {faces:,} faces at most (--max-steps {steps}, epochs: {epochs})."
+    return f"{model.label} was trained on {faces:,} faces at most (--max-steps {steps}, epochs: {epochs})."
 
 
 def overfitted(evaluated: list[ModelReport]) -> str | None:
@@ -135,4 +142,4 @@ def overfitted(evaluated: list[ModelReport]) -> str | None:
     ]
     if not gaps:
         return None
-    return f"Far better on the faces of the training split than on those of the validation split: {', '.join(gaps)}."
+    return f"Accuracy on the training split exceeds that on the validation split by far: {', '.join(gaps)}."

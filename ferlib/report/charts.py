@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +12,14 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from config import EMOTIONS
+from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.saved_runs import ModelReport
-from ferlib.report.faces import Predictions
+from ferlib.figures.gpus import Record, read_log
 from ferlib.report.words import percent
-from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import monitor_log
+from ferlib.runtime.runs import Run
 
 POINTS = 90  # of a curve at most: finer than a screen shows
-FEW = 10  # faces of a bin that say little
+FEW = 10  # faces of a bin below which its dot is faint
 TRAIN, VAL = 5, 0  # rows of the palette
 COLORS = (5, 0, 1, 3, 2, 6, 4)  # the same, for lines that are no class
 
@@ -53,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """A measured value with its interval; `diagonal`: how far it is from what it should be is drawn too."""
+    """A measured value with its interval."""
 
     x: float
     y: float
@@ -76,21 +73,21 @@ class Chart:
     bars: tuple[tuple[float, float, float], ...] = ()  # from, to, height 0..1; in a strip below
     bars_label: str = ""
     diagonal: bool = False
-    mark: tuple[float, str] | None = None  # a value on the x axis, and what it is
+    mark: tuple[float, str] | None = None  # a value on the x axis, and its name
     square: bool = False
 
 
-def model_charts(model: ModelReport, predictions: Predictions | None) -> dict[str, tuple[Chart, ...]]:
-    """Kind of plot (report.data.PLOTS) → the charts that show the same; kinds whose numbers are gone are left out."""
-    charts = {}
+def model_charts(model: ModelReport, predictions: SavedPredictions | None) -> dict[str, tuple[Chart, ...]]:
+    """Kind of plot (plots.PLOTS) → the charts that show the same; kinds without numbers are left out."""
+    charts: dict[str, tuple[Chart, ...]] = {}
     if model.history and model.history["epochs"]:
         charts["training_curves"] = training_charts(model.history)
     if predictions:
         charts["roc_curves"] = (roc_chart(predictions),)
         charts["precision_recall"] = (precision_recall_chart(predictions),)
-    if model.results and model.results.get("calibration"):
+    if model.results:
         charts["reliability"] = (reliability_chart(model.results["calibration"]),)
-    temperature = temperature_chart(training_readings(model))
+    temperature = temperature_chart(read_gpu_logs(model.run))
     if temperature:
         charts["gpu_temperature"] = (temperature,)
     return charts
@@ -145,7 +142,7 @@ def training_charts(history: dict[str, Any]) -> tuple[Chart, ...]:
 # ── test faces ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def roc_chart(predictions: Predictions) -> Chart:
+def roc_chart(predictions: SavedPredictions) -> Chart:
     """ROC curve of every class that occurs, against the rest."""
     lines = []
     for code, is_class, scores in one_against_rest(predictions):
@@ -157,7 +154,7 @@ def roc_chart(predictions: Predictions) -> Chart:
     return Chart("ROC curves", words, x, y, tuple(lines), diagonal=True, square=True)
 
 
-def precision_recall_chart(predictions: Predictions) -> Chart:
+def precision_recall_chart(predictions: SavedPredictions) -> Chart:
     """Precision-recall curve of every class that occurs, against the rest."""
     lines = []
     for code, is_class, scores in one_against_rest(predictions):
@@ -171,7 +168,7 @@ def precision_recall_chart(predictions: Predictions) -> Chart:
     return Chart("Precision and recall", words, x, y, tuple(lines), square=True)
 
 
-def one_against_rest(predictions: Predictions) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
+def one_against_rest(predictions: SavedPredictions) -> Iterable[tuple[int, np.ndarray, np.ndarray]]:
     """(class, bool N: is it this class, its probabilities N) for every class that is neither absent nor alone."""
     for code in range(len(EMOTIONS)):
         is_class = predictions.labels == code
@@ -183,7 +180,7 @@ def reliability_chart(calibration: dict[str, Any]) -> Chart:
     """Accuracy by confidence, bin by bin, with Wilson's 95 % intervals, above the faces in each bin."""
     bins = [row for row in calibration["bins"] if row["faces"]]
     highest = max((row["faces"] for row in bins), default=1)
-    words = "accuracy by confidence, with 95 % intervals; on the dashed line the probabilities are true to their word"
+    words = "accuracy by confidence, with 95 % intervals; on the dashed line they are equal"
     return Chart(
         "Reliability",
         words,
@@ -198,8 +195,9 @@ def reliability_chart(calibration: dict[str, Any]) -> Chart:
 
 
 def reliability_dot(row: dict[str, Any]) -> Dot:
+    """A bin of the calibration with its interval."""
     interval = binomtest(round(row["accuracy"] * row["faces"]), row["faces"]).proportion_ci(method="wilson")
-    text = f"{row['faces']:,} faces: {percent(row['confidence'])} sure, {percent(row['accuracy'])} right"
+    text = f"{row['faces']:,} faces: confidence {percent(row['confidence'])}, accuracy {percent(row['accuracy'])}"
     low, high = float(interval.low), float(interval.high)
     return Dot(row["confidence"], row["accuracy"], low, high, row["faces"] < FEW, text)
 
@@ -207,67 +205,32 @@ def reliability_dot(row: dict[str, Any]) -> Dot:
 # ── temperature ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_temperatures(log: Path) -> dict[str, list[tuple[datetime, float]]]:
-    """GPU → (time, degrees Celsius) of a log of monitor.py; empty where there is none. UserError for another file."""
-    if not log.exists():
-        return {}
-    readings: dict[str, list[tuple[datetime, float]]] = {}
-    with log.open(newline="", encoding="utf-8", errors="replace") as file:
-        rows = csv.DictReader(file)
-        if not {"time", "gpu", "temperature_c"} <= set(rows.fieldnames or ()):
-            raise UserError(f"{log} is no log of monitor.py; move it elsewhere")
-        for row in rows:
-            reading = parse_reading(row)
-            if reading:
-                readings.setdefault(f"GPU {row['gpu']}", []).append(reading)
-    return readings
+def read_gpu_logs(run: Run) -> list[Record]:
+    """What the training logged of its GPUs, one record per process."""
+    records = (read_log(log) for log in sorted(run.logs.glob("gpu*.csv")))
+    return [record for record in records if record is not None]
 
 
-def parse_reading(row: dict[str, str]) -> tuple[datetime, float] | None:
-    """A row's time and temperature; None for a row without one, such as the last one of a log that is being written."""
-    try:
-        time = datetime.fromisoformat(row["time"])
-        return (time if time.tzinfo else time.astimezone()), float(row["temperature_c"])
-    except (TypeError, ValueError):
-        return None
-
-
-def training_readings(model: ModelReport) -> dict[str, list[tuple[datetime, float]]]:
-    """What the training logged of its GPUs; where it logged nothing, what monitor.py did meanwhile."""
-    logs = sorted(model.run.logs.glob("gpu*.csv"))
-    if logs:
-        found: dict[str, list[tuple[datetime, float]]] = {}
-        for log in logs:
-            for name, rows in read_temperatures(log).items():
-                found.setdefault(name, []).extend(rows)
-        return found
-    if not model.history or not model.run.history.exists():
-        return {}
-    ended = datetime.fromtimestamp(model.run.history.stat().st_mtime).astimezone()  # written after every epoch
-    started = ended - timedelta(minutes=model.history["minutes"])
-    everything = read_temperatures(monitor_log(model.run.outputs_dir))
-    return {name: [row for row in rows if started <= row[0] <= ended] for name, rows in everything.items()}
-
-
-def temperature_chart(readings: dict[str, list[tuple[datetime, float]]]) -> Chart | None:
+def temperature_chart(records: Iterable[Record]) -> Chart | None:
     """Temperature of each GPU by minutes since the first reading; None for fewer than two readings."""
-    readings = {name: rows for name, rows in readings.items() if len(rows) > 1}
-    if not readings:
+    records = [record for record in records if np.isfinite(record.temperatures).sum() > 1]
+    if not records:
         return None
-    start = min(rows[0][0] for rows in readings.values())
+    start = min(record.times[0] for record in records)
     lines = []
-    for number, (name, rows) in enumerate(sorted(readings.items())):
-        points = [((time - start).total_seconds() / 60, degrees) for time, degrees in rows]
-        degrees = [value for _, value in points]
-        note = f"at most {max(degrees):g} °C, mean {np.mean(degrees):.0f} °C"
-        lines.append(Line(name, COLORS[number % len(COLORS)], every(points), note))
+    for place, record in enumerate(records):
+        known = np.isfinite(record.temperatures)
+        minutes, degrees = (record.times[known] - start) / 60, record.temperatures[known]
+        note = f"at most {degrees.max():g} °C, mean {degrees.mean():.0f} °C"
+        points = keep_highest(list(zip(minutes.tolist(), degrees.tolist(), strict=True)))
+        lines.append(Line(record.name, COLORS[place % len(COLORS)], points, note))
     across = fitting("Minutes", [x for line in lines for x, _ in line.points])
     up = fitting("Temperature, °C", [y for line in lines for _, y in line.points])
     return Chart("GPU temperature", "temperature of the GPU while the model was trained", across, up, tuple(lines))
 
 
-def every(points: Sequence[tuple[float, float]], count: int = 4 * POINTS) -> tuple[tuple[float, float], ...]:
-    """At most about `count` points; of each group that falls away the hottest one stays."""
+def keep_highest(points: Sequence[tuple[float, float]], count: int = 4 * POINTS) -> tuple[tuple[float, float], ...]:
+    """About `count` points at most: of each group of neighbours the one with the highest y."""
     step = -(-len(points) // count)
     groups = (points[start : start + step] for start in range(0, len(points), step))
     return tuple((round(x, 3), y) for x, y in (max(group, key=lambda point: point[1]) for group in groups))

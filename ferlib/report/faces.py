@@ -1,8 +1,7 @@
-"""The test faces behind the figures of the report: found in the decoded cache, counted into the cells of a matrix."""
+"""The test faces behind the figures of the report: found in the decoded cache, sorted into the cells of a matrix."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,9 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.data.cache import find_cached
 from ferlib.data.face_data import FaceData
-from ferlib.evaluation.error_analysis import confident_errors
+from ferlib.evaluation.predictions import SavedPredictions, read_predictions
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.report.pictures import Sheet, thumbnail_sheet
-from ferlib.runtime.errors import UserError
 
 SHEET_FACES = 4000  # thumbnails of a data set at most, so that a page of many models stays small
 CELL_FACES = 8  # thumbnails of a cell at most
@@ -25,7 +23,7 @@ ERRORS = 12  # the most confident ones that are shown
 
 @dataclass(frozen=True)
 class Shown:
-    """A test face that stands behind a figure."""
+    """A test face that the page shows in a cell."""
 
     key: tuple  # of its thumbnail
     index: int
@@ -35,7 +33,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a confusion matrix: how many faces, and the surest of them."""
+    """A cell of a confusion matrix: the number of its faces, and the most confident of them."""
 
     true: str
     predicted: str
@@ -44,18 +42,9 @@ class Cell:
     faces: tuple[Shown, ...]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What evaluate.py kept of every test face."""
-
-    labels: np.ndarray  # N
-    probabilities: np.ndarray  # N×7
-    names: np.ndarray  # N
-
-
 @dataclass
 class FaceStore:
-    """The test splits that the runs on a data set were scored on, from the cache, as far as it is there."""
+    """The test splits that the runs on a data set were scored on, read from the cache."""
 
     outputs_dir: Path
     dataset: str
@@ -73,7 +62,7 @@ class FaceStore:
         return self._found[key]
 
     def pixels(self, model: ModelReport, index: int, name: str) -> np.ndarray | None:
-        """uint8 H×W×C of a face; None where it is not to be had, or has another name."""
+        """uint8 H×W×C of a face; None where it is not in the cache, or has another name."""
         faces = self.of(model)
         if faces is None or not 0 <= index < len(faces) or str(faces.names[index]) != name:
             return None
@@ -88,20 +77,16 @@ def face_key(model: ModelReport, index: int) -> tuple:
 # ── predictions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_predictions(model: ModelReport) -> Predictions | None:
-    """The predictions of a run; None where they are gone or older than its results. UserError for a broken file."""
+def read_run_predictions(model: ModelReport) -> SavedPredictions | None:
+    """The predictions of a run; None where they are gone or not those of its results. UserError for a broken file."""
     path = model.run.predictions
     if not model.results or not path.exists():
         return None
-    try:
-        with np.load(path) as saved:
-            found = Predictions(saved["labels"], saved["probabilities"], saved["names"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}); run: {model.scoring_command}") from error
+    found = read_predictions(path, model.scoring_command)
     return found if count_cells(found).tolist() == model.results["confusion_matrix"] else None
 
 
-def count_cells(predictions: Predictions) -> np.ndarray:
+def count_cells(predictions: SavedPredictions) -> np.ndarray:
     """Confusion matrix 7×7 of counts."""
     matrix = np.zeros((len(EMOTIONS),) * 2, dtype=np.int64)
     np.add.at(matrix, (predictions.labels, predictions.probabilities.argmax(1)), 1)
@@ -111,8 +96,10 @@ def count_cells(predictions: Predictions) -> np.ndarray:
 # ── cells ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def confusion_cells(model: ModelReport, predictions: Predictions | None, count: int = CELL_FACES) -> list[list[Cell]]:
-    """The confusion matrix with the `count` surest faces of each cell, true classes in rows."""
+def confusion_cells(
+    model: ModelReport, predictions: SavedPredictions | None, count: int = CELL_FACES
+) -> list[list[Cell]]:
+    """The confusion matrix with the `count` most confident faces of each cell, true classes in rows."""
     matrix = model.results["confusion_matrix"]
     return [
         [
@@ -121,7 +108,7 @@ def confusion_cells(model: ModelReport, predictions: Predictions | None, count: 
                 EMOTIONS[predicted],
                 faces,
                 faces / max(1, sum(row)),
-                tuple(surest(model, predictions, true, predicted, count)) if predictions else (),
+                tuple(most_confident(model, predictions, true, predicted, count)) if predictions else (),
             )
             for predicted, faces in enumerate(row)
         ]
@@ -129,10 +116,12 @@ def confusion_cells(model: ModelReport, predictions: Predictions | None, count: 
     ]
 
 
-def surest(model: ModelReport, predictions: Predictions, true: int, predicted: int, count: int) -> Iterator[Shown]:
+def most_confident(
+    model: ModelReport, predictions: SavedPredictions, true: int, predicted: int, count: int
+) -> Iterator[Shown]:
     """The faces of one cell whose predicted class is the most probable, most probable first."""
-    answers = predictions.probabilities.argmax(1)
-    rows = np.flatnonzero((predictions.labels == true) & (answers == predicted))
+    classes = predictions.probabilities.argmax(1)
+    rows = np.flatnonzero((predictions.labels == true) & (classes == predicted))
     confidence = predictions.probabilities[rows, predicted]
     for row in rows[np.argsort(-confidence, kind="stable")][:count]:
         name, probability = str(predictions.names[row]), float(predictions.probabilities[row, predicted])
@@ -140,23 +129,20 @@ def surest(model: ModelReport, predictions: Predictions, true: int, predicted: i
 
 
 def cell_faces(models: Iterable[ModelReport]) -> int:
-    """So many faces of each cell keep the thumbnails of all models within SHEET_FACES."""
+    """How many faces of each cell keep the thumbnails of all models within SHEET_FACES."""
     return max(2, min(CELL_FACES, SHEET_FACES // (len(EMOTIONS) ** 2 * max(1, len(list(models))))))
 
 
-def worst_errors(model: ModelReport, predictions: Predictions | None) -> list[dict[str, Any]]:
-    """The most confident errors with the keys of their thumbnails; worked out where older results do not have them."""
-    found = model.results.get("confident_errors")
-    if found is None and predictions:
-        found = confident_errors(predictions.labels, predictions.probabilities, predictions.names, ERRORS)
-    return [error | {"key": face_key(model, error["index"])} for error in (found or [])[:ERRORS]]
+def worst_errors(model: ModelReport) -> list[dict[str, Any]]:
+    """The most confident errors with the keys of their thumbnails."""
+    return [error | {"key": face_key(model, error["index"])} for error in model.results["confident_errors"][:ERRORS]]
 
 
 # ── thumbnails ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def make_sheet(faces: FaceStore, wanted: Iterable[tuple[ModelReport, int, str]]) -> Sheet | None:
-    """Thumbnails of the wanted faces (model, index, name), each once; None where no face is to be had."""
+    """Thumbnails of the wanted faces (model, index, name), each once; None where no face is in the cache."""
     pixels = {}
     for model, index, name in wanted:
         key = face_key(model, index)

@@ -23,7 +23,7 @@ from ferlib.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Tile:
-    """What one method says of a face to one run."""
+    """One method's explanation of a face to one run."""
 
     method: str  # a row of METHODS
     target: str  # the explained class
@@ -35,14 +35,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one run makes of a face, and why."""
+    """One run's prediction of a face, and its explanations."""
 
     model: ModelReport
     predicted: str
     correct: bool
     confidence: float  # of the predicted class
     probabilities: list[float]
-    zoom: float  # the model sees the centre of the face, the side of which is this many times smaller
+    zoom: float  # side of the face over that of its central square, which is the model's input
     tiles: tuple[Tile, ...]
 
 
@@ -82,6 +82,7 @@ def build_gallery(models: Iterable[ModelReport], faces: FaceStore, page_dir: Pat
 
 
 def explained_faces(model: ModelReport) -> Iterator[Explained]:
+    """Every face of every summary of a run, with its map where the maps are there."""
     for method, summary in model.explanations.items():
         if not summary:
             continue
@@ -107,6 +108,7 @@ def read_maps(model: ModelReport, method: str) -> dict[int, np.ndarray]:
 
 
 def make_card(number: str, found: list[Explained], faces: FaceStore, page_dir: Path) -> Card:
+    """The card of one face from all explanations of it."""
     first = found[0]
     index, name = first.face["index"], first.face["name"]
     pixels = faces.pixels(first.model, index, name)
@@ -120,11 +122,12 @@ def make_card(number: str, found: list[Explained], faces: FaceStore, page_dir: P
         name=name,
         true=first.face["true"] or "unknown",
         face=None if pixels is None else face_picture(pixels),
-        answers=tuple(make_answer(group, pixels, page_dir) for group in by_model.values()),
+        answers=tuple(make_answer(group, page_dir) for group in by_model.values()),
     )
 
 
-def make_answer(found: list[Explained], pixels: np.ndarray | None, page_dir: Path) -> Answer:
+def make_answer(found: list[Explained], page_dir: Path) -> Answer:
+    """What the page shows of one run's explanations of a face."""
     face = found[0].face
     return Answer(
         model=found[0].model,
@@ -132,23 +135,13 @@ def make_answer(found: list[Explained], pixels: np.ndarray | None, page_dir: Pat
         correct=face["true"] == face["predicted"],
         confidence=max(face["probabilities"]),
         probabilities=face["probabilities"],
-        zoom=view_zoom(found[0], pixels),
+        zoom=round(found[0].summary["scaled_size"] / found[0].summary["image_size"], 4),
         tiles=tuple(make_tile(explained, page_dir) for explained in found),
     )
 
 
-def view_zoom(explained: Explained, pixels: np.ndarray | None) -> float:
-    """How much larger the face is than the square at its centre that the model sees.
-
-    Older summaries do not name the side that faces are scaled to; then they are taken to be scaled up only.
-    """
-    summary = explained.summary
-    seen = summary.get("image_size") or (0 if explained.map is None else explained.map.shape[0])
-    side = max(seen, 0 if pixels is None else pixels.shape[0])
-    return round(summary.get("scaled_size", side) / seen, 4) if seen else 1.0
-
-
 def make_tile(explained: Explained, page_dir: Path) -> Tile:
+    """What the page shows of one method."""
     method, face, values = METHODS[explained.method], explained.face, explained.map
     return Tile(
         method=explained.method,

@@ -42,10 +42,12 @@ class Sheet:
 
 
 def data_uri(content: bytes) -> str:
+    """A WebP picture as an address that holds it."""
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
 def to_webp(image: Image.Image, **options: object) -> bytes:
+    """A picture as the content of a WebP file; options: Pillow's."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", **options)
     return buffer.getvalue()
@@ -119,7 +121,7 @@ def thumbnail_sheet(faces: Mapping[tuple, np.ndarray]) -> Sheet | None:
 
 
 def map_picture(values: np.ndarray, signed: bool, summed: bool) -> str:
-    """A map H×W as a data URI that lets the face through where the map says little.
+    """A map H×W as a data URI that is transparent where values are small.
 
     Colours and, where attributions add up (`summed`), sums over blocks are those of the drawn figures.
     """

@@ -1,4 +1,4 @@
-"""The plots that the stages draw of a run, as the report names them."""
+"""PLOTS: the pictures that the stages draw of a run, as the report names them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of one run: what a stage draws as Run.plot(kind)."""
+    """A picture of one run, which a stage draws as Run.plot(kind)."""
 
     title: str
     script: str
@@ -44,7 +44,7 @@ PLOTS = {
     "reliability": Plot(
         "reliability",
         "evaluate.py",
-        "accuracy by confidence; on the dashed line the probabilities are true to their word",
+        "accuracy by confidence; on the dashed line they are equal",
     ),
     "confident_errors": Plot(
         "most confident errors",

@@ -1,8 +1,7 @@
-"""All that the page shows of one data set, worked out before any template is opened."""
+"""The content of the page on one data set, computed before any template is rendered."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,13 @@ from ferlib.report.faces import (
     cell_faces,
     confusion_cells,
     make_sheet,
-    read_predictions,
+    read_run_predictions,
     worst_errors,
 )
 from ferlib.report.gallery import Card, build_gallery, link, used_methods
 from ferlib.report.pictures import Picture, Sheet, embed_pictures
 from ferlib.report.plots import PLOTS
+from ferlib.report.words import element_id
 
 PICTURE_BYTES = 5_000_000  # all plots of a page together
 
@@ -51,6 +51,7 @@ class Missing:
 
     @property
     def command(self) -> str:
+        """The command that makes the files."""
         return self.model.run.command(self.script)
 
 
@@ -70,27 +71,32 @@ class DatasetReport:
 
     @property
     def facts(self) -> DatasetFacts:
+        """What is known of the data set."""
         return dataset_facts(self.dataset)
 
     @property
     def id(self) -> str:
-        """Of the elements on this data set; it is fit for a selector, too."""
-        return re.sub(r"[^A-Za-z0-9_-]+", "-", self.dataset)
+        """Of the elements on this data set."""
+        return element_id(self.dataset)
 
     @property
     def evaluated(self) -> list[ModelReport]:
+        """The runs that have results, by falling accuracy."""
         return [model for model in self.models if model.results]
 
     @property
     def best(self) -> ModelReport | None:
+        """The evaluated run with the highest accuracy."""
         return next(iter(self.evaluated), None)
 
     @property
     def axis(self) -> tuple[float, float]:
+        """Ends of the axis of accuracies."""
         return interval_axis(self.models)
 
     @property
     def highest(self) -> dict[str, float | None]:
+        """The highest of each headline figure."""
         return find_highest(self.evaluated)
 
     @property
@@ -112,6 +118,7 @@ class DatasetReport:
 
     @property
     def used_methods(self) -> dict[str, Method]:
+        """The methods that some card shows."""
         return used_methods(self.gallery)
 
 
@@ -128,12 +135,13 @@ def read_reports(outputs_dir: Path, datasets: Sequence[str], page_dir: Path) -> 
 def make_report(
     outputs_dir: Path, dataset: str, models: list[ModelReport], page_dir: Path, faces_each: int, plot_bytes: int
 ) -> DatasetReport:
+    """The content of the page on one data set; `faces_each`: thumbnails of a cell of the confusion matrix at most."""
     store = FaceStore(outputs_dir, dataset)
-    predictions = {model.run.name: read_predictions(model) for model in models}
+    predictions = {model.run.name: read_run_predictions(model) for model in models}
     gallery = build_gallery(models, store, page_dir)
     evaluated = [model for model in models if model.results]
     cells = {model.run.name: confusion_cells(model, predictions[model.run.name], faces_each) for model in evaluated}
-    errors = {model.run.name: worst_errors(model, predictions[model.run.name]) for model in evaluated}
+    errors = {model.run.name: worst_errors(model) for model in evaluated}
     sheet = make_sheet(store, wanted_faces(evaluated, cells, errors, gallery))
     charts = {model.run.name: model_charts(model, predictions[model.run.name]) for model in models}
     left = {model.run.name: plots_to_embed(model, charts[model.run.name], sheet) for model in models}
@@ -190,6 +198,7 @@ def plots_to_embed(model: ModelReport, charts: dict[str, tuple[Chart, ...]], she
 
 
 def plot_links(model: ModelReport, page_dir: Path) -> dict[str, str]:
+    """Kind → address of the plots that are there."""
     found = {kind: link(model.run.plot(kind), page_dir) for kind in PLOTS}
     return {kind: address for kind, address in found.items() if address}
 
@@ -212,18 +221,18 @@ def lacking_methods(model: ModelReport, methods: dict[str, Method]) -> list[str]
 
 
 def missing_files(model: ModelReport, methods: dict[str, Method]) -> dict[str, list[str]]:
-    """script → what it has not left of this run; an ensemble is written whole."""
+    """script → the files of this run that it has not written; an ensemble is written whole."""
     if model.is_ensemble:
         return {}
     plots = {kind: plot for kind, plot in PLOTS.items() if plot.expected}
     expected = [
         ("train.py", "history", model.history),
         ("evaluate.py", "results", model.results),
-        *((plot.script, plot.title, model.run.plot(kind).exists() or None) for kind, plot in plots.items()),
+        *((plot.script, plot.title, model.run.plot(kind).exists()) for kind, plot in plots.items()),
         *((method.script, f"{method.title} explanations", model.explanations[key]) for key, method in methods.items()),
     ]
     missing: dict[str, list[str]] = {}
     for script, what, found in expected:
-        if found is None:
+        if not found:
             missing.setdefault(script, []).append(what)
     return missing

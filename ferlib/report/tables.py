@@ -11,6 +11,7 @@ import pandas as pd
 
 from ferlib.evaluation.saved_runs import CrossTable, ModelReport
 from ferlib.evaluation.terminal import HEADLINES
+from ferlib.explanations.methods import METHODS
 from ferlib.runtime.files import atomic_path
 
 
@@ -21,11 +22,11 @@ def models_table(models: Iterable[ModelReport]) -> pd.DataFrame:
         results = model.results
         row: dict[str, Any] = {"model": model.label, "test_faces": results["samples"]}
         for name in HEADLINES:
-            low, high = results["intervals"].get(name) or (None, None)
-            row |= {name: results.get(name), f"{name}_low": low, f"{name}_high": high}
+            low, high = results["intervals"][name] or (None, None)
+            row |= {name: results[name], f"{name}_low": low, f"{name}_high": high}
         clean = results["without_training_copies"] or {}
         row |= {"clean_faces": clean.get("samples"), "clean_accuracy": clean.get("accuracy")}
-        row |= {"views": results.get("views", "single"), "parameters": results["parameters"]}
+        row |= {"views": results["views"], "parameters": results["parameters"]}
         row |= {"images_per_second": results["images_per_second"]}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -36,8 +37,8 @@ def classes_table(models: Iterable[ModelReport]) -> pd.DataFrame:
     rows = []
     for model in (model for model in models if model.results):
         for scores in model.results["per_class"]:
-            low, high = scores.get("intervals", {}).get("f1") or (None, None)
-            shown = {name: scores.get(name) for name in ("precision", "recall", "f1", "auc", "average_precision")}
+            low, high = scores["intervals"]["f1"] or (None, None)
+            shown = {name: scores[name] for name in ("precision", "recall", "f1", "auc", "average_precision")}
             row = {"model": model.label, "class": scores["emotion"], "test_faces": scores["support"], **shown}
             rows.append(row | {"f1_low": low, "f1_high": high})
     return pd.DataFrame(rows)
@@ -58,20 +59,20 @@ def confusion_table(models: Iterable[ModelReport]) -> pd.DataFrame:
 
 
 def explanations_table(models: Iterable[ModelReport]) -> pd.DataFrame:
-    """A row for every run and method: how many faces, how long each took, and the means of what it says of itself."""
+    """A row for every run and method: number of faces, seconds for each, and the means of the method's facts."""
     rows = []
     for model in models:
         for name, summary in model.explanations.items():
             if summary:
                 row = {"model": model.label, "method": name, "faces": len(summary["faces"]), "seed": summary["seed"]}
-                rows.append(row | {"seconds_per_face": summary["seconds_per_face"]} | mean_facts(summary))
+                rows.append(row | {"seconds_per_face": summary["seconds_per_face"]} | mean_facts(name, summary))
     return pd.DataFrame(rows)
 
 
-def mean_facts(summary: dict[str, Any]) -> dict[str, float]:
+def mean_facts(method: str, summary: dict[str, Any]) -> dict[str, float]:
+    """The means over the faces of the method's facts, such as R²."""
     facts = pd.DataFrame(summary["faces"]).select_dtypes("number")
-    names = [name for name in ("r2", "completeness_gap", "class_kept", "largest_fall") if name in facts]
-    return {f"mean_{name}": float(facts[name].mean()) for name in names}
+    return {f"mean_{name}": float(facts[name].mean()) for name in METHODS[method].facts if name in facts}
 
 
 def cross_table(cross: CrossTable | None) -> pd.DataFrame:
@@ -110,14 +111,17 @@ def percent_with_interval(row: pd.Series, name: str) -> str:
 
 
 def plain_percent(name: str) -> Callable[[pd.Series], str]:
+    """A cell of a column of fractions: 70.1."""
     return lambda row: "–" if pd.isna(row[name]) else f"{100 * row[name]:.1f}"
 
 
 def interval(name: str) -> Callable[[pd.Series], str]:
+    """A cell of a column of fractions with their intervals."""
     return lambda row: percent_with_interval(row, name)
 
 
 def decimals(name: str, digits: int) -> Callable[[pd.Series], str]:
+    """A cell of a column of numbers with so many decimals."""
     return lambda row: "–" if pd.isna(row[name]) else f"{row[name]:,.{digits}f}"
 
 
@@ -184,6 +188,7 @@ def confusion_matrix(model: ModelReport) -> pd.DataFrame:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table whole or not at all."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
 
@@ -204,6 +209,7 @@ def to_latex(tables: dict[str, pd.DataFrame], best: ModelReport | None, name: st
 
 
 def latex_table(table: pd.DataFrame, layout: str, caption: str, name: str, index: bool) -> str:
+    """A table environment; layout: its columns, such as lrr; name: its label."""
     escaped = escape_latex(caption)
     return table.to_latex(index=index, escape=True, column_format=layout, caption=escaped, label=name, position="htbp")
 

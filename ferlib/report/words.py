@@ -1,13 +1,17 @@
-"""Numbers in words, as the report and its tables print them."""
+"""Numbers and names as the report, its tables and the model card print them."""
 
 from __future__ import annotations
 
+import re
+
 
 def percent(fraction: float | None, digits: int = 1) -> str:
+    """0.7012 → 70.1 %; a dash for None."""
     return "\u2013" if fraction is None else f"{100 * fraction:.{digits}f}\u202f%"
 
 
 def number(value: float | None, digits: int = 0) -> str:
+    """A number with commas between thousands and a real minus; a dash for None."""
     if value is None:
         return "\u2013"
     shown = f"{value:,.{digits}f}"
@@ -17,3 +21,8 @@ def number(value: float | None, digits: int = 0) -> str:
 def duration(seconds: float) -> str:
     """3 ms, 0.34 s"""
     return f"{1000 * seconds:.0f}\u202fms" if seconds < 0.1 else f"{seconds:,.2f}\u202fs"
+
+
+def element_id(name: str) -> str:
+    """`name` fit for the id of an HTML element, for the link to it and for a selector."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ferlib.runtime.errors import UserError
 
-SCHEMA = 1  # shape of the JSON files that pass between the stages
+SCHEMA = 2  # shape of the JSON files that pass between the stages
 
 
 @contextlib.contextmanager
@@ -22,14 +22,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a stage's JSON file with the number of its shape; ValueError for values that are not finite."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n")
 

@@ -1,4 +1,4 @@
-"""What NVML tells of the NVIDIA GPUs, temperature and all that goes with it, and the CSV log of it; needs no torch."""
+"""Readings of the NVIDIA GPUs through NVML, and the CSV log of them; imports no torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ THROTTLES = {  # bits of nvmlClocksThrottleReason… in nvml.h: why the clocks a
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at one GPU; None where the GPU does not report a value (the load of a MIG instance, for one)."""
+    """One reading of one GPU; None where the GPU does not report a value (the load of a MIG instance, for one)."""
 
     index: int
     name: str
@@ -62,7 +62,7 @@ def nvml() -> Iterator[None]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise UserError(f"no NVIDIA GPU to watch: NVML does not start ({error}); try nvidia-smi") from error
+        raise UserError(f"no NVIDIA GPU to monitor: NVML does not start ({error}); try nvidia-smi") from error
     try:
         yield
     except pynvml.NVMLError as error:
@@ -83,6 +83,7 @@ def gpu_at(pci_address: str) -> Any:
 
 
 def read_gpu(handle: Any) -> Reading:
+    """A reading of the GPU behind a handle of NVML."""
     utilization = if_supported(pynvml.nvmlDeviceGetUtilizationRates, handle)
     memory = if_supported(pynvml.nvmlDeviceGetMemoryInfo, handle)
     return Reading(
@@ -96,7 +97,7 @@ def read_gpu(handle: Any) -> Reading:
         power_limit=in_watts(if_supported(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)),
         sm_clock=if_supported(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
         memory_clock=if_supported(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
-        throttles=in_words(if_supported(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)),
+        throttles=describe_throttles(if_supported(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)),
     )
 
 
@@ -109,10 +110,11 @@ def if_supported(query: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def in_watts(milliwatts: int | None) -> int | None:
+    """Milliwatts in whole watts."""
     return None if milliwatts is None else round(milliwatts / 1000)
 
 
-def in_words(reasons: int | None) -> str | None:
+def describe_throttles(reasons: int | None) -> str | None:
     """The reasons in a bit mask of NVML, a bit that is not known by its number."""
     if reasons is None:
         return None
@@ -124,9 +126,9 @@ def in_words(reasons: int | None) -> str | None:
 
 
 def open_log(path: Path, header: tuple[str, ...] = HEADER) -> None:
-    """Makes the CSV file with its header, or goes on with one that has the same.
+    """Makes the CSV file with its header, or continues one that has the same.
 
-    A log of other columns, as an older version wrote, is moved aside, which is said. UserError for any other file.
+    A log of other columns is moved aside, which is printed. UserError for a file that is no log.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size:
@@ -156,24 +158,26 @@ def log_row(now: datetime, reading: Reading) -> tuple:
 
 
 def append_rows(path: Path, rows: Iterable[tuple]) -> None:
+    """Adds rows to the end of a CSV file."""
     with path.open("a", newline="") as file:
         csv.writer(file).writerows(rows)
 
 
-# ── in words ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── as text ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def warning(reading: Reading, max_temp: float) -> str | None:
-    """What to say of a GPU hotter than `max_temp` degrees Celsius, None for a cooler one."""
+    """A warning for a GPU hotter than `max_temp` degrees Celsius, None for a cooler one."""
     if reading.temperature is None or reading.temperature <= max_temp:
         return None
     return f"warning: GPU {reading.index} {reading.name} is at {reading.temperature} °C, above {max_temp:g} °C"
 
 
-def told(value: int | None, unit: str = "") -> str:
+def format_value(value: int | None, unit: str = "") -> str:
     """A value for people, "?" where the GPU does not report it."""
     return ("?" if value is None else f"{value:,}") + unit
 
 
-def of_limit(value: int | None, limit: int | None) -> str:
-    return f"{told(value)} of {told(limit)}"
+def format_of_limit(value: int | None, limit: int | None) -> str:
+    """A value and its limit for people."""
+    return f"{format_value(value)} of {format_value(limit)}"

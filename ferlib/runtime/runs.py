@@ -21,12 +21,8 @@ def shipped_checkpoint() -> Path:
 
 
 def cache_dir(outputs_dir: Path) -> Path:
+    """The folder of decoded data sets."""
     return Path(outputs_dir) / "cache"
-
-
-def monitor_log(outputs_dir: Path) -> Path:
-    """What monitor.py logs of the GPUs, unless it is told otherwise."""
-    return Path(outputs_dir) / "logs" / "gpu.csv"
 
 
 def report_path(outputs_dir: Path, name: str, ending: str = "html") -> Path:
@@ -40,6 +36,7 @@ def timeline_path(outputs_dir: Path, beside: Path | None) -> Path:
 
 
 def annotated_photo(outputs_dir: Path, name: str) -> Path:
+    """The picture that predict.py draws of a photo."""
     return Path(outputs_dir) / "predictions" / f"{name}.jpg"
 
 
@@ -60,15 +57,18 @@ class Run:
 
     @property
     def name(self) -> str:
+        """MODEL_DATASET, with tag and fold where there are any."""
         fold = f"fold{self.fold}" if self.fold else ""
         return "_".join(slug(part) for part in (self.model, self.dataset, self.tag, fold) if part)
 
     @property
     def best_checkpoint(self) -> Path:
+        """The weights of the epoch that was best on val."""
         return self.checkpoint("best")
 
     @property
     def last_checkpoint(self) -> Path:
+        """The state after the last epoch, from which a training resumes."""
         return self.checkpoint("last")
 
     def checkpoint(self, which: str) -> Path:
@@ -77,18 +77,22 @@ class Run:
 
     @property
     def history(self) -> Path:
+        """What train.py records of every epoch."""
         return self._checkpoints / f"{self.name}_history.json"
 
     @property
     def results(self) -> Path:
+        """The figures of evaluate.py or ensemble.py on the test split."""
         return self._checkpoints / f"{self.name}_results.json"
 
     @property
     def predictions(self) -> Path:
+        """Logits and probabilities of the test split."""
         return self._checkpoints / f"{self.name}_predictions.npz"
 
     @property
     def val_predictions(self) -> Path:
+        """Logits and probabilities of the val split."""
         return self._checkpoints / f"{self.name}_val_predictions.npz"
 
     @property
@@ -101,6 +105,7 @@ class Run:
 
     @property
     def logs(self) -> Path:
+        """The folder of TensorBoard events and GPU logs."""
         return Path(self.outputs_dir) / "logs" / self.name
 
     def gpu_log(self, process: int = 0) -> Path:
@@ -108,22 +113,27 @@ class Run:
         return self.logs / (f"gpu_{process}.csv" if process else "gpu.csv")
 
     def plot(self, kind: str) -> Path:
+        """A picture of the run, such as confusion_matrix."""
         return Path(self.outputs_dir) / "plots" / f"{self.name}_{kind}.png"
 
     def explanations(self, method: str) -> Path:
+        """The folder of a method's figures, maps and summary."""
         return Path(self.outputs_dir) / "explanations" / method / self.name
 
     def explanation_summary(self, method: str) -> Path:
+        """Settings and faces of a method."""
         return self.explanations(method) / f"{method}_summary.json"
 
     def explanation_maps(self, method: str) -> Path:
+        """Attribution maps of a method."""
         return self.explanations(method) / "maps.npz"
 
     def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
+        """The figure of one face."""
         return self.explanations(method) / f"{index:03d}_{true}_pred{predicted}.png"
 
     def identity(self) -> dict[str, Any]:
-        """What the JSON files say of the run they belong to."""
+        """The entry `run` of the JSON files: model, data set, tag and, where there is one, fold."""
         fold = {"fold": self.fold} if self.fold else {}
         return {"model": self.model, "dataset": self.dataset, "tag": self.tag, **fold}
 

@@ -1,4 +1,4 @@
-"""utils.py and devices.py: errors that help, files that are whole or absent."""
+"""ferlib/runtime: errors that help, files that are whole or absent, seeds, devices, interrupts."""
 
 import json
 import multiprocessing
@@ -31,12 +31,12 @@ def test_atomic_path_leaves_nothing_half_written(tmp_path):
     with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError
-    assert os.listdir(tmp_path / "new") == []
+    assert not list((tmp_path / "new").iterdir())
     with atomic_path(target) as temporary:
         temporary.write_text("whole")
         assert not target.exists()
     assert target.read_text() == "whole"
-    assert os.listdir(tmp_path / "new") == ["file.txt"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.txt"]
 
 
 def test_atomic_path_keeps_the_old_file_when_writing_fails(tmp_path):
@@ -55,9 +55,9 @@ def test_json_round_trip_and_its_errors(tmp_path):
     write_json(path, {"accuracy": 0.5})
     assert read_json(path, "")["accuracy"] == 0.5
     path.write_text('{"accuracy": 0.5}')
-    with pytest.raises(UserError, match=r"has shape None, this version reads 1; run again: python evaluate\.py"):
+    with pytest.raises(UserError, match=r"has shape None, this version reads 2; run again: python evaluate\.py"):
         read_json(path, "python evaluate.py")
-    path.write_text(json.dumps({"schema": 1})[:-2])
+    path.write_text(json.dumps({"schema": 2})[:-2])
     with pytest.raises(UserError, match="not valid JSON"):
         read_json(path, "")
 

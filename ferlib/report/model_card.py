@@ -1,0 +1,53 @@
+"""The model card of a shipped network, as Markdown."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from ferlib.data.facts import dataset_facts
+from ferlib.report.words import percent
+from ferlib.runtime.runs import Run
+from models import model_spec
+
+TEMPLATES = Path(__file__).parent / "templates"
+PATH_FLAGS = ("--data-dir", "--outputs-dir")  # where the files were on one machine
+
+
+def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], size: int) -> str:
+    """Data, recipe, seed, command, hardware, accuracies with intervals, classes, limits of use.
+
+    history, results: as in the run's files. size: of the weights' file, in bytes.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False
+    )
+    environment.filters["percent"] = lambda fraction: percent(fraction, 2)
+    best = next(epoch for epoch in history["epochs"] if epoch["epoch"] == history["best_epoch"])
+    return environment.get_template("model_card.md").render(
+        run=run,
+        dataset=dataset_facts(run.dataset),
+        spec=model_spec(run.model),
+        history=history,
+        command=portable_command(history["command"]),
+        results=results,
+        best=best,
+        megabytes=size / 1e6,
+    )
+
+
+def portable_command(command: str) -> str:
+    """A training command without PATH_FLAGS and without --resume: from the first epoch, on any machine."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        name, given, _ = word.partition("=")
+        if name == "--resume":  # a flag without a value
+            continue
+        if name not in PATH_FLAGS:
+            kept.append(word)
+        elif not given:
+            next(words)
+    return shlex.join(kept)
