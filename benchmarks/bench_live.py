@@ -1,4 +1,4 @@
-"""Times live.py from end to end, Grad-CAM on every frame: a 640×480 video made of scikit-image's photo of an astronaut.
+"""Times live.py from end to end, with Grad-CAM on every frame, on a video made of scikit-image's photo of an astronaut.
 
 python benchmarks/bench_live.py
 python benchmarks/bench_live.py --video film.mp4 --seconds 3       only makes the video
@@ -16,47 +16,47 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tyro
 from skimage.data import astronaut
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from ferlib.runtime.flags import parse_flags
 from ferlib.video.recording import recording
 
 LIVE = Path(__file__).parents[1] / "live.py"
-FACE = (222, 108)  # its middle in the photo, 512×512
-EDGE = 6  # pixels of the photo that no view comes near
+FACE = (222, 108)  # pixel of the face's middle in the photo, 512×512
+EDGE = 6  # pixels at the photo's border that no frame shows
 
 
 @dataclass(frozen=True)
 class Flags:
     """Time live.py on a video of one face: python benchmarks/bench_live.py"""
 
-    video: Path | None = None  # only make this video
-    seconds: float = 12.0  # length of the video
-    fps: float = 25.0
-    width: int = 640
-    height: int = 480
-    repeats: int = 3
-    device: str = "auto"
-    detector: str = "auto"
-    detector_weights: Path | None = None
+    video: Path | None = None  # write this video and time nothing
+    seconds: float = 12.0  # duration of the video
+    fps: float = 25.0  # frames per second of the video
+    width: int = 640  # pixels
+    height: int = 480  # pixels
+    repeats: int = 3  # runs of live.py
+    device: str = "auto"  # of the model
+    detector: str = "auto"  # a row of ferlib.faces.detectors.DETECTORS
+    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
 
 
-def film(seconds: float, fps: float, width: int, height: int) -> Iterator[np.ndarray]:
-    """Frames uint8 H×W×3 RGB of a hand-held camera: the photo wanders, comes nearer and tilts; it ends as it begins."""
+def draw_frames(seconds: float, fps: float, width: int, height: int) -> Iterator[np.ndarray]:
+    """Frames uint8 H×W×3 RGB as of a hand-held camera: the photo moves, grows and tilts; the last equals the first."""
     photo = astronaut()
-    nearest = max(width, height * 4 / 3) / 640
+    scale = max(width, height * 4 / 3) / 640
     for turn in np.arange(0, 1, 1 / round(seconds * fps)) * 2 * np.pi:
-        zoom = nearest * (1.85 - 0.45 * np.cos(turn))
+        zoom = scale * (1.85 - 0.45 * np.cos(turn))
         tilt = 7 * np.sin(2 * turn + 0.6)
         matrix = cv2.getRotationMatrix2D(FACE, tilt, zoom)
         target = np.array([width * (0.38 + 0.09 * np.sin(turn)), height * (0.42 + 0.07 * np.sin(3 * turn))])
-        matrix[:, 2] += stay_inside(matrix, target, photo.shape[0], width, height) - np.array(FACE)
+        matrix[:, 2] += clip_position(matrix, target, photo.shape[0], width, height) - np.array(FACE)
         yield cv2.warpAffine(photo, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def stay_inside(matrix: np.ndarray, target: np.ndarray, side: int, width: int, height: int) -> np.ndarray:
-    """Where the face goes: as near to `target` as the photo still fills the frame at its level middle."""
+def clip_position(matrix: np.ndarray, target: np.ndarray, side: int, width: int, height: int) -> np.ndarray:
+    """The position of the face nearest to `target` at which the photo, were it level, still fills the frame."""
     zoom = np.hypot(*matrix[0, :2])
     low = np.array([width, height]) - zoom * (side - EDGE - np.array(FACE))
     high = zoom * (np.array(FACE) - EDGE)
@@ -64,13 +64,15 @@ def stay_inside(matrix: np.ndarray, target: np.ndarray, side: int, width: int, h
 
 
 def make_video(path: Path, flags: Flags) -> None:
+    """Writes the frames to a video file."""
     with recording(path, flags.fps) as recorder:
-        for number, picture in enumerate(film(flags.seconds, flags.fps, flags.width, flags.height)):
+        assert recorder is not None
+        for number, picture in enumerate(draw_frames(flags.seconds, flags.fps, flags.width, flags.height)):
             recorder.add(picture, number / flags.fps)
 
 
 def time_live(video: Path, output: Path, flags: Flags) -> tuple[float, str]:
-    """Frames per second, and what live.py prints."""
+    """Frames per second, and the output of live.py."""
     command = [sys.executable, str(LIVE), "--source", str(video), "--output", str(output), "--profile", "--no-window"]
     command += ["--csv", str(output.with_suffix(".csv")), "--device", flags.device, "--detector", flags.detector]
     command += ["--detector-weights", str(flags.detector_weights)] if flags.detector_weights else []
@@ -79,7 +81,7 @@ def time_live(video: Path, output: Path, flags: Flags) -> tuple[float, str]:
 
 
 def main() -> None:
-    flags = tyro.cli(Flags)
+    flags = parse_flags(Flags)
     if flags.video:
         make_video(flags.video, flags)
         return

@@ -4,12 +4,14 @@ import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
 
+from config import App, Live, Predict
 from ferlib.data.synthetic.faces import draw_face
 from ferlib.faces import detectors
 from ferlib.faces import weights as detector_weights
@@ -45,6 +47,11 @@ def weights_of(name):
 @pytest.fixture(scope="session")
 def astronaut():
     return skimage.data.astronaut()
+
+
+@pytest.mark.parametrize("kind", [App, Live, Predict])
+def test_the_flag_detector_lists_the_table(kind):
+    assert get_args(get_type_hints(kind)["detector"]) == ("auto", *DETECTORS)
 
 
 def test_titles_of_detectors():

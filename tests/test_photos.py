@@ -1,4 +1,4 @@
-"""photos/files.py: pictures of every kind become the same RGB pixels; what is no picture or too large is refused."""
+"""Photos: pictures of every kind become the same RGB pixels; files that are no pictures, or too large, are refused."""
 
 import struct
 import zlib

@@ -107,6 +107,20 @@ def test_a_map_of_a_chosen_class(model, haar):
         predict_single_image(skimage.data.astronaut(), model, haar, explain="gradcam", target="joyful")
 
 
+def test_settings_and_choices_of_the_command_line(model, haar):
+    photo = Photo(skimage.data.astronaut())
+    by_name, by_choice = (
+        photo_predictions.predict_photo(photo, model, haar, name)[0].map for name in ("gradcam_plus_plus", "gradcam++")
+    )
+    np.testing.assert_array_equal(by_name, by_choice)
+    fine, coarse = (
+        photo_predictions.predict_photo(photo, model, haar, "occlusion", window=side)[0].map for side in (0.2, 0.5)
+    )
+    assert np.abs(fine - coarse).max() > 1e-3
+    with pytest.raises(UserError, match="unknown setting of Occlusion 'steps'"):
+        photo_predictions.predict_photo(photo, model, haar, "occlusion", steps=3)
+
+
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -57,7 +57,7 @@ def stage(*shapes: tuple[int, int, int]) -> nn.Sequential:
 class MobileNet(nn.Module):
     """N×3×H×W → features of stride 8, 16 and 32 with 64, 128 and 256 channels."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         first = convolve(3, 8, 3, stride=2)
         self.stage1 = nn.Sequential(first, *stage((8, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)))
@@ -74,7 +74,7 @@ class MobileNet(nn.Module):
 class FeaturePyramid(nn.Module):
     """Adds to each level the coarser one, upsampled (Lin et al. 2017, figure 3)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.output1, self.output2, self.output3 = (convolve(channels, WIDTH, 1) for channels in (64, 128, 256))
         self.merge1, self.merge2 = convolve(WIDTH, WIDTH, 3), convolve(WIDTH, WIDTH, 3)
@@ -90,7 +90,7 @@ class FeaturePyramid(nn.Module):
 class ContextModule(nn.Module):
     """Receptive fields of 3×3, 5×5 and 7×7 cells in parallel, of stacked 3×3 ones (Najibi et al. 2017, section 3.3)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         half, quarter = WIDTH // 2, WIDTH // 4
         self.conv3X3 = convolve(WIDTH, half, 3, leak=None)
@@ -122,7 +122,7 @@ class Head(nn.Module):
 class RetinaFace(nn.Module):
     """Pictures N×3×H×W (BGR less MEAN_BGR) → of A anchors: logits N×A×2, box offsets N×A×4, landmark offsets N×A×10."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.body, self.fpn = MobileNet(), FeaturePyramid()
         self.ssh1, self.ssh2, self.ssh3 = (ContextModule() for _ in STRIDES)

@@ -66,7 +66,7 @@ def prefetch(items: Iterator[Item], depth: int = 1) -> Iterator[Item]:
 class Stopwatch:
     """Seconds spent in each named part of a loop; each part runs in one thread."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
