@@ -1,4 +1,4 @@
-"""README and docs/: every command parses; every file, flag, function and link exists; README stays short."""
+"""README, docs/ and docstrings: commands parse; files, flags, functions and links exist; README stays short."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ import config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md", "outputs/README.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "pretrained").glob("*.md")])
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "run_script(main)" in path.read_text())
 CARD = {"config.py", "datasets.py", "models.py", "recipes.py"}  # modules that people edit; the rest are commands
 FOLDERS = {"benchmarks", "data", "docs", "ferlib", "outputs", "pretrained", "tests"}
 FILES = {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"}
 FILES |= {"constraints.txt", "pyproject.toml", "requirements.txt", "requirements-dev.txt"}
 FOREIGN_FLAGS = {"--help", "--nproc-per-node", "--logdir"}  # of torchrun, TensorBoard, and every command
+COMMAND = r"(\S*/)?python3? \S|torchrun |make [a-z]"
 PLACEHOLDER = re.compile(r"(RUN|METHOD|MODEL|NAME|STUDY|DATASET|TAG|FILE|PATH)(_|\b)|…|\*")
 CHECKED_ENDINGS = (".py", ".md", ".cff", ".toml", ".mplstyle", ".txt", ".pth", ".yml")
 
@@ -55,15 +56,16 @@ TEXTS = {str(path.relative_to(ROOT)): read_page(path) for path in PAGES}
 
 
 def commands() -> list[tuple[str, str]]:
-    """Page and command of every command line, in blocks and in sentences."""
-    found = []
+    """File and command of every command line: in blocks and sentences, in docstrings and comments of their own line."""
+    lines = []
     for page, text in TEXTS.items():
-        lines = [line for language, block in text.blocks if not language for line in block.splitlines()]
-        for line in lines + text.codes:
-            line = re.split(r"\s{2,}#|\s+# ", line)[0].strip()
-            if re.match(r"(\S*/)?python3? \S|torchrun |make [a-z]", line) and "…" not in line:
-                found.append((page, line))
-    return found
+        blocks = [line for language, block in text.blocks if not language for line in block.splitlines()]
+        lines += [(page, line) for line in blocks + text.codes]
+    for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("benchmarks/*.py")]):
+        found = re.findall(r"^\s*(?:# )?(python \S+\.py.*)$", path.read_text(), re.M)
+        lines += [(str(path.relative_to(ROOT)), line) for line in found]
+    lines = [(page, re.split(r"\s{2,}|\s+# ", line.strip())[0]) for page, line in lines]
+    return [(page, line) for page, line in lines if re.match(COMMAND, line) and "…" not in line]
 
 
 COMMANDS = commands()
