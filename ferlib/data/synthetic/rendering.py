@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from ferlib.data.synthetic.features import (
     crease_lines,
@@ -68,6 +67,8 @@ def render(scene: Scene, shape: SimpleNamespace) -> np.ndarray:
 
 def develop(image: np.ndarray, size: int, blur: float) -> np.ndarray:
     """The canvas averaged down to (3,size,size) and blurred, 0..255."""
+    from scipy.ndimage import gaussian_filter  # half of the time that importing this module would take
+
     step = image.shape[1] // size
     small = image.reshape(3, size, step, size, step).mean((2, 4))
     return gaussian_filter(np.clip(small, 0, 1), (0, blur * size, blur * size)) * 255
