@@ -1,4 +1,4 @@
-"""Times reading and drawing: the 300 MB FER2013 CSV the first and the second time, and the embedded faces.
+"""Times reading and drawing: a FER2013 CSV of 300 MB the first and the second time, and the drawn faces.
 
 python benchmarks/bench_data.py
 """
@@ -26,7 +26,7 @@ print(len(data), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1
 """
 DRAW = """
 import time
-from synthetic_faces import draw_faces
+from ferlib.data.synthetic.faces import draw_faces
 started = time.perf_counter()
 faces = draw_faces(4000, 48)
 print(len(faces.labels), time.perf_counter() - started, 0)
@@ -36,7 +36,7 @@ print(len(faces.labels), time.perf_counter() - started, 0)
 def write_csv(path: Path) -> None:
     """Random faces in the format and number of the Kaggle CSV."""
     rng = np.random.default_rng(0)
-    with open(path, "w") as file:
+    with path.open("w") as file:
         file.write("emotion,pixels,Usage\n")
         for usage, count in PARTS.items():
             for _ in range(count):
@@ -60,7 +60,7 @@ def main() -> None:
             faces, seconds, peak = measure(MEASURE, folder)
             print(f"{name:<34} {faces:,} faces  {seconds:6.2f} s  peak {peak:4.0f} MiB")
     faces, seconds, _ = measure(DRAW)
-    print(f"{'drawing the embedded faces':<34} {faces:,} faces   {seconds:6.2f} s")
+    print(f"{'drawing the synthetic faces':<34} {faces:,} faces   {seconds:6.2f} s")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ import config
 import ensemble
 import train
 from evaluate import evaluate
+from ferlib.evaluation.ensembles import member_name
+from ferlib.evaluation.terminal import summarize_members
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
@@ -177,8 +179,8 @@ def main() -> None:
         make_run(name, flags)
     print_table(flags, measure_speeds(flags))
     if flags.ensemble:
-        members = tuple(ensemble.member_name(settings(name, flags).run) for name in flags.models)
-        print(ensemble.summarize(ensemble.join(config.Ensemble(members=members, **shared(flags)))["ensemble"]))
+        members = tuple(member_name(settings(name, flags).run) for name in flags.models)
+        print(summarize_members(ensemble.join(config.Ensemble(members=members, **shared(flags)))["ensemble"]))
 
 
 if __name__ == "__main__":
