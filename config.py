@@ -43,6 +43,9 @@ class DrawingStage(Stage):
     format: tuple[Literal["png", "pdf", "svg"], ...] = ("png",)  # of pictures; a PNG is always written, the rest beside
 
 
+RUN_SETTINGS = ("init_from", "image_size", "max_steps")  # flags that, beside the recipe, decide the weights
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingStage(DrawingStage):
     """Flags of the stages that train."""

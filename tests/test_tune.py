@@ -4,8 +4,11 @@ import csv
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,21 +18,28 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 import config
-import recipes
 import train
 import tune
+from ferlib.figures import tuning as tuning_plots
 from ferlib.runtime.errors import UserError
-from ferlib.training.search import results as tuning_results
+from ferlib.runtime.runs import Run, cache_dir
+from ferlib.training.search import study as studies
+from ferlib.training.search import workers
+from ferlib.training.search.presets import PRESETS
+from ferlib.training.search.results import trial_run
+from ferlib.training.search.space import grid, parse_search
+from ferlib.training.search.study import open_study, planned_trials, prepare_study
+from recipes import RECIPES, changed
 
-QUICK = replace(recipes.RECIPES["quick"], epochs=3, batch_size=16, max_steps=2)
 GRID = ("optimizer=sgd,adam,adamw", "flip=0.0,0.5")
-PLOT_STUDY = tuning_results.plot_study
+PLOT_STUDY = tuning_plots.plot_study
 ACCURACIES = {"sgd": 0.6, "adam": 0.5, "adamw": 0.4, "radam": 0.3}
 
 
 def accuracy(recipe):
     """Best with SGD, flips and a learning rate of 0.01."""
-    return ACCURACIES[recipe.optimizer] + 0.1 * recipe.flip - 0.05 * (math.log10(recipe.lr) + 2) ** 2
+    rate, flip = recipe.learning_rate.lr, recipe.augmentation.flip
+    return ACCURACIES[recipe.optimization.optimizer] + 0.1 * flip - 0.05 * (math.log10(rate) + 2) ** 2
 
 
 @pytest.fixture
@@ -39,9 +49,9 @@ def calls(monkeypatch):
 
     def fit(flags, after_epoch):
         made.append(flags.settings)
-        epochs = []
-        for epoch in range(1, flags.settings.epochs + 1):
-            share = epoch / flags.settings.epochs
+        epochs, planned = [], flags.settings.training.epochs
+        for epoch in range(1, planned + 1):
+            share = epoch / planned
             epochs.append({"epoch": epoch, "val_accuracy": share * accuracy(flags.settings), "val_macro_f1": share})
             for path in (flags.run.best_checkpoint, flags.run.last_checkpoint):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +60,7 @@ def calls(monkeypatch):
         return {"epochs": epochs, "best_epoch": len(epochs)}
 
     monkeypatch.setattr(train, "fit", fit)
-    monkeypatch.setattr(tuning_results, "plot_study", lambda *results: None)
+    monkeypatch.setattr(tuning_plots, "plot_study", lambda *results: None)
     return made
 
 
@@ -58,8 +68,8 @@ def calls(monkeypatch):
 def make_flags(shared_outputs):
     def make(study, *search, epochs=1, lr=0.01, **changes):
         common = {"outputs_dir": shared_outputs, "device": "cpu", "amp": False, "pruner": "none", "recipe": "quick"}
-        settings = replace(QUICK, epochs=epochs, lr=lr)
-        return config.Tune(study=study, search=search, settings=settings, **common | changes)
+        settings = changed(RECIPES["quick"], batch_size=16, epochs=epochs, lr=lr)
+        return config.Tune(study=study, search=search, settings=settings, max_steps=2, **common | changes)
 
     return make
 
@@ -69,16 +79,22 @@ def make_flags(shared_outputs):
 
 def test_search_space():
     words = ("optimizer=sgd,adam,sgd", "lr=1e-4..1e-1:log", "momentum=0.8..0.99", "batch_size=64,128", "epochs=2..9")
-    assert tune.parse_search(words) == {
+    assert parse_search(words) == {
         "optimizer": CategoricalDistribution(("sgd", "adam")),
         "lr": FloatDistribution(1e-4, 1e-1, log=True),
         "momentum": FloatDistribution(0.8, 0.99),
         "batch_size": CategoricalDistribution((64, 128)),
         "epochs": IntDistribution(2, 9),
     }
-    others = ("t_max=none,5", "class_weights=true,false", "seed=0,1", "weights=none,../a.pth", "step_epochs=1..9:log")
-    space = tune.parse_search(others)
-    assert space["t_max"].choices == (None, 5)
+    others = (
+        "backbone_lr=none,5",
+        "class_weights=true,false",
+        "seed=0,1",
+        "weights=none,../a.pth",
+        "step_epochs=1..9:log",
+    )
+    space = parse_search(others)
+    assert space["backbone_lr"].choices == (None, 5)
     assert space["class_weights"].choices == (True, False)
     assert space["weights"].choices == ("none", "../a.pth")
     assert space["step_epochs"] == IntDistribution(1, 9, log=True)
@@ -95,7 +111,7 @@ def test_search_space():
         (("lr=nan",), "'nan' is no value of lr"),
         (("batch_size=64.5",), "a whole number"),
         (("class_weights=yes",), "true or false"),
-        (("t_max=some",), "a whole number or none"),
+        (("image_size=some",), "a whole number or none"),
         (("lr=1e-1..1e-4",), "lr=1e-1..1e-4"),
         (("lr=0..1:log",), "lr=0..1:log"),
         (("lr=0.1..1:linear",), "only :log"),
@@ -105,25 +121,25 @@ def test_search_space():
 )
 def test_bad_search_space(words, said):
     with pytest.raises(UserError) as error:
-        tune.parse_search(words)
+        parse_search(words)
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("name", tune.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_flags_change_them(name):
-    flags = tune.parse_flags(["--preset", name, "--epochs", "7", "--dataset", "synthetic", "--workers", "2"])
-    assert (flags.study, flags.dataset, flags.settings.epochs, flags.workers) == (name, "synthetic", 7, 2)
-    points = tune.grid(tune.parse_search(flags.search))
-    assert len(points) == tune.planned_trials(flags, tune.parse_search(flags.search))
+    flags = tune.parse_study(["--preset", name, "--epochs", "7", "--dataset", "synthetic", "--workers", "2"])
+    assert (flags.study, flags.dataset, flags.settings.training.epochs, flags.workers) == (name, "synthetic", 7, 2)
+    points = grid(parse_search(flags.search))
+    assert len(points) == planned_trials(flags, parse_search(flags.search))
     for params in points:
-        replace(flags.settings, **params)
+        changed(flags.settings, **params)
 
 
 def test_flags_without_a_preset():
-    flags = tune.parse_flags(["--model", "fer_resnet", "--search", "lr=0.1,0.2", "flip=0..1", "--lr", "0.5"])
+    flags = tune.parse_study(["--model", "fer_resnet", "--search", "lr=0.1,0.2", "flip=0..1", "--lr", "0.5"])
     assert flags.search == ("lr=0.1,0.2", "flip=0..1")
     assert flags.study == "fer_resnet_synthetic"
-    assert flags.settings == replace(recipes.RECIPES["fast"], lr=0.5)
+    assert flags.settings == changed(RECIPES["fast"], lr=0.5)
 
 
 # ── studies of the known function ────────────────────────────────────────────────────────────────────────────────────
@@ -134,7 +150,7 @@ def test_grid_covers_every_combination_once_and_resumes(calls, make_flags):
     assert len(part["trials"]) == len(calls) == 4
     whole = tune.search(make_flags("grid", *GRID, sampler="grid"))
     assert len(calls) == 6
-    assert len({(recipe.optimizer, recipe.flip) for recipe in calls}) == 6
+    assert len({(recipe.optimization.optimizer, recipe.augmentation.flip) for recipe in calls}) == 6
     assert whole["best"]["params"] == {"optimizer": "sgd", "flip": 0.5}
     assert whole["best"]["val_accuracy"] == pytest.approx(0.65)
     assert [row["val_accuracy"] for row in whole["trials"]] == pytest.approx([0.65, 0.6, 0.55, 0.5, 0.45, 0.4])
@@ -143,7 +159,7 @@ def test_grid_covers_every_combination_once_and_resumes(calls, make_flags):
 
 
 def test_files_of_a_study(calls, make_flags, monkeypatch, capsys):
-    monkeypatch.setattr(tuning_results, "plot_study", PLOT_STUDY)
+    monkeypatch.setattr(tuning_plots, "plot_study", PLOT_STUDY)
     flags = make_flags("files", *GRID, sampler="grid")
     content = tune.search(flags)
     assert json.loads((flags.folder / "study.json").read_text())["best"] == content["best"]
@@ -157,9 +173,9 @@ def test_files_of_a_study(calls, make_flags, monkeypatch, capsys):
     assert content["importance"]["optimizer"] > content["importance"]["flip"]
     assert "--optimizer sgd" in content["train_command"]
     kept = {path.name for path in (flags.folder / "checkpoints").iterdir()}
-    best = tune.trial_run(flags, tune.open_study(flags).best_trial)
+    best = trial_run(flags, open_study(flags).best_trial.number)
     assert kept == {best.best_checkpoint.name, best.last_checkpoint.name}
-    assert config.cache_dir(flags.folder).resolve() == config.cache_dir(flags.outputs_dir).resolve()
+    assert cache_dir(flags.folder).resolve() == cache_dir(flags.outputs_dir).resolve()
     assert "trial 000 epoch 1/1" in capsys.readouterr().out
 
 
@@ -195,7 +211,7 @@ def test_settings_that_cannot_be_trained_end_the_trial_only(calls, make_flags, m
     known = train.fit
 
     def fit(flags, after_epoch):
-        if flags.settings.lr > 0.5:
+        if flags.settings.learning_rate.lr > 0.5:
             raise UserError("the loss is nan")
         return known(flags, after_epoch)
 
@@ -230,14 +246,14 @@ def test_bad_flags_are_refused_before_any_trial(calls, make_flags, changes, said
 
 
 def test_runs_to_start_from_are_found_below_the_study(calls, make_flags):
-    start = config.Run("start", "rafdb", outputs_dir=make_flags("start").outputs_dir).best_checkpoint
+    start = Run("start", "rafdb", outputs_dir=make_flags("start").outputs_dir).best_checkpoint
     start.parent.mkdir(exist_ok=True)
     start.write_text("weights")
     flags = make_flags("start", "init_from=start_rafdb", sampler="grid")
-    tune.prepare(flags)
+    prepare_study(flags)
     assert (flags.folder / "checkpoints" / start.name).read_text() == "weights"
     with pytest.raises(UserError, match=r"nobody_best\.pth does not exist"):
-        tune.prepare(make_flags("start", "init_from=nobody", sampler="grid"))
+        prepare_study(make_flags("start", "init_from=nobody", sampler="grid"))
 
 
 # ── interrupted and several workers ──────────────────────────────────────────────────────────────────────────────────
@@ -258,64 +274,217 @@ def test_interrupted_trial_is_repeated(calls, make_flags, monkeypatch, capsys):
     assert "go on with the same command" in capsys.readouterr().out
     content = tune.search(flags)
     assert len(calls) == len(content["trials"]) == 6
-    states = [trial.state for trial in tune.open_study(flags).trials]
+    states = [trial.state for trial in open_study(flags).trials]
     assert states.count(TrialState.FAIL) == 1
 
 
-def test_trial_of_a_dead_process_is_repeated_and_of_a_living_one_is_not(calls, make_flags):
+@pytest.fixture
+def quick_heartbeats(monkeypatch):
+    """A worker counts as dead after a second without a heartbeat."""
+    monkeypatch.setattr(studies, "HEARTBEAT", 1)
+    monkeypatch.setattr(studies, "GRACE", 2)
+    monkeypatch.setattr(workers, "POLL", 0.1)
+
+
+def begin_trial(study, space):
+    """A trial as a worker begins it, with one heartbeat."""
+    trial = study.ask()
+    for name, distribution in space.items():
+        workers.suggest(trial, name, distribution)
+    studies.mark_as_begun(study, trial)
+    return trial
+
+
+def test_trial_of_a_dead_worker_is_repeated_and_of_a_living_one_is_not(
+    calls, make_flags, quick_heartbeats, monkeypatch
+):
     flags = make_flags("dead", *GRID, sampler="grid")
-    tune.prepare(flags)
-    study, space = tune.open_study(flags), tune.parse_search(flags.search)
-    study.enqueue_trial({"optimizer": "adam", "flip": 0.5})
-    study.ask(space)  # nobody holds its lock
-    _, own = tune.claim(study, flags, space)
-    assert study.trials[0].state is TrialState.FAIL
+    prepare_study(flags)
+    study, space = open_study(flags), parse_search(flags.search)
+    dead = begin_trial(study, space)
+    others_are_done, has_begun = threading.Event(), threading.Event()
+
+    def live(trial):
+        for name, distribution in space.items():
+            workers.suggest(trial, name, distribution)
+        studies.mark_as_begun(study, trial)
+        has_begun.set()
+        assert others_are_done.wait(60)
+        trial.report(0.1, 1)
+        return 0.1
+
+    living = threading.Thread(target=lambda: open_study(flags).optimize(live, n_trials=1))
+    living.start()
+    assert has_begun.wait(60)
+    known = train.fit
+
+    def fit(flags, after_epoch):
+        history = known(flags, after_epoch)
+        if len(calls) == 5:
+            others_are_done.set()
+        return history
+
+    monkeypatch.setattr(train, "fit", fit)
     content = tune.search(flags)
-    assert study.trials[1].state is TrialState.RUNNING
-    assert len(content["trials"]) == len(calls) == 5
-    own.release()
-    assert len(tune.search(flags)["trials"]) == len(calls) == 6
+    living.join()
+    assert len(content["trials"]) == 6
+    assert len(calls) == 5, "the living worker's trial was run twice"
+    assert study.trials[dead.number].state is TrialState.FAIL
+    assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
+
+
+def test_trial_of_a_worker_that_died_before_its_first_heartbeat_is_repeated(calls, make_flags, quick_heartbeats):
+    flags = make_flags("unborn", *GRID, sampler="grid")
+    prepare_study(flags)
+    trial = open_study(flags).ask()
+    content = tune.search(flags)
+    assert len(content["trials"]) == len(calls) == 6
+    assert open_study(flags).trials[trial.number].state is TrialState.FAIL
+
+
+def test_trial_that_others_took_for_dead_is_left_to_them(calls, make_flags, monkeypatch, capsys):
+    """A process that was suspended has had no heartbeat; when it goes on, its trial is another worker's."""
+    flags, known = make_flags("suspended", *GRID, sampler="grid"), train.fit
+
+    def fit(run, after_epoch):
+        if len(calls) == 1:
+            study = open_study(flags)
+            (number,) = [trial.number for trial in study.trials if trial.state is TrialState.RUNNING]
+            studies.queue_again(study, number)
+        return known(run, after_epoch)
+
+    monkeypatch.setattr(train, "fit", fit)
+    content = tune.search(flags)
+    assert "another worker runs it" in capsys.readouterr().out
+    assert len(content["trials"]) == 6
+    assert len(calls) == 7
+
+
+def test_two_workers_that_begin_trials_at_the_same_moment_run_no_more_than_are_planned(calls, make_flags):
+    flags = make_flags("surplus", *GRID, sampler="grid")
+    prepare_study(flags)
+    study = open_study(flags)
+    study.enqueue_trial({"optimizer": "adam", "flip": 0.5})  # as another terminal may do
+    content = tune.search(flags)
+    assert len(content["trials"]) == len(calls) == 6
+    settings = [(recipe.optimization.optimizer, recipe.augmentation.flip) for recipe in calls]
+    assert len(set(settings)) == 6
+    assert not studies.is_surplus(study, 5, flags, parse_search(flags.search))
+    assert studies.is_surplus(study, 6, flags, parse_search(flags.search))
 
 
 WORKER = """
 import multiprocessing, os, sys, time
 sys.path.insert(0, {repo!r})
-import config, train, tune
+import datasets, train, tune
+from ferlib.runtime.errors import run_script
+from ferlib.training.search import study
 
-config.SYNTHETIC_FACES, config.SYNTHETIC_SUBJECTS = 210, 30
+datasets.SYNTHETIC_FACES, datasets.SYNTHETIC_SUBJECTS = 210, 30
+study.HEARTBEAT, study.GRACE = 1, 2
 
 def fit(flags, after_epoch):
+    settings = flags.settings
     with open({calls!r}, "a") as file:
-        file.write(f"{{os.getpid()}} {{flags.settings.optimizer}} {{flags.settings.flip}}\\n")
+        words = (os.getpid(), flags.seed, settings.optimization.optimizer, settings.augmentation.flip)
+        file.write(" ".join(map(str, words)) + "\\n")
     while len({{line.split()[0] for line in open({calls!r})}}) < 2:
         time.sleep(0.02)  # until the other worker has begun
-    if multiprocessing.parent_process():
-        os._exit(9)
-    epoch = {{"epoch": 1, "val_accuracy": flags.settings.flip, "val_macro_f1": 0.5}}
+    {then}
+    epoch = {{"epoch": 1, "val_accuracy": settings.augmentation.flip, "val_macro_f1": 0.5}}
     after_epoch(epoch)
     return {{"epochs": [epoch], "best_epoch": 1}}
 
 train.fit = fit
 if __name__ == "__main__":
-    tune.main()
+    run_script(tune.main)
 """
+
+
+def start_workers(tmp_path, flags, then, *more):
+    """Two workers whose training is a known function; `then`: what happens once both have begun."""
+    script, calls = tmp_path / "worker.py", tmp_path / "calls.txt"
+    script.write_text(WORKER.format(repo=str(Path(tune.__file__).parent), calls=str(calls), then=then))
+    command = [sys.executable, str(script), "--study", flags.study, "--search", *GRID, "--sampler", "grid"]
+    command += ["--workers", "2", "--epochs", "1", "--outputs-dir", str(flags.outputs_dir), "--device", "cpu", *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return calls, subprocess.Popen(command, env=environment, **pipes, start_new_session=True)
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return output
+
+
+def read_calls(calls):
+    """Seed, optimiser and flip of each training."""
+    return [tuple(line.split()[1:]) for line in calls.read_text().splitlines()]
 
 
 def test_two_workers_share_a_study_and_one_may_die(tmp_path, make_flags):
     flags = make_flags("workers", *GRID)
-    script, calls = tmp_path / "worker.py", tmp_path / "calls.txt"
-    script.write_text(WORKER.format(repo=str(Path(tune.__file__).parent), calls=str(calls)))
-    command = [sys.executable, str(script), "--study", "workers", "--search", *GRID, "--sampler", "grid"]
-    command += ["--workers", "2", "--epochs", "1", "--outputs-dir", str(flags.outputs_dir), "--device", "cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    settings = [tuple(line.split()[1:]) for line in calls.read_text().splitlines()]
+    calls, process = start_workers(tmp_path, flags, "multiprocessing.parent_process() and os._exit(9)")
+    finish(process)
+    settings = read_calls(calls)
     assert len(settings) == 7  # the dead worker's trial twice
     assert len(set(settings)) == 6
-    trials = tune.open_study(flags).trials
-    assert [trial.state for trial in trials].count(TrialState.COMPLETE) == 6
-    assert [trial.state for trial in trials].count(TrialState.FAIL) == 1
+    states = [trial.state for trial in open_study(flags).trials]
+    assert states.count(TrialState.COMPLETE) == 6
+    assert states.count(TrialState.FAIL) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a group of processes")
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_two_workers_that_are_stopped_lose_nothing(tmp_path, make_flags, ctrl_c, kill):
+    flags = make_flags(f"stopped-{kill.name.lower()}", *GRID)
+    calls, process = start_workers(tmp_path, flags, "time.sleep(60)")
+    deadline = time.monotonic() + 120
+    while not calls.exists() or len(calls.read_text().splitlines()) < 2:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, kill)
+    _, errors = process.communicate(timeout=60)
+    if kill is signal.SIGINT:
+        assert process.returncode == 130
+        assert "Traceback" not in errors
+        states = [trial.state for trial in open_study(flags).trials]
+        assert (states.count(TrialState.FAIL), states.count(TrialState.WAITING)) == (2, 6)
+    stopped = read_calls(calls)
+    finish(start_workers(tmp_path, flags, "pass")[1])
+    settings = read_calls(calls)
+    assert settings[:2] == stopped
+    assert sorted(settings[2:]) == sorted(set(settings)), "every trial once, the stopped ones with the same seed"
+    assert len(settings) == 8
+    states = [trial.state for trial in open_study(flags).trials]
+    assert states.count(TrialState.COMPLETE) == 6
+    assert set(states) == {TrialState.COMPLETE, TrialState.FAIL}
+
+
+# ── a database that machines share ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("nonsense", "--storage cannot be opened: .*postgresql://"),
+        ("sqlite:////nowhere/study.db", "--storage cannot be opened: .*unable to open"),
+        ("oracle://user@host/name", "--storage needs the driver of its database"),
+    ],
+)
+def test_database_that_does_not_open(make_flags, url, said):
+    with pytest.raises(UserError, match=said):
+        tune.search(make_flags("closed", "flip=0.5", storage=url))
+
+
+def test_study_in_another_database(calls, make_flags, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    content = tune.search(make_flags("elsewhere", "flip=0.0,0.5", sampler="grid", storage=storage))
+    assert len(content["trials"]) == 2
+    assert not (make_flags("elsewhere").folder / "study.db").exists()
+    assert optuna.load_study(study_name="elsewhere", storage=storage).best_trial.params == {"flip": 0.5}
 
 
 # ── the real training ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,7 +494,7 @@ def test_real_study(make_flags):
     flags = make_flags("real", "optimizer=sgd,adamw", sampler="grid", epochs=1)
     content = tune.search(flags)
     assert {row["state"] for row in content["trials"]} == {"complete"}
-    best = tune.trial_run(flags, tune.open_study(flags).best_trial)
+    best = trial_run(flags, open_study(flags).best_trial.number)
     history = json.loads(best.history.read_text())
     assert history["epochs"][0]["val_accuracy"] == content["best"]["val_accuracy"]
     assert best.best_checkpoint.exists()

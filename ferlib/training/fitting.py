@@ -36,7 +36,6 @@ from models import model_spec, resized
 from recipes import Recipe, Selection
 
 AfterEpoch = Callable[[dict[str, Any]], None]
-RUN_SETTINGS = ("init_from", "image_size", "max_steps")  # flags that, beside the recipe, decide the weights
 
 
 def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str, Any]:
@@ -125,7 +124,7 @@ def load_shared(flags: config.Train) -> FaceData:
 
 def run_identity(flags: config.Train, data: FaceData) -> dict[str, Any]:
     """All that decides the weights, as plain Python: two runs with the same identity are the same run."""
-    run_settings = {name: getattr(flags, name) for name in RUN_SETTINGS}
+    run_settings = {name: getattr(flags, name) for name in config.RUN_SETTINGS}
     return {"recipe": flags.settings.flat(), **run_settings, "seed": flags.seed, "fingerprint": data.fingerprint}
 
 

@@ -1,0 +1,224 @@
+"""A study: its database, what its trials have in common, which trials are left, and those of workers that died.
+
+Each worker records a heartbeat for the trial that it runs, and a trial whose heartbeat stops is run again by another
+worker (Optuna's RDBStorage): so workers may share a study on one machine, through SQLite, or on several.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from filelock import FileLock
+from optuna.distributions import distribution_to_json
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
+
+import config
+from datasets import load_faces
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import require
+from ferlib.runtime.runs import Run, cache_dir
+from ferlib.training.search.space import Space, grid, parse_search
+from models import model_spec
+
+DEFAULT_TRIALS = 30  # of TPE
+PRUNING_STARTS = 0.25  # share of the epochs before which no trial is stopped
+HEARTBEAT = 15  # seconds between two heartbeats of a trial that runs
+GRACE = 60  # seconds without a heartbeat after which a trial's worker counts as dead
+
+# ── the study on disk ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def prepare_study(flags: config.Tune) -> None:
+    """Makes the study with what its trials share, or checks that it was made for the same search.
+
+    Trials write below the study's folder as a run writes below outputs; the decoded data set stays where it is and is
+    linked. UserError for settings, a data set or a run that do not exist, and for a study made with others.
+    """
+    space = parse_search(flags.search)
+    planned_trials(flags, space)
+    model_spec(flags.model)
+    if not re.fullmatch(r"\w[\w.-]*", flags.study):
+        raise UserError(f"--study {flags.study}: a name is made of letters, digits, _, . and -")
+    flags.folder.mkdir(parents=True, exist_ok=True)
+    cache_dir(flags.outputs_dir).mkdir(parents=True, exist_ok=True)
+    with FileLock(flags.folder / "prepare.lock"):  # two terminals may start at once
+        link(cache_dir(flags.outputs_dir), cache_dir(flags.folder))
+        starts = getattr(space.get("init_from"), "choices", [flags.init_from])
+        for name in filter(None, starts):
+            start = Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint
+            link(require(start, "python train.py --model … for that run"), flags.folder / "checkpoints" / start.name)
+        fingerprint = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold).fingerprint
+        study = open_study(flags)
+        check_identity(study, study_identity(flags, space, fingerprint))
+        if flags.sampler == "grid":
+            enqueue_missing(study, grid(space))
+
+
+def link(source: Path, place: Path) -> None:
+    """A relative link at `place`; where the system allows none, a file is copied and a cache made anew."""
+    if place.exists():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.symlink_to(os.path.relpath(source.resolve(), place.parent.resolve()))
+    except OSError:
+        if source.is_file():
+            shutil.copy2(source, place)
+
+
+def open_study(flags: config.Tune) -> optuna.Study:
+    """The study in --storage or in study.db, made at the first call; UserError for a database that does not open."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
+    first_epoch = math.ceil(PRUNING_STARTS * flags.settings.training.epochs)
+    return optuna.create_study(
+        storage=open_storage(flags.storage or f"sqlite:///{flags.folder / 'study.db'}"),
+        study_name=flags.study,
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_warmup_steps=first_epoch)
+        if flags.pruner == "median"
+        else optuna.pruners.NopPruner(),
+        load_if_exists=True,
+    )
+
+
+def open_storage(url: str) -> RDBStorage:
+    """A database of studies whose trials have heartbeats; one of SQLite waits up to a minute for another writer."""
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        )
+    except ImportError as error:
+        raise UserError(
+            f"--storage needs the driver of its database ({error}); "
+            "pip install psycopg2-binary for postgresql://…, or pymysql for mysql+pymysql://…"
+        ) from error
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"--storage cannot be opened: {reason}; give postgresql://USER@HOST/DATABASE, say") from error
+
+
+def study_identity(flags: config.Tune, space: Space, fingerprint: str) -> dict[str, Any]:
+    """What every trial of a study has in common, as plain Python."""
+    settings = flags.settings.flat() | {name: getattr(flags, name) for name in config.RUN_SETTINGS}
+    search = {name: json.loads(distribution_to_json(distribution)) for name, distribution in space.items()}
+    common = {"model": flags.model, "dataset": flags.dataset, "fingerprint": fingerprint, "seed": flags.seed}
+    return common | {
+        "search": search,
+        "settings": {name: value for name, value in settings.items() if name not in space},
+    }
+
+
+def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
+    """Notes a new study's identity; UserError if an old one's differs."""
+    found = study.user_attrs.get("identity")
+    if found is None:
+        study.set_user_attr("identity", wanted)
+        return
+    changed = [name for name in ("model", "dataset", "fingerprint", "seed") if found[name] != wanted[name]]
+    for part, label in (("search", "--search {}"), ("settings", "{}")):
+        names = dict.fromkeys([*found[part], *wanted[part]])
+        changed += [label.format(name) for name in names if found[part].get(name) != wanted[part].get(name)]
+    if changed:
+        raise UserError(
+            f"study {study.study_name} was made with other settings; these differ: {', '.join(changed)}. "
+            "Give them as they were, or another --study"
+        )
+
+
+# ── which trials are left ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def planned_trials(flags: config.Tune, space: Space) -> int:
+    """How many trials with a result end the study."""
+    points = len(grid(space)) if flags.sampler == "grid" else DEFAULT_TRIALS
+    return points if flags.trials is None else flags.trials
+
+
+def enqueue_missing(study: optuna.Study, points: Iterable[dict[str, Any]]) -> None:
+    """Queues the points of a grid that no trial has, or only trials that failed."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state is not TrialState.FAIL]
+    known = [trial.system_attrs.get("fixed_params", trial.params) for trial in trials]
+    for params in points:
+        if params not in known:
+            study.enqueue_trial(params)
+
+
+def is_surplus(study: optuna.Study, number: int, flags: config.Tune, space: Space) -> bool:
+    """Whether a trial that has begun is one too many, as two workers may begin trials at the same moment.
+
+    So it is if enough trials were begun before it, or, in a grid, one with its settings.
+    """
+    trials = study.get_trials(deepcopy=False)
+    earlier = [trial for trial in trials[:number] if trial.state not in (TrialState.FAIL, TrialState.WAITING)]
+    begun = flags.sampler == "grid" and any(trial.params == trials[number].params for trial in earlier)
+    return begun or len(earlier) >= planned_trials(flags, space)
+
+
+def may_begin(study: optuna.Study, flags: config.Tune, space: Space) -> bool | None:
+    """Whether a worker may begin a trial; None while it depends on trials that run elsewhere and may fail."""
+    fail_lost(study)
+    states = [trial.state for trial in study.get_trials(deepcopy=False)]
+    done = states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED)
+    running, planned = states.count(TrialState.RUNNING), planned_trials(flags, space)
+    queued = flags.sampler == "tpe" or TrialState.WAITING in states
+    if done >= planned or not (queued or running):
+        return False
+    return True if queued and done + running < planned else None
+
+
+# ── trials of workers that died ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def fail_lost(study: optuna.Study) -> None:
+    """Marks the trials of dead workers as failed, and queues their settings again."""
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        started = trial.datetime_start or datetime.now()
+        if not has_begun(trial) and started < datetime.now() - timedelta(seconds=GRACE):
+            queue_again(study, trial.number)
+
+
+def mark_as_begun(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Records the first heartbeat of a trial, and notes that it has one.
+
+    A worker may die before the thread in which Optuna records heartbeats has done so, and Optuna counts a trial without
+    any as alive for ever.
+    """
+    study._storage.record_heartbeat(trial._trial_id)
+    trial.set_user_attr("begun", trial.number)
+
+
+def has_begun(trial: FrozenTrial) -> bool:
+    """Whether the trial itself, and not only one that it repeats, was marked."""
+    return trial.user_attrs.get("begun") == trial.number
+
+
+def queue_again(study: optuna.Study, number: int) -> None:
+    """Marks a trial without a result as failed, and queues its settings again."""
+    study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+    trial = study.trials[number]
+    if trial.state is TrialState.FAIL and not is_repeated(study, number):
+        RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+def is_repeated(study: optuna.Study, number: int) -> bool:
+    """Whether a later trial repeats this one."""
+    later = study.get_trials(deepcopy=False)[number + 1 :]
+    return any(number in RetryHeartbeatStaleTrialCallback.retry_history(trial) for trial in later)
