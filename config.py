@@ -73,21 +73,21 @@ class Train(TrainingStage):
 class Evaluate(DrawingStage):
     """Score the best checkpoint on the test split: python evaluate.py --model resnet50 --dataset fer2013"""
 
-    checkpoint: Path | None = None  # instead of the run's best
-    all_folds: bool = False  # of a data set that is split by subject: every fold's run, and all together
+    checkpoint: Path | None = None  # file to score instead of the run's best checkpoint
+    all_folds: bool = False  # score every fold's run of a data set that is split by subject, and all together
     on: tuple[str, ...] = ()  # other data sets on whose test faces to score the run instead
     split: Literal["train", "val", "test"] = "test"  # val and train are scored and printed; only test is saved
     views: Literal["single", "flip", "five_crop", "ten_crop"] = "single"  # of each face, probabilities averaged
-    compare_views: bool = False  # also score the other kinds of views, for comparison
-    batch_size: int = 256
-    figures: bool = True
+    compare_views: bool = False  # also score the other kinds of views
+    batch_size: int = 256  # faces per forward pass
+    figures: bool = True  # draw the plots; --no-figures: results and predictions only
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Stage):
     """Ship a run in half precision with its card: python export.py --model fer_resnet_wide --dataset fer2013"""
 
-    pretrained_dir: Path = Path("pretrained")
+    pretrained_dir: Path = Path("pretrained")  # folder for weights and card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,21 +109,21 @@ class Explain(DrawingStage):
 class Ensemble(DrawingStage):
     """Join runs: python ensemble.py --dataset fer2013 --members resnet50 fer_vgg fer_resnet:seed1 --tag three"""
 
-    model: str = "ensemble"  # the name under which the result is kept
+    model: str = "ensemble"  # the name under which the result is saved
     members: tuple[str, ...] = ()  # MODEL or MODEL:TAG, with @last or @cycle2 for another checkpoint; or all
     method: Literal["auto", "mean", "logits", "geometric", "vote", "weighted", "greedy"] = "auto"  # auto: best on val
-    batch_size: int = 256
-    figures: bool = True
+    batch_size: int = 256  # faces per forward pass, of members with @
+    figures: bool = True  # draw the plots; --no-figures: results and predictions only
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """One HTML page on all runs of a data set: python report_generator.py --dataset fer2013"""
 
-    dataset: str = "synthetic"
+    dataset: str = "synthetic"  # a row of ferlib.data.facts.DATASETS, or folder:PATH
     all: bool = False  # one page over all data sets that have runs
     format: tuple[Literal["html", "md", "csv", "latex"], ...] = ("html",)  # one or several
-    outputs_dir: Path = Path("outputs")
+    outputs_dir: Path = Path("outputs")  # folder that the stages wrote to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ class Monitor:
 
     interval: float = 2.0  # seconds between readings
     max_temp: float = 83.0  # degrees Celsius above which a warning is printed
-    log: Path = Path("outputs/logs/gpu.csv")
+    log: Path = Path("outputs/logs/gpu.csv")  # CSV file to which every reading is appended
     readings: int | None = None  # stop after so many; default: until ctrl-C
 
 
@@ -210,13 +210,13 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doctor:
+class Audit:
     """Read a data set, cache it and print its class counts: python datasets.py --dataset fer2013"""
 
-    dataset: str = "synthetic"
-    data_dir: Path = Path("data")
-    outputs_dir: Path = Path("outputs")
-    fold: int = 0
+    dataset: str = "synthetic"  # a row of ferlib.data.facts.DATASETS, or folder:PATH
+    data_dir: Path = Path("data")  # folder that holds the data sets
+    outputs_dir: Path = Path("outputs")  # folder for the cache
+    fold: int = 0  # of a data set that is split by subject: the fold, from 1, whose subjects are the test split
 
 
 @dataclass(frozen=True, kw_only=True)

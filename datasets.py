@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from config import Doctor, Evaluate, Stage, Train
+from config import Audit, Evaluate, Stage, Train
 from ferlib.data.audit import describe
 from ferlib.data.cache import read_cache, write_cache
 from ferlib.data.copies import training_copies
@@ -43,7 +43,7 @@ READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], 
 Foldable = TypeVar("Foldable", Train, Evaluate)
 
 
-def load_stage(flags: Stage | Doctor) -> FaceData:
+def load_stage(flags: Stage | Audit) -> FaceData:
     """The data set that the flags of a stage name, in their fold."""
     return load_faces(flags.dataset, flags.data_dir, flags.outputs_dir, flags.fold)
 
@@ -99,7 +99,7 @@ def in_folds(flags: Foldable) -> list[Foldable]:
 
 
 def main() -> None:
-    flags = parse_flags(Doctor)
+    flags = parse_flags(Audit)
     data = load_stage(flags)
     print(f"{data.facts.title}: {len(data):,} faces of {'×'.join(map(str, data.images.shape[1:]))}")
     print(describe(data))
