@@ -136,14 +136,19 @@ def test_picture_of_an_ensemble(drawn):
 
 def test_pictures_of_a_study(drawn, tmp_path):
     rng = np.random.default_rng(0)
+    schedules = ("plateau", "cosine", "one_cycle", "warm_restarts", "step", "constant")
     rows = [
-        {"trial": n, "state": "pruned" if n % 4 == 1 else "complete", "val_accuracy": 0.6 + 0.1 * rng.random()}
+        {
+            "trial": n,
+            "state": "pruned" if n % 4 == 1 else "complete",
+            "val_accuracy": 0.6 + 0.1 * rng.random(),
+            "params": {"schedule": schedules[n % 6], "ema_decay": 0.9},
+        }
         for n in range(30)
     ]
-    schedules = ("plateau", "cosine", "one_cycle", "warm_restarts", "step", "constant")
-    groups = {"schedule": {name: list(0.6 + 0.1 * rng.random(5)) for name in schedules}, "ema": {"0.9": [0.6]}}
-    flags = Tune(study="vgg_paper", model="fer_vgg", dataset="fer2013", outputs_dir=tmp_path)
-    tuning_plots.plot_study(flags, rows, groups, {"lr": 0.7, "backbone_lr": 0.3})
+    study = {"study": "vgg_paper", "model": "fer_vgg", "dataset": "fer2013", "trials": rows}
+    study |= {"by_field": {"schedule": {}, "ema_decay": {}}, "importance": {"lr": 0.7, "backbone_lr": 0.3}}
+    tuning_plots.plot_study(tmp_path, study)
     assert len(drawn) == 4
     check(drawn)
 
