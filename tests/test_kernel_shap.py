@@ -1,4 +1,4 @@
-"""kernel_shap.py: exact Shapley values from all sets, and from random ones as their number grows."""
+"""explanations/kernel_shap.py: exact Shapley values from all masks, and from random ones as their number grows."""
 
 import itertools
 from math import factorial
@@ -6,15 +6,17 @@ from math import factorial
 import numpy as np
 import pytest
 
-from ferlib.explanations.kernel_shap import draw_sets, mixture_weights, size_probabilities, solve
+import torch
+
+from ferlib.explanations.kernel_shap import draw_masks, kernel_shap, mixture_weights, size_probabilities, solve
 
 REGIONS = 6
 ALL = np.array(list(itertools.product([0, 1], repeat=REGIONS)), dtype=np.uint8)
 
 
-def game(shown):
-    """Two outputs with interactions: draws×2."""
-    z = shown.astype(float)
+def game(masks):
+    """Two outputs with interactions: masks M×REGIONS → M×2."""
+    z = masks.astype(float)
     first = z @ np.arange(REGIONS) + 3 * z[:, 0] * z[:, 1] - 2 * z[:, 2] * z[:, 3] * z[:, 4]
     return np.stack([first, np.sin(z.sum(1) + z[:, 5])], 1)
 
@@ -35,34 +37,72 @@ def ends():
     return game(np.ones((1, REGIONS)))[0], game(np.zeros((1, REGIONS)))[0]
 
 
-def test_all_sets_give_the_exact_values():
+def test_all_masks_give_the_exact_values():
     found = solve(ALL, game(ALL), mixture_weights(ALL, uniform=len(ALL), own=0), *ends())
     assert np.allclose(found, exact_values(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("uniform", "own"), [(40_000, 0), (0, 40_000), (20_000, 20_000)])
-def test_random_sets_give_them_too(uniform, own):
+def test_random_masks_give_them_too(uniform, own):
     rng = np.random.default_rng(0)
-    sets = [rng.integers(0, 2, (uniform, REGIONS), dtype=np.uint8), draw_sets(own, REGIONS, rng)]
-    shown = np.concatenate(sets)
-    found = solve(shown, game(shown), mixture_weights(shown, uniform, own), *ends())
+    masks = np.concatenate([rng.integers(0, 2, (uniform, REGIONS), dtype=np.uint8), draw_masks(own, REGIONS, rng)])
+    found = solve(masks, game(masks), mixture_weights(masks, uniform, own), *ends())
     assert np.abs(found - exact_values()).max() < 0.05
     assert np.allclose(found.sum(0), np.subtract(*ends()))
 
 
-def test_sets_come_in_pairs_of_complements_of_the_kernels_sizes():
-    sets = draw_sets(20_001, REGIONS, np.random.default_rng(0))
-    assert sets.shape == (20_001, REGIONS)
-    assert (sets[:-1:2] + sets[1::2] == 1).all()
-    sizes = np.bincount(sets.sum(1), minlength=REGIONS + 1)
+def test_masks_come_in_pairs_of_complements_of_the_kernels_sizes():
+    masks = draw_masks(20_001, REGIONS, np.random.default_rng(0))
+    assert masks.shape == (20_001, REGIONS)
+    assert (masks[:-1:2] + masks[1::2] == 1).all()
+    sizes = np.bincount(masks.sum(1), minlength=REGIONS + 1)
     assert sizes[0] == sizes[REGIONS] == 0
-    assert np.allclose(sizes[1:REGIONS] / len(sets), size_probabilities(REGIONS), atol=0.015)
-    assert np.allclose(sets.mean(0), 0.5, atol=0.01)
+    assert np.allclose(sizes[1:REGIONS] / len(masks), size_probabilities(REGIONS), atol=0.015)
+    assert np.allclose(masks.mean(0), 0.5, atol=0.01)
 
 
-def test_a_single_region_is_all_there_is():
-    shown = np.concatenate([np.ones((3, 1), np.uint8), draw_sets(4, 1, np.random.default_rng(0))])
-    weights = mixture_weights(shown, 3, 4)
-    assert solve(shown, np.ones((3, 2)), weights, np.array([0.9, 0.1]), np.array([0.2, 0.3])).tolist() == [
+def test_a_single_region_gets_the_whole_difference():
+    masks = np.concatenate([np.ones((3, 1), np.uint8), draw_masks(4, 1, np.random.default_rng(0))])
+    weights = mixture_weights(masks, 3, 4)
+    assert solve(masks, np.ones((3, 2)), weights, np.array([0.9, 0.1]), np.array([0.2, 0.3])).tolist() == [
         pytest.approx([0.7, -0.2])
     ]
+
+
+class Corners(torch.nn.Module):
+    """Logits of three classes from the means of the four quarters of a face, with an interaction of the first two."""
+
+    def forward(self, images):
+        upper, lower = (half.split(4, 3) for half in images.split(4, 2))
+        first, second, third, fourth = (quarter.mean((1, 2, 3)) for quarter in (*upper, *lower))
+        return torch.stack([3 * first * second, 2 * third, fourth], 1)
+
+
+@pytest.mark.parametrize("baseline", ["black", "grey", 0.25])
+def test_shapley_values_of_a_face_are_those_of_all_masks(baseline):
+    faces = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    segments = np.kron([[0, 1], [2, 3]], np.ones((4, 4), int))
+    found = kernel_shap(
+        Corners(), faces, torch.tensor([0, 1]), segments=segments, num_samples=4000, baseline=baseline, batch_size=500
+    )
+    assert found.shape == (2, 8, 8)
+    assert found.dtype == np.float32
+    masks = np.array(list(itertools.product([0, 1], repeat=4)))
+    level = {"black": 0.0, "grey": 0.5}.get(baseline, baseline)
+    for face, label, values in zip(faces, (0, 1), found, strict=True):
+        shown = torch.from_numpy(masks[:, segments]).float()[:, None]
+        outputs = Corners()(shown * face + (1 - shown) * level).softmax(1).double().numpy()[:, label]
+        exact = [exact_value(masks, outputs, region) for region in range(4)]
+        assert np.allclose(values, np.array(exact)[segments], atol=5e-3)
+        assert values[::4, ::4].sum() == pytest.approx(outputs[-1] - outputs[0], abs=1e-5)
+
+
+def exact_value(masks, outputs, region):
+    """Shapley (1953): the mean contribution of a region over all orders."""
+    table = {tuple(mask): output for mask, output in zip(masks.tolist(), outputs, strict=True)}
+    total = 0.0
+    for mask in masks[masks[:, region] == 0].tolist():
+        size, joined = sum(mask), [*mask[:region], 1, *mask[region + 1 :]]
+        share = factorial(size) * factorial(len(mask) - size - 1) / factorial(len(mask))
+        total += share * (table[tuple(joined)] - table[tuple(mask)])
+    return total

@@ -1,4 +1,4 @@
-"""Untrained models of the zoo that answer to what they see, at a small size, and faces for them."""
+"""Untrained models of the zoo at a small size whose outputs depend on the image, and faces for them."""
 
 import functools
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ferlib.explanations.subject import LogitModel
+from ferlib.inference.logit_model import LogitModel
 from ferlib.networks.classifier import FaceClassifier, set_dropout
 from models import MODELS, ModelSpec, model_spec
 
@@ -15,11 +15,12 @@ TIMM = ("timm/convnext_tiny", "timm/swin_tiny_patch4_window7_224", "timm/vit_sma
 ZOO = (*MODELS, *TIMM)
 LARGER = {"vgg19_bn", "resnet34", "resnet101", "resnet152", "efficientnet_b2", "cifar_resnet56"}  # of the same blocks
 KINDS = tuple(name for name in ZOO if name not in LARGER)
-SIDES = {"inception_v3": 128}  # of models that cannot do with 64 px
+THREE = ("mini_resnet", "resnet18", "timm/vit_small_patch16_224")  # small and grey, of torchvision, a transformer
+SIDES = {"inception_v3": 128}  # of models that need more than 64 px
 
 
 def small_spec(name: str) -> ModelSpec:
-    """The facts of a model for small faces; transformers are built for such."""
+    """A model's specification for small faces; transformers are built for such."""
     spec = model_spec(name)
     side = SIDES.get(name, min(spec.image_size, 64))
     backbone = functools.partial(spec.backbone, img_size=side) if name in TIMM[1:] else spec.backbone
@@ -27,13 +28,14 @@ def small_spec(name: str) -> ModelSpec:
 
 
 def make_model(name: str, dtype: torch.dtype = torch.float32) -> LogitModel:
+    """Images → logits."""
     return LogitModel(make_classifier(name), dtype)
 
 
 @functools.cache
-@torch.inference_mode(False)  # it is kept, and whoever asks first may be in that mode
+@torch.inference_mode(False)  # it is cached, and the first caller may be in that mode
 def make_classifier(name: str) -> FaceClassifier:
-    """Random weights, batch norms with the statistics of a few random faces: without them, signals fade on the way."""
+    """Random weights; batch norms have the statistics of a few random faces, as activations vanish without them."""
     torch.manual_seed(0)
     spec = small_spec(name)
     classifier = FaceClassifier(spec).to(memory_format=torch.channels_last).eval()

@@ -1,6 +1,4 @@
-"""explain_lime.py: known answers, agreement with lime on the same regions and draws, standard errors, stopping."""
-
-import itertools
+"""explanations/lime.py: known answers, agreement with lime on the same regions and masks, standard errors, stopping."""
 
 import numpy as np
 import pytest
@@ -8,13 +6,11 @@ import torch
 from lime.lime_image import LimeImageExplainer
 from sklearn.linear_model import Ridge
 
-import config
-import explain_lime
-from explain_lime import fit_surrogate, make_puzzle, proximity
-from ferlib.explanations.subject import LogitModel
-from ferlib.explanations.superpixels import segment
+from ferlib.explanations import lime
+from ferlib.explanations.perturbations import PerturbedFace, perturb, perturbed_faces, predict_perturbations
+from ferlib.explanations.superpixels import segmenter
+from ferlib.inference.logit_model import LogitModel
 
-SETTINGS = config.ExplainLime(lime_samples=300, batch_size=100)
 TARGET, SIDE, CORNER = 2, 24, 8
 ONE_HOT = torch.eye(7)
 
@@ -37,16 +33,22 @@ class Mixed(torch.nn.Module):
 
 
 def patchwork(channels=1):
-    """1×C×SIDE×SIDE: patches of 4×4 pixels, bright in the corner and dark or middling elsewhere."""
+    """1×C×SIDE×SIDE: patches of 4×4 pixels, bright in the corner, darker elsewhere."""
     levels = np.random.default_rng(0).uniform(0, 0.6, (SIDE // 4, SIDE // 4))
     levels[: CORNER // 4, : CORNER // 4] = [[1.0, 0.8], [0.85, 0.95]]
     face = np.kron(levels, np.ones((4, 4), np.float32)).astype(np.float32)
     return torch.from_numpy(np.repeat(face[None, None], channels, axis=1))
 
 
-def explain(images, target=ONE_HOT[TARGET], seed=0, settings=SETTINGS, network=None):
-    model = LogitModel(network or ReadsOneCorner())
-    return explain_lime.explain_faces(model, images, target[None], [seed], settings)[0]
+def explain(images, target=ONE_HOT[TARGET], seed=0, network=None, **settings):
+    """The attribution of one face."""
+    options = {"segments": segmenter(), "num_samples": 300, "batch_size": 100} | settings
+    return lime.explain(LogitModel(network or ReadsOneCorner()), images, target[None], seeds=[seed], **options)[0]
+
+
+def make_face(image, segments, baseline, seed=0) -> PerturbedFace:
+    """A face C×H×W without masks."""
+    return next(perturbed_faces(image[None], [segments], [seed], baseline, classes=7))
 
 
 def grid():
@@ -62,18 +64,20 @@ def test_a_model_that_reads_a_corner_is_explained_by_the_corner(channels):
     assert np.abs(inside).sum() / np.abs(result.map).sum() > 0.8
     assert inside.mean() > 0
     assert result.facts["r2"] > 0.8
-    assert result.facts["draws"] == 300
+    assert result.facts["num_samples"] == 300
     assert result.map.dtype == np.float32
 
 
-def test_the_other_classes_are_spoken_against():
+def test_the_corner_is_evidence_against_the_other_classes():
     assert explain(patchwork(), target=ONE_HOT[5]).map[:CORNER, :CORNER].mean() < 0
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("hide_value", [0.5, None])
-def test_the_same_regions_and_draws_give_the_weights_of_lime(channels, hide_value):
-    """lime_image itself, on the regions of ours and the draws of the same seed."""
+@pytest.mark.parametrize(
+    ("channels", "baseline", "hide_color"),
+    [(1, "grey", 0.5), (3, 0.5, 0.5), (1, "black", 0), (1, "region", None), (3, "region", None)],
+)
+def test_the_same_regions_and_masks_give_the_weights_of_lime(channels, baseline, hide_color):
+    """lime_image itself, on the same regions and the masks of the same seed."""
     image, segments = patchwork(channels)[0], np.roll(grid(), 2, axis=(0, 1))  # across the patches
     model = LogitModel(Mixed())
 
@@ -83,13 +87,13 @@ def test_the_same_regions_and_draws_give_the_weights_of_lime(channels, hide_valu
 
     theirs = LimeImageExplainer(feature_selection="none", random_state=5).explain_instance(
         np.broadcast_to(image.permute(1, 2, 0).numpy(), (SIDE, SIDE, 3)).astype(np.float64),
-        classify, labels=range(7), top_labels=None, hide_color=hide_value, num_samples=400,
+        classify, labels=range(7), top_labels=None, hide_color=hide_color, num_samples=400,
         segmentation_fn=lambda _: segments, random_seed=0,
     )  # fmt: skip
-    puzzle = make_puzzle(image, segments, hide_value, seed=5).draw(400)
-    explain_lime.ask_model(model, [puzzle], batch_size=64)
+    face = make_face(image, segments, baseline, seed=5).draw_masks(400)
+    predict_perturbations(model, [face], batch_size=64)
     for label in range(7):
-        ours = explain_lime.fit(puzzle, ONE_HOT[label].numpy())
+        ours = lime.fit(face, ONE_HOT[label].numpy())
         expected = np.array([weight for _, weight in sorted(theirs.local_exp[label])])
         assert np.abs(ours.weights[:, label] - expected).max() < 1e-5 * np.abs(expected).max()
     assert ours.r2 == pytest.approx(theirs.score, rel=1e-5)  # lime keeps the score of the last class
@@ -97,40 +101,40 @@ def test_the_same_regions_and_draws_give_the_weights_of_lime(channels, hide_valu
 
 def test_the_closed_form_is_ridge_regression():
     rng = np.random.default_rng(0)
-    shown, outputs = rng.integers(0, 2, (200, 12)).astype(float), rng.normal(size=(200, 7))
-    surrogate = fit_surrogate(shown, outputs, np.eye(7)[3])
-    ridge = Ridge(alpha=1).fit(shown, outputs[:, 3], sample_weight=proximity(shown))
+    masks, outputs = rng.integers(0, 2, (200, 12)).astype(float), rng.normal(size=(200, 7))
+    surrogate, weights = lime.fit_surrogate(masks, outputs, np.eye(7)[3]), lime.proximity(masks)
+    ridge = Ridge(alpha=lime.RIDGE).fit(masks, outputs[:, 3], sample_weight=weights)
     assert np.allclose(surrogate.weights[:, 3], ridge.coef_)
-    assert surrogate.r2 == pytest.approx(ridge.score(shown, outputs[:, 3], sample_weight=proximity(shown)))
+    assert surrogate.r2 == pytest.approx(ridge.score(masks, outputs[:, 3], sample_weight=weights))
 
 
-def test_standard_errors_are_those_of_repeated_draws():
-    """The spread of the weights over independent draws."""
+def test_standard_errors_are_those_of_repeated_sampling():
+    """The spread of the weights over independent masks."""
     model, image, target = LogitModel(Mixed()), patchwork()[0], ONE_HOT[1].numpy()
     found = []
     for seed in range(60):
-        puzzle = make_puzzle(image, grid(), 0.5, seed).draw(400)
-        explain_lime.ask_model(model, [puzzle], batch_size=400)
-        found.append(explain_lime.fit(puzzle, target))
+        face = make_face(image, grid(), "grey", seed).draw_masks(400)
+        predict_perturbations(model, [face], batch_size=400)
+        found.append(lime.fit(face, target))
     spread = np.std([surrogate.weights @ target for surrogate in found], axis=0, ddof=1)
     expected = np.mean([surrogate.standard_errors for surrogate in found], axis=0)
     assert 0.8 < np.median(spread / expected) < 1.25
 
 
 def test_automatic_sampling_stops_when_the_result_is_stable():
-    settings = config.ExplainLime(lime_samples="auto", segmentation="grid", regions=36, top_regions=4, batch_size=200)
-    easy = explain(patchwork(), settings=settings)
-    assert easy.facts["draws"] < explain_lime.AUTO_LIMIT
-    assert easy.facts["draws"] % explain_lime.AUTO_STEP == 0
+    settings = {"num_samples": "auto", "segments": segmenter("grid", regions=36), "top_regions": 4, "batch_size": 200}
+    easy = explain(patchwork(), **settings)
+    assert easy.facts["num_samples"] < lime.AUTO_LIMIT
+    assert easy.facts["num_samples"] % lime.AUTO_STEP == 0
     errors = easy.arrays["standard_errors"].astype(np.float32)
     strongest = np.abs(easy.map) == np.abs(easy.map).max()
-    assert errors[strongest].max() <= explain_lime.AUTO_ERROR * np.abs(easy.map).max()
+    assert errors[strongest].max() <= lime.AUTO_ERROR * np.abs(easy.map).max()
 
     class Noise(torch.nn.Module):
         def forward(self, images):
             return torch.randn(len(images), 7, generator=torch.Generator().manual_seed(int(images.sum() * 1e3)))
 
-    assert explain(patchwork(), settings=settings, network=Noise()).facts["draws"] == explain_lime.AUTO_LIMIT
+    assert explain(patchwork(), network=Noise(), **settings).facts["num_samples"] == lime.AUTO_LIMIT
 
 
 def test_faces_share_batches_and_do_not_depend_on_them():
@@ -142,9 +146,10 @@ def test_faces_share_batches_and_do_not_depend_on_them():
         sizes.append(len(batch))
         return model(batch)
 
-    together = explain_lime.explain_faces(counting, images, targets, [7, 8, 9], SETTINGS)
+    options = {"segments": segmenter(), "num_samples": 300, "batch_size": 100}
+    together = lime.explain(counting, images, targets, seeds=[7, 8, 9], **options)
     assert sizes == [100] * 9
-    alone = explain_lime.explain_faces(model, images[1:2], targets[1:2], [8], SETTINGS)
+    alone = lime.explain(model, images[1:2], targets[1:2], seeds=[8], **options)
     assert np.array_equal(together[1].arrays["segments"], alone[0].arrays["segments"])
     assert np.allclose(together[1].map, alone[0].map, atol=1e-6)
 
@@ -156,8 +161,10 @@ def test_a_contrast_is_the_difference_of_two_classes():
 
 
 def test_shapley_values_sum_to_the_face_less_the_hidden_face():
-    settings = config.ExplainLime(segmentation="grid", regions=36, segmentation_side=24, kernel_shap=200)
-    result = explain(patchwork(), ONE_HOT[1], settings=settings, network=Mixed())
+    segments = segmenter("grid", regions=36, segmentation_side=24)
+    result = explain(
+        patchwork(), ONE_HOT[1], network=Mixed(), segments=segments, num_samples=1000, batch_size=64, kernel_shap=200
+    )
     model, hidden = LogitModel(Mixed()), torch.full_like(patchwork(), 0.5)
     rise = (model(patchwork()).softmax(1) - model(hidden).softmax(1))[0, 1].item()
     first = np.unique(result.arrays["segments"], return_index=True)[1]
@@ -167,8 +174,7 @@ def test_shapley_values_sum_to_the_face_less_the_hidden_face():
 
 @pytest.mark.parametrize("segmentation", ["quickshift", "slic", "felzenszwalb", "grid", "facial"])
 def test_every_segmentation_covers_the_face_with_numbered_regions(segmentation):
-    settings = config.ExplainLime(segmentation=segmentation, regions=30, lime_samples=40)
-    segments = explain(patchwork(), settings=settings).arrays["segments"]
+    segments = explain(patchwork(), segments=segmenter(segmentation, regions=30), num_samples=40).arrays["segments"]
     assert segments.shape == (SIDE, SIDE)
     assert np.array_equal(np.unique(segments), np.arange(segments.max() + 1))
     assert segments.max() >= 5
@@ -180,21 +186,21 @@ def test_same_seed_same_map_other_seed_other_map():
     assert not np.array_equal(first, explain(patchwork(), seed=2).map)
 
 
-def test_attribute_gives_one_map_per_face():
+def test_lime_gives_one_map_per_face():
     images = torch.cat([patchwork(), patchwork().flip(3)])
-    maps = explain_lime.attribute(LogitModel(ReadsOneCorner()), images, ONE_HOT[[TARGET, TARGET]], SETTINGS)
+    maps = lime.lime(ReadsOneCorner(), images, ONE_HOT[[TARGET, TARGET]], segments=segmenter(), num_samples=300)
     assert maps.shape == (2, SIDE, SIDE)
     assert maps.dtype == np.float32
     assert maps[1][:CORNER, -CORNER:].mean() != maps[0][:CORNER, :CORNER].mean()
 
 
 def test_regions_are_shown_or_filled():
-    image, segments = patchwork()[0], grid()
-    puzzle = make_puzzle(image, segments, None, seed=0)
-    for choice in itertools.islice(itertools.product([True, False], repeat=3), 4):
-        shown = torch.ones(1, 36, dtype=torch.bool)
-        shown[0, :3] = torch.tensor(choice)
-        picture = explain_lime.perturb(puzzle, shown)[0, 0]
+    image, segments = patchwork()[0], np.roll(grid(), 2, axis=(0, 1))
+    face = make_face(image, segments, "region")
+    for choice in [(True, True, True), (True, True, False), (True, False, True), (False, False, False)]:
+        mask = torch.ones(1, 36, dtype=torch.bool)
+        mask[0, :3] = torch.tensor(choice)
+        picture = perturb(face, mask)[0, 0]
         for region in range(3):
             inside = torch.from_numpy(segments == region)
             expected = image[0][inside] if choice[region] else image[0][inside].mean().expand(16)
@@ -205,13 +211,13 @@ def test_regions_are_shown_or_filled():
 def test_the_number_of_regions_does_not_depend_on_the_size_of_the_face(side):
     rows, columns = np.mgrid[:side, :side] / side
     face = (0.5 + 0.4 * np.sin(14 * rows) * np.cos(11 * columns))[..., None].astype(np.float32)
-    segments = segment(face, SETTINGS, seed=0)
+    segments = segmenter()(face, 0)
     assert segments.shape == (side, side)
     assert segments.dtype == np.int16
     assert np.array_equal(np.unique(segments), np.arange(segments.max() + 1))
     assert 35 < segments.max() + 1 < 45
 
 
-def test_a_blank_face_is_explained_by_nothing_or_little():
+def test_a_grey_face_has_no_weights():
     result = explain(torch.full((1, 1, SIDE, SIDE), 0.5))
     assert np.allclose(result.map, 0, atol=1e-6)

@@ -1,16 +1,15 @@
-"""explain_shap.py: known answers, agreement with shap on the same draws, and less error from as many draws."""
+"""explanations/shap.py: known answers, agreement with shap on the same samples, error of systematic sampling."""
 
 import numpy as np
 import pytest
-import shap
 import torch
+from shap import GradientExplainer
 
-import config
-import explain_shap
-from explain_shap import Draws, draw_evenly, expected_gradients, make_background
-from ferlib.explanations.subject import LogitModel
+from ferlib.explanations import shap
+from ferlib.explanations.shap import PathSamples, expected_gradients, make_background, sample_paths
+from ferlib.inference.logit_model import LogitModel
 
-SETTINGS = config.ExplainShap(shap_samples=60, batch_size=50)
+SETTINGS = {"num_samples": 60, "batch_size": 50}
 TARGET, SIDE, CORNER = 2, 12, 4
 ONE_HOT = torch.eye(7)
 
@@ -48,10 +47,11 @@ def random_faces(count, channels=1, seed=0, scale=1.0):
     return scale * torch.rand(count, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
 
 
-def explain(network, images, background, target=ONE_HOT[TARGET], seed=0, settings=SETTINGS):
+def explain(network, images, background, target=ONE_HOT[TARGET], seed=0):
+    """The attribution of one face."""
     model = LogitModel(network)
-    faces = make_background(model, background, settings.batch_size)
-    return explain_shap.explain_faces(model, images, target[None], [seed], faces, settings)[0]
+    faces = make_background(model, background, batch_size=50)
+    return shap.explain(model, images, target[None], seeds=[seed], background=faces, **SETTINGS)[0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -70,7 +70,7 @@ def test_a_model_that_reads_a_corner_is_explained_by_the_corner(channels):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_linear_model_gives_weight_times_distance_from_the_mean_background(channels):
-    """Exactly so, as every background face is drawn equally often."""
+    """Exactly so, as every background face is sampled equally often."""
     images, background = random_faces(1, channels, seed=1), random_faces(4, channels)
     network = Linear(channels)
     result = explain(network, images, background)
@@ -81,63 +81,63 @@ def test_a_linear_model_gives_weight_times_distance_from_the_mean_background(cha
     assert np.allclose(result.facts["completeness_gaps"], 0, atol=1e-4)
 
 
-def draw_as_shap(faces, count, background, seed):
+def sample_as_shap(faces, count, background, seed):
     """shap takes one background face and one share at a time from numpy's legacy generator."""
     random = np.random.RandomState(seed)
     pairs = [[(random.choice(background), random.uniform()) for _ in range(count)] for _ in range(faces)]
-    return [Draws(*(np.array(column) for column in zip(*each, strict=True))) for each in pairs]
+    return [PathSamples(*(np.array(column) for column in zip(*each, strict=True))) for each in pairs]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_same_draws_give_the_values_of_shap(channels):
+def test_the_same_samples_give_the_values_of_shap(channels):
     model, count = LogitModel(make_network(channels)), 40
     images, background = random_faces(2, channels, seed=1), random_faces(6, channels)
-    theirs = shap.GradientExplainer(model, background).shap_values(images, nsamples=count, rseed=3)
-    draws = draw_as_shap(2, count, 6, seed=3)
-    ours = expected_gradients(model, images, background, draws, batch_size=32).numpy()
+    theirs = GradientExplainer(model, background).shap_values(images, nsamples=count, rseed=3)
+    samples = sample_as_shap(2, count, 6, seed=3)
+    ours = expected_gradients(model, images, background, samples, batch_size=32).numpy()
     expected = theirs.sum(1).transpose(0, 3, 1, 2)
     assert np.abs(ours - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("count", "background"), [(30, 7), (21, 7), (3, 7), (7, 7), (5, 1)])
-def test_draws_are_even(count, background):
-    draws = draw_evenly(count, background, seed=0)
-    assert len(draws.rows) == len(draws.shares) == count
-    assert draws.shares.min() >= 0
-    assert draws.shares.max() < 1
-    times = np.bincount(draws.rows, minlength=background)
+def test_samples_are_balanced_and_equidistant(count, background):
+    samples = sample_paths(count, background, seed=0)
+    assert len(samples.rows) == len(samples.shares) == count
+    assert samples.shares.min() >= 0
+    assert samples.shares.max() < 1
+    times = np.bincount(samples.rows, minlength=background)
     assert np.ptp(times) == bool(count % background)
     for face in range(background):
-        own = np.sort(draws.shares[draws.rows == face])
-        assert np.allclose(np.diff(own), 1 / max(len(own), 1)), "draws of a background face at unequal distances"
+        own = np.sort(samples.shares[samples.rows == face])
+        assert np.allclose(np.diff(own), 1 / max(len(own), 1)), "samples of a background face at unequal distances"
     for each in set(times) - {0}:
-        group = draws.shares[times[draws.rows] == each]
+        group = samples.shares[times[samples.rows] == each]
         assert sorted((group * len(group)).astype(int)) == list(range(len(group)))
 
 
-def test_draws_depend_on_the_seed_alone():
-    first, second, other = (draw_evenly(30, 7, seed) for seed in (0, 0, 1))
+def test_samples_depend_on_the_seed_alone():
+    first, second, other = (sample_paths(30, 7, seed) for seed in (0, 0, 1))
     assert (first.rows == second.rows).all()
     assert (first.shares == second.shares).all()
     assert (first.shares != other.shares).any()
 
 
-def test_even_draws_err_less_than_independent_ones():
+def test_systematic_samples_err_less_than_independent_ones():
     model, images, background = LogitModel(make_network()), random_faces(1, seed=1), random_faces(5)
-    exact = expected_gradients(model, images, background, [draw_evenly(20_000, 5, seed=9)], 1000)
+    exact = expected_gradients(model, images, background, [sample_paths(4000, 5, seed=9)], 1000)
 
-    def error(draw):
-        found = [expected_gradients(model, images, background, [draw(seed)], 1000) for seed in range(20)]
+    def error(sample):
+        found = [expected_gradients(model, images, background, [sample(seed)], 1000) for seed in range(20)]
         return torch.stack([(values - exact).square().mean() for values in found]).mean()
 
     def independent(seed):
         rng = np.random.default_rng(seed)
-        return Draws(rng.integers(0, 5, 50), rng.random(50, dtype=np.float32))
+        return PathSamples(rng.integers(0, 5, 50), rng.random(50, dtype=np.float32))
 
-    assert error(lambda seed: draw_evenly(50, 5, seed)) < 0.2 * error(independent)
+    assert error(lambda seed: sample_paths(50, 5, seed)) < 0.2 * error(independent)
 
 
-def test_the_gaps_of_all_classes_are_what_the_sums_miss():
+def test_completeness_gaps_are_the_errors_of_the_sums():
     model, images, background = LogitModel(make_network()), random_faces(1, seed=1), random_faces(8)
     result = explain(make_network(), images, background)
     rise = (model(images) - model(background).mean(0))[0].numpy()
@@ -155,10 +155,10 @@ def test_a_contrast_is_the_difference_of_two_classes():
 
 def test_faces_do_not_depend_on_their_batch():
     model, images = LogitModel(make_network()), random_faces(3, seed=1)
-    background = make_background(model, random_faces(8), 50)
+    settings = {"background": make_background(model, random_faces(8), 50), **SETTINGS}
     targets = ONE_HOT[[1, 2, 3]]
-    together = explain_shap.explain_faces(model, images, targets, [4, 5, 6], background, SETTINGS)
-    alone = explain_shap.explain_faces(model, images[1:2], targets[1:2], [5], background, SETTINGS)
+    together = shap.explain(model, images, targets, seeds=[4, 5, 6], **settings)
+    alone = shap.explain(model, images[1:2], targets[1:2], seeds=[5], **settings)
     assert np.allclose(together[1].map, alone[0].map, atol=1e-6)
 
 
@@ -169,10 +169,8 @@ def test_same_seed_same_map_other_seed_other_map():
     assert not np.array_equal(first, explain(make_network(), images, background, seed=2).map)
 
 
-def test_attribute_gives_one_map_per_face():
-    model, images = LogitModel(Linear(1)), random_faces(2, seed=1)
-    background = make_background(model, random_faces(8), 50)
-    maps = explain_shap.attribute(model, images, ONE_HOT[[0, 6]], SETTINGS, background)
+def test_shap_gives_one_map_per_face():
+    maps = shap.shap(Linear(1), random_faces(2, seed=1), ONE_HOT[[0, 6]], background=random_faces(8), num_samples=60)
     assert maps.shape == (2, SIDE, SIDE)
     assert maps.dtype == np.float32
 

@@ -1,19 +1,19 @@
-"""explain_occlusion.py: known answers, agreement with captum on the same windows, faces that do not mix."""
+"""explanations/occlusion.py: known answers, agreement with captum on the same windows, independence of a batch."""
 
 import numpy as np
 import pytest
 import torch
 from captum.attr import Occlusion
 
-import config
 import explain_occlusion
-from explain_occlusion import cover, make_windows
-from ferlib.explanations.subject import LogitModel
+from ferlib.explanations import occlusion
+from ferlib.explanations.flags import prepare_flags
+from ferlib.explanations.occlusion import make_windows, slide_window
+from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.errors import UserError
-from zoo import KINDS, ONE_HOT, make_model, random_faces, small_spec
+from zoo import ONE_HOT, THREE, make_model, random_faces, small_spec
 
 TARGET, SIDE, CORNER = 2, 20, 4
-SETTINGS = config.ExplainOcclusion(batch_size=50)
 
 
 class ReadsOneCorner(torch.nn.Module):
@@ -23,8 +23,8 @@ class ReadsOneCorner(torch.nn.Module):
         return 5 * images[:, :, :CORNER, :CORNER].mean((1, 2, 3))[:, None] * ONE_HOT[TARGET]
 
 
-def explain(model, images, targets, settings=SETTINGS):
-    return explain_occlusion.explain_faces(model, images, targets, [0] * len(images), settings)
+def explain(model, images, targets, batch_size=50, **settings):
+    return occlusion.explain(model, images, targets, seeds=[0] * len(images), batch_size=batch_size, **settings)
 
 
 def maps_of(results):
@@ -51,7 +51,7 @@ def test_a_model_that_reads_a_corner_is_explained_by_the_corner(channels):
     ("side", "window", "stride"), [(44, 0.2, 0.1), (48, 0.2, 0.2), (40, 1.0, 1.0), (10, 0.01, 0.01)]
 )
 def test_windows_cover_every_pixel(side, window, stride):
-    covered = cover(side, window, stride)
+    covered = slide_window(side, window, stride)
     assert covered.any(0).all()
     width, step = max(round(window * side), 1), max(round(stride * side), 1)
     assert covered.sum(1).tolist()[:-1] == [width] * (len(covered) - 1)
@@ -59,10 +59,10 @@ def test_windows_cover_every_pixel(side, window, stride):
     assert [int(row.float().argmax()) for row in covered] == [step * place for place in range(len(covered))]
 
 
-@pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in KINDS), ("mini_resnet", 3)])
+@pytest.mark.parametrize(("name", "channels"), [*((name, 1) for name in THREE), ("mini_resnet", 3)])
 def test_same_maps_as_captum_on_the_same_windows(name, channels):
     model, spec = make_model(name), small_spec(name)
-    settings = config.ExplainOcclusion(batch_size=7, window=0.4, stride=0.25, hide_value=0.3)
+    settings = {"batch_size": 7, "window": 0.4, "stride": 0.25, "baseline": 0.3}
     images, targets = random_faces(2, spec.image_size, channels), torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]])
     width, step = round(0.4 * spec.image_size), round(0.25 * spec.image_size)
     theirs = Occlusion(lambda faces, weights: (model(faces).softmax(1) * weights).sum(1)).attribute(
@@ -74,7 +74,7 @@ def test_same_maps_as_captum_on_the_same_windows(name, channels):
     )
     assert theirs.any()
     tolerance = 1e-4 * theirs.abs().max().item() + 1e-7  # of probabilities in float32
-    np.testing.assert_allclose(maps_of(explain(model, images, targets, settings)), theirs[:, 0], atol=tolerance)
+    np.testing.assert_allclose(maps_of(explain(model, images, targets, **settings)), theirs[:, 0], atol=tolerance)
 
 
 def test_a_contrast_is_the_difference_of_two_classes():
@@ -88,28 +88,28 @@ def test_faces_do_not_depend_on_their_batch():
     model, images = make_model("mini_resnet"), random_faces(3, 48)
     targets = ONE_HOT[[1, 2, 3]]
     together = explain(model, images, targets)
-    alone = explain(model, images[1:2], targets[1:2], config.ExplainOcclusion(batch_size=13))
+    alone = explain(model, images[1:2], targets[1:2], batch_size=13)
     np.testing.assert_allclose(together[1].map, alone[0].map, atol=1e-6)
 
 
-def test_attribute_gives_one_map_per_face():
-    maps = explain_occlusion.attribute(LogitModel(ReadsOneCorner()), random_faces(2, SIDE), ONE_HOT[[0, 6]], SETTINGS)
+def test_occlusion_gives_one_map_per_face():
+    maps = occlusion.occlusion(ReadsOneCorner(), random_faces(2, SIDE), ONE_HOT[[0, 6]])
     assert maps.shape == (2, SIDE, SIDE)
     assert maps.dtype == np.float32
 
 
 def test_windows_are_squares_of_the_face():
-    windows = make_windows((20, 30), SETTINGS)
+    windows = make_windows((20, 30), 0.2, 0.1)
     assert windows.shape == (9, 9, 20, 30)
     assert windows[0, 0].sum() == 4 * 6
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"window": 0.0}, {"window": 1.2}, {"stride": 0.3}, {"stride": 0.0}, {"hide_value": 2.0}]
+    "wrong", [{"window": 0.0}, {"window": 1.2}, {"stride": 0.3}, {"stride": 0.0}, {"baseline": "2.0"}]
 )
-def test_senseless_settings_are_refused(wrong):
+def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match="--"):
-        explain_occlusion.explain(config.ExplainOcclusion(**wrong))
+        prepare_flags(explain_occlusion.ExplainOcclusion(**wrong), explain_occlusion.SCRIPT)
 
 
 def test_the_script_explains_a_saved_model(tiny_run, monkeypatch):

@@ -1,6 +1,4 @@
-"""explain_gradcam.py: known answers, agreement with grad-cam on every model of the zoo, faces that do not mix."""
-
-import typing
+"""explanations/cam.py: known answers, agreement with grad-cam, independence of the faces of a batch."""
 
 import numpy as np
 import pytest
@@ -8,33 +6,32 @@ import pytorch_grad_cam
 import torch
 import torch.nn.functional as F
 
-import config
 import explain_gradcam
-from explain_gradcam import CAMS, Cells, find_cells, read_activations, read_gradients
-from ferlib.explanations.subject import LogitModel, Subject
-from ferlib.networks.specs import tokens_to_grid
+from ferlib.explanations import cam
+from ferlib.explanations.binding import provide_cells
+from ferlib.explanations.cam import KINDS, Cells, read_activations, read_gradients
+from ferlib.explanations.methods import methods_of
+from ferlib.inference.logit_model import LogitModel
+from ferlib.networks.timm_backbones import tokens_to_grid
 from ferlib.runtime.errors import UserError
 from models import MODELS
-from zoo import KINDS, ONE_HOT, ZOO, make_model, random_faces, small_spec
+from zoo import LARGER, ONE_HOT, THREE, ZOO, make_model, random_faces, small_spec
 
 TARGET, SIDE, CELL = 2, 24, 6
 LIBRARY = {
     "gradcam": pytorch_grad_cam.GradCAM,
-    "gradcam++": pytorch_grad_cam.GradCAMPlusPlus,
+    "gradcam_plus_plus": pytorch_grad_cam.GradCAMPlusPlus,
     "hirescam": pytorch_grad_cam.HiResCAM,
     "layercam": pytorch_grad_cam.LayerCAM,
     "eigencam": pytorch_grad_cam.EigenCAM,
     "scorecam": pytorch_grad_cam.ScoreCAM,
 }
 NARROW = {  # layers of few channels
-    "resnet50": "backbone.conv1",
-    "efficientnet_b0": "backbone.features.0",
-    "fer_vgg": "backbone.features.0",
-    "fer_resnet_wide": "backbone.stages.0",
+    "resnet18": "backbone.conv1",
     "mini_resnet": "backbone.stages",
-    "cifar_resnet20": "backbone.stages",
     "timm/swin_tiny_patch4_window7_224": "backbone.layers.0",
 }
+BY_GRADIENTS = ("hirescam", "layercam")
 
 
 class TwoCells(torch.nn.Module):
@@ -58,14 +55,9 @@ class ReadsOneCorner(torch.nn.Module):
         return 4000 * self.activation(self.cells(images))[:, 0].mean((1, 2))[:, None] * ONE_HOT[TARGET]
 
 
-def settings_of(method, **changes):
-    return config.ExplainGradcam(method=method, **{"batch_size": 50} | changes)
-
-
-def explain(model, images, targets, cells, method="gradcam", **changes):
-    return explain_gradcam.explain_faces(
-        model, images, targets, [0] * len(images), settings_of(method, **changes), cells
-    )
+def explain(model, images, targets, cells, kind="gradcam", batch_size=50):
+    seeds = [0] * len(images)
+    return cam.explain(model, images, targets, seeds=seeds, kind=kind, cells=cells, batch_size=batch_size)
 
 
 def cells_of(name, layer=""):
@@ -82,10 +74,10 @@ def stretch(maps):
 # ── known answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "hirescam", "layercam", "scorecam"])
-def test_a_model_that_reads_a_corner_is_explained_by_the_corner(method):
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "eigencam"])
+def test_a_model_that_reads_a_corner_is_explained_by_the_corner(kind):
     model = LogitModel(ReadsOneCorner())
-    for result in explain(model, random_faces(2, SIDE), ONE_HOT[[TARGET] * 2], Cells(model.classifier.cells), method):
+    for result in explain(model, random_faces(2, SIDE), ONE_HOT[[TARGET] * 2], Cells(model.classifier.cells), kind):
         assert result.map.shape == (SIDE, SIDE)
         assert result.map.dtype == np.float32
         assert result.map.max() == 1
@@ -100,12 +92,12 @@ def test_eigencam_finds_the_pattern_of_the_cells():
     """Activations of rank one: the pattern times a number for each channel, whatever their signs."""
     pattern = torch.rand(2, 1, 5, 4, generator=torch.Generator().manual_seed(0))
     channels = torch.tensor([3.0, -1.0, 0.5]).view(1, 3, 1, 1)
-    found = explain_gradcam.eigencam(pattern * channels)
+    found = cam.eigencam(pattern * channels)
     centred = (pattern - pattern.mean((2, 3), keepdim=True))[:, 0] * channels.square().sum().sqrt()
     torch.testing.assert_close(found, centred, rtol=1e-4, atol=1e-5)
 
 
-def test_a_map_without_evidence_is_dark():
+def test_a_map_without_evidence_is_zero():
     model = LogitModel(ReadsOneCorner())
     result = explain(model, random_faces(1, SIDE), -ONE_HOT[[TARGET]], Cells(model.classifier.cells))[0]
     assert not result.map.any()
@@ -125,45 +117,44 @@ def test_what_follows_the_layer_may_work_in_place():
 # ── the zoo ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def library_maps(method, model, images, targets, cells):
+def library_maps(kind, model, images, targets, cells):
     """grad-cam's maps of the same layer for the same weights of the outputs."""
     wanted = [lambda output, weights=weights: (output * weights).sum() for weights in targets]
     keep = cells.to_grid or torch.clone  # before what follows works in place
-    with LIBRARY[method](model, [cells.layer], reshape_transform=keep) as cam:
-        return cam(images.clone().requires_grad_(), wanted)
+    with LIBRARY[kind](model, [cells.layer], reshape_transform=keep) as library:
+        return library(images.clone().requires_grad_(), wanted)
 
 
-@pytest.mark.parametrize(
-    ("name", "method"),
-    [*((name, "gradcam") for name in ZOO), *((name, method) for name in KINDS for method in ("hirescam", "layercam"))],
-)
-def test_same_maps_as_the_library(name, method):
+ZOO_CASES = [pytest.param(name, "gradcam", marks=[pytest.mark.slow] * (name in LARGER)) for name in ZOO]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*ZOO_CASES, *((name, kind) for name in THREE for kind in BY_GRADIENTS)])
+def test_same_maps_as_the_library(name, kind):
     model, cells, side = make_model(name), cells_of(name), small_spec(name).image_size
     images, targets = random_faces(2, side), torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1] - ONE_HOT[3]])
-    ours = np.stack([item.map for item in explain(model, images, targets, cells, method)])
+    ours = np.stack([item.map for item in explain(model, images, targets, cells, kind)])
     assert ours.any()
     assert ours.shape == (2, side, side)
-    np.testing.assert_allclose(stretch(ours), library_maps(method, model, images, targets, cells), atol=2e-4)
+    np.testing.assert_allclose(stretch(ours), library_maps(kind, model, images, targets, cells), atol=2e-4)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", THREE)
 def test_gradcam_plus_plus_gives_the_library_s_maps_where_gradients_are_large(name):
-    """Its 1e-6 in the denominator is nothing beside them."""
+    """The library's 1e-6 in the denominator is negligible beside them."""
     model, cells = make_model(name), cells_of(name)
-    images, targets = (
-        random_faces(2, small_spec(name).image_size),
-        1e6 * torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]]),
-    )
-    ours = np.stack([item.map for item in explain(model, images, targets, cells, "gradcam++")])
+    images = random_faces(2, small_spec(name).image_size)
+    targets = 1e6 * torch.stack([ONE_HOT[3] - ONE_HOT[1], ONE_HOT[1]])
+    ours = np.stack([item.map for item in explain(model, images, targets, cells, "gradcam_plus_plus")])
     assert ours.any()
-    np.testing.assert_allclose(stretch(ours), library_maps("gradcam++", model, images, targets, cells), atol=2e-4)
+    expected = library_maps("gradcam_plus_plus", model, images, targets, cells)
+    np.testing.assert_allclose(stretch(ours), expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", THREE)
 def test_eigencam_gives_the_library_s_maps_up_to_the_sign(name):
     model, cells = make_model(name), cells_of(name)
     images, targets = random_faces(1, small_spec(name).image_size), ONE_HOT[[3]]
-    raw = explain_gradcam.eigencam(*read_activations(model, cells, images, targets, 1))
+    raw = cam.eigencam(*read_activations(model, cells, images, targets, 1))
     theirs = library_maps("eigencam", model, images, targets, cells)
     either = [F.interpolate((sign * raw).relu()[None], images.shape[-2:], mode="bilinear")[0] for sign in (1, -1)]
     assert min(np.abs(stretch(ours.numpy()) - theirs).max() for ours in either) < 2e-4
@@ -201,49 +192,50 @@ def test_a_contrast_is_the_difference_of_two_classes():
     model = make_model("mini_resnet")
     images, cells = random_faces(1, 48), cells_of("mini_resnet")
     both, one, other = (
-        explain_gradcam.hirescam(*read_gradients(model, cells, images, targets, 1))
+        cam.hirescam(*read_gradients(model, cells, images, targets, 1))
         for targets in (ONE_HOT[[2]] - ONE_HOT[[5]], ONE_HOT[[2]], ONE_HOT[[5]])
     )
     torch.testing.assert_close(both, one - other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", CAMS)
-def test_faces_do_not_depend_on_their_batch(method):
+@pytest.mark.parametrize("kind", KINDS)
+def test_faces_do_not_depend_on_their_batch(kind):
     model = make_model("mini_resnet")
     images, cells = random_faces(3, 48), cells_of("mini_resnet")
     targets = ONE_HOT[[1, 2, 3]]
-    together = explain(model, images, targets, cells, method, batch_size=100)
-    for row, split in enumerate(explain(model, images, targets, cells, method, batch_size=2)):
-        alone = explain(model, images[row : row + 1], targets[row : row + 1], cells, method)[0]
+    together = explain(model, images, targets, cells, kind, batch_size=100)
+    for row, split in enumerate(explain(model, images, targets, cells, kind, batch_size=2)):
+        alone = explain(model, images[row : row + 1], targets[row : row + 1], cells, kind)[0]
         np.testing.assert_allclose(together[row].map, alone.map, atol=1e-4)
         np.testing.assert_allclose(together[row].map, split.map, atol=1e-4)
 
 
-def test_attribute_gives_one_map_per_face():
-    model = make_model("mini_resnet")
-    images, cells = random_faces(2, 48), cells_of("mini_resnet")
-    maps = explain_gradcam.attribute(model, images, ONE_HOT[[0, 6]], settings_of("gradcam"), cells)
+def test_cam_gives_one_map_per_face():
+    model, layer = make_model("mini_resnet"), cells_of("mini_resnet").layer
+    maps = cam.cam(model, random_faces(2, 48), ONE_HOT[[0, 6]], layer=layer)
     assert maps.shape == (2, 48, 48)
     assert maps.dtype == np.float32
-    assert not cells.layer._forward_hooks
+    assert not layer._forward_hooks
 
 
-def test_the_flag_offers_every_method():
-    assert typing.get_args(typing.get_type_hints(config.ExplainGradcam)["method"]) == tuple(CAMS)
-    assert len({cam.name for cam in CAMS.values()}) == len(CAMS)
+class Network:
+    """What provide_cells reads of a binding.Network."""
+
+    spec = MODELS["mini_resnet"]
 
 
 def test_wrong_layers_are_refused():
     model = make_model("mini_resnet")
-    subject = Subject(config.ExplainGradcam(), "", model, MODELS["mini_resnet"], None, torch.device("cpu"))
     with pytest.raises(UserError, match=r"did you mean backbone\.stages"):
-        find_cells(subject, "backbone.stage")
+        provide_cells({"layer": "backbone.stage"}, Network(), model)
+    assert provide_cells({"layer": ""}, Network(), model)["cells"].name == MODELS["mini_resnet"].cam_layer
+    cells = provide_cells({"layer": "head"}, Network(), model)["cells"]
     with pytest.raises(UserError, match="no rows and columns"):
-        read_activations(model, find_cells(subject, "head"), random_faces(1, 48), ONE_HOT[[0]], 1)
+        read_activations(model, cells, random_faces(1, 48), ONE_HOT[[0]], 1)
 
 
 def test_tokens_are_explained_where_they_lie():
-    """A transformer's map of a class that one cell alone speaks for."""
+    """A transformer's map of a class whose logit depends on one cell alone."""
 
     class ReadsOneToken(torch.nn.Module):
         def __init__(self):
@@ -257,19 +249,19 @@ def test_tokens_are_explained_where_they_lie():
 
     model = LogitModel(ReadsOneToken())
     cells = Cells(model.classifier.tokens, tokens_to_grid)
-    for method in ("hirescam", "layercam"):
-        grid = explain(model, random_faces(1, SIDE), ONE_HOT[[TARGET]], cells, method)[0].arrays["grid"]
+    for kind in BY_GRADIENTS:
+        grid = explain(model, random_faces(1, SIDE), ONE_HOT[[TARGET]], cells, kind)[0].arrays["grid"]
         assert grid.shape == (4, 4)
         assert np.argwhere(grid).tolist() == [[2, 3]]
 
 
-@pytest.mark.parametrize("method", CAMS)
-def test_the_script_explains_a_saved_model(tiny_run, method, monkeypatch):
-    flags = ["--tag", "tiny", "--outputs-dir", str(tiny_run.outputs_dir), "--samples", "3", "--method", method]
-    figures = [] if method == "gradcam++" else ["--no-figures"]
+@pytest.mark.parametrize("choice", methods_of("explain_gradcam.py"))
+def test_the_script_explains_a_saved_model(tiny_run, choice, monkeypatch):
+    flags = ["--tag", "tiny", "--outputs-dir", str(tiny_run.outputs_dir), "--samples", "3", "--method", choice]
+    figures = [] if choice == "gradcam++" else ["--no-figures"]
     monkeypatch.setattr("sys.argv", ["explain_gradcam.py", *flags, *figures])
     summary = explain_gradcam.main()
-    assert summary["method"] == CAMS[method].name
+    assert summary["method"] == choice.replace("++", "_plus_plus")
     assert summary["output"] == "logit"
     assert summary["settings"]["layer"] == "backbone.stages"
     with np.load(tiny_run.explanation_maps(summary["method"])) as saved:
@@ -277,4 +269,4 @@ def test_the_script_explains_a_saved_model(tiny_run, method, monkeypatch):
         assert saved["grid"].shape == (3, 6, 6)
         assert 0 <= saved["maps"].min() <= saved["maps"].max() <= 1
     drawn = len(list(tiny_run.explanations(summary["method"]).glob("*.png")))
-    assert drawn == (3 if method == "gradcam++" else 0)
+    assert drawn == (3 if choice == "gradcam++" else 0)
