@@ -143,8 +143,8 @@ class Live:
     detector_weights: Path | None = None  # a file instead of the cached or downloaded one
     detection_side: int | None = None  # longer side in pixels to which larger frames are scaled; 640, of haar 320
     model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
-    dataset: str = ""  # of that run
-    tag: str = ""  # of that run
+    dataset: str = ""  # data set of that run
+    tag: str = ""  # tag of that run
     checkpoint: Path | None = None  # a file instead of a run's best
     outputs_dir: Path = Path("outputs")  # folder that every stage writes to
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
@@ -183,8 +183,8 @@ class Zoo:
 
     timm: tuple[str, ...] = ()  # backbones of timm to list too
     speed: bool = True  # faces per second in evaluation, on this machine
-    batch_size: int = 8
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    batch_size: int = 8  # faces per forward pass
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,8 +193,8 @@ class Predict:
 
     images: tyro.conf.Positional[tuple[Path, ...]]  # photos, and folders of photos
     model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
-    dataset: str = ""  # of that run
-    tag: str = ""  # of that run
+    dataset: str = ""  # data set of that run
+    tag: str = ""  # tag of that run
     checkpoint: Path | None = None  # a file instead of a run's best
     outputs_dir: Path = Path("outputs")  # folder that every stage writes to
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
@@ -235,7 +235,5 @@ class Tune(TrainingStage):
 
     @property
     def folder(self) -> Path:
+        """Where everything of the study lies."""
         return Path(self.outputs_dir) / "tuning" / self.study
-
-
-# ── paths ────────────────────────────────────────────────────────────────────────────────────────────────────────────

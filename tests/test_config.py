@@ -2,18 +2,24 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import config
 import models
-import recipes
 from config import EMOTIONS
 from ferlib.data.facts import DATASETS
+from ferlib.runtime.flags import field_comments, parse_flags
+from ferlib.runtime.provenance import to_plain
 from ferlib.runtime.runs import Run
-from ferlib.training import optimizers
-from recipes import RECIPES
+from ferlib.training import optimizers, schedules
+from ferlib.training.losses import LOSSES
+from recipes import GROUPS, RECIPES, SETTINGS, Recipe, changed
+
+STAGES = [kind for kind in vars(config).values() if dataclasses.is_dataclass(kind) and kind.__module__ == "config"]
 
 
 def test_official_counts_of_fer2013():
@@ -28,21 +34,53 @@ def test_official_counts_of_rafdb():
 
 
 def test_default_recipe_of_the_imagenet_models():
-    recipe = RECIPES[models.MODELS["resnet50"].recipe]
+    recipe = RECIPES[models.MODELS["resnet50"].recipe].flat()
+    expected = {"weights": "imagenet", "optimizer": "adamw", "lr": 1e-4, "weight_decay": 1e-4}
+    expected |= {"schedule": "cosine", "min_lr": 1e-6, "batch_size": 64, "epochs": 30, "monitor": "loss", "patience": 8}
+    expected |= {"label_smoothing": 0.1, "class_weights": True, "clip_norm": 1.0}
+    expected |= {"flip": 0.5, "rotation": 10, "brightness": 0.2, "contrast": 0.2}
     assert models.MODELS["resnet50"].image_size == models.MODELS["efficientnet_b0"].image_size == 224
-    assert (recipe.weights, recipe.optimizer, recipe.lr, recipe.weight_decay) == ("imagenet", "adamw", 1e-4, 1e-4)
-    assert (recipe.schedule, recipe.t_max, recipe.min_lr) == ("cosine", 30, 1e-6)
-    assert (recipe.batch_size, recipe.epochs, recipe.monitor, recipe.patience) == (64, 30, "loss", 8)
-    assert (recipe.label_smoothing, recipe.class_weights, recipe.clip_norm) == (0.1, True, 1.0)
-    assert (recipe.flip, recipe.rotation, recipe.brightness, recipe.contrast) == (0.5, 10, 0.2, 0.2)
+    assert recipe.items() >= expected.items()
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_names_what_exists(name):
     recipe = RECIPES[name]
-    assert recipe.optimizer in optimizers.OPTIMIZERS
-    assert recipe.schedule in optimizers.SCHEDULES
-    assert recipe.monitor in optimizers.BETTER
+    assert recipe.optimization.optimizer in optimizers.OPTIMIZERS
+    assert recipe.learning_rate.schedule in schedules.SCHEDULES
+    assert recipe.selection.monitor in schedules.BETTER
+    assert recipe.objective.loss in LOSSES
+
+
+def test_a_recipe_is_changed_by_the_names_of_its_settings():
+    recipe = changed(Recipe(), lr=0.5, mixup=0.2, epochs=7)
+    assert (recipe.learning_rate.lr, recipe.augmentation.mixup, recipe.training.epochs) == (0.5, 0.2, 7)
+    assert recipe.flat() == Recipe().flat() | {"lr": 0.5, "mixup": 0.2, "epochs": 7}
+    assert changed(recipe) == recipe
+    with pytest.raises(TypeError, match="a recipe has no t_max"):
+        changed(recipe, t_max=3)
+    assert len(SETTINGS) == sum(map(len, GROUPS.values())), "two groups share the name of a setting"
+
+
+@pytest.mark.parametrize("kind", [*STAGES, *get_type_hints(Recipe).values()], ids=lambda kind: kind.__name__)
+def test_every_flag_has_a_help_of_its_own(kind, capsys, monkeypatch):
+    """--help shows the comment on the line of each flag, and no neighbour's."""
+    names = {field.name for field in dataclasses.fields(kind)} - {"settings"}
+    comments = {name: comment for name, comment in field_comments(kind).items() if name in names}
+    assert not names - comments.keys(), "flags without a comment on their line"
+    assert len(set(comments.values())) == len(comments), "two flags share a help"
+    text = help_of(kind, capsys, monkeypatch)
+    for name, comment in comments.items():
+        flag = rf"--{name.replace('_', '-')}(?:, --no-\S+)?(?: [^\s(]+){{0,3}}?" if name != "images" else r"\.\.\.\]+"
+        assert re.search(rf" {flag} {re.escape(' '.join(comment.split()))} ", text), f"--{name}: not {comment}"
+
+
+def help_of(kind, capsys, monkeypatch):
+    """What --help prints, in one line, without its boxes."""
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        parse_flags(kind, ["--help"])
+    return re.sub(r"[\s│╭╮╰╯─]+", " ", capsys.readouterr().out)
 
 
 def test_run_name_and_paths():
@@ -62,7 +100,7 @@ def test_command_can_be_pasted_into_a_shell():
 
 
 def test_flags_become_plain_python():
-    plain = config.to_plain(config.Train())
-    assert json.loads(json.dumps(plain))["settings"]["lr"] == recipes.Recipe().lr
+    plain = to_plain(config.Train())
+    assert json.loads(json.dumps(plain))["settings"]["learning_rate"]["lr"] == Recipe().learning_rate.lr
     assert plain["outputs_dir"] == "outputs"
     assert set(plain) == {field.name for field in dataclasses.fields(config.Train)}
