@@ -88,16 +88,21 @@ def find_runs(outputs_dir: Path, dataset: str) -> list[Run]:
     """The runs on `dataset` that left a history or results file, sorted by name; UserError if one is broken."""
     runs = set()
     for path in (Path(outputs_dir) / "checkpoints").glob("*.json"):
-        run = read_json(path, "the stage that writes it")["run"]
+        run = read_json(path, stage_of(path))["run"]
         if run["dataset"] == dataset:
             runs.add(Run(**run, outputs_dir=Path(outputs_dir)))
     return sorted(runs, key=lambda run: run.name)
 
 
+def stage_of(path: Path) -> str:
+    """The script that writes a JSON file of outputs/checkpoints."""
+    return "train.py" if path.stem.endswith("_history") else "evaluate.py or ensemble.py"
+
+
 def find_datasets(outputs_dir: Path) -> list[str]:
     """The data sets of all runs below `outputs_dir`, those of facts.DATASETS first, in its order."""
     paths = (Path(outputs_dir) / "checkpoints").glob("*.json")
-    names = {read_json(path, "the stage that writes it")["run"]["dataset"] for path in paths}
+    names = {read_json(path, stage_of(path))["run"]["dataset"] for path in paths}
     order = list(DATASETS)
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
