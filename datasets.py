@@ -74,8 +74,8 @@ def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, 
     if dataset.startswith(FOLDER):
         raise UserError(f"{facts.places[0]} is no folder that holds folders named by class, such as Angry or happiness")
     places = ", ".join(f"{place}[.zip]" for place in facts.places)
-    where = f"{data_dir.resolve()} (looked for {places})"
-    raise UserError(f"no {facts.title} in {where}; data/README.md says where to get it and what --data-dir expects")
+    where = f"{data_dir.resolve()} (searched for {places})"
+    raise UserError(f"no {facts.title} in {where}; see data/README.md for where to get it and what --data-dir expects")
 
 
 def at_least_one(faces: Iterable[Face], source: Path) -> Iterator[Face]:
@@ -83,7 +83,7 @@ def at_least_one(faces: Iterable[Face], source: Path) -> Iterator[Face]:
     faces = iter(faces)
     first = next(faces, None)
     if first is None:
-        raise UserError(f"{source} holds no faces; data/README.md says what it should look like")
+        raise UserError(f"{source} holds no faces; see data/README.md for its layout")
     yield first
     yield from faces
 

@@ -19,7 +19,7 @@ CLASSES = [row("Angry", 0.5), row("Disgust", 0.0, support=0), row("Happy", 0.9),
     [
         (findings.of_recall, "Happy is recognised most often (90%), Fear least (40%)"),
         (findings.of_scores, "F1 is highest for Happy (90%), lowest for Fear (40%)"),
-        (findings.of_roc, "Happy is told from the rest best (AUC 0.90), Fear worst (0.40)"),
+        (findings.of_roc, "Happy is separated best from the rest (AUC 0.90), Fear worst (0.40)"),
         (findings.of_precision, "Happy is found most precisely (AP 0.90), Fear least (0.40)"),
     ],
 )

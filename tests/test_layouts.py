@@ -238,7 +238,7 @@ def test_ckplus_as_a_csv_has_its_own_parts(tmp_path):
     data = load("ckplus", tmp_path)
     check_greys(data, [(name, code) for code, name in enumerate(CKPLUS_CSV_EMOTIONS[:7]) for _ in range(3)])
     assert data.counts() == {split: [1] * 7 for split in ("train", "val", "test")}
-    with pytest.raises(UserError, match="does not say who its subjects are"):
+    with pytest.raises(UserError, match="has no subjects; leave --fold out"):
         load("ckplus", tmp_path, 1)
 
 

@@ -38,7 +38,7 @@ def test_a_turned_camera(picture, tmp_path, orientation, quarters):
     picture.save(tmp_path / "turned.png", exif=exif)
     photo = read_photo(tmp_path / "turned.png")
     assert np.array_equal(photo.pixels, np.rot90(PIXELS, quarters))
-    assert photo.notes == ("turned as its EXIF says",)
+    assert photo.notes == ("turned upright by its EXIF orientation",)
 
 
 def test_grey_and_black_and_white(picture):

@@ -198,7 +198,7 @@ def test_a_turned_photo_is_named_the_same(tmp_path, astronaut):
     turned = astronaut.parent / "turned.png"
     Image.open(astronaut).rotate(90, expand=True).save(turned, exif=exif)
     upright, other = predict.predict(flags_of(tmp_path, astronaut, turned, figures=False))
-    assert other["notes"] == ["turned as its EXIF says"]
+    assert other["notes"] == ["turned upright by its EXIF orientation"]
     assert other["faces"] == upright["faces"]
     assert "figure" not in other
 

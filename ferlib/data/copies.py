@@ -14,11 +14,11 @@ def training_copies(data: FaceData) -> np.ndarray:
     return find_copies(data.split("test"), data.split("train")) if train.any() else np.zeros(len(data), dtype=bool)
 
 
-def find_copies(faces: FaceData, seen: FaceData) -> np.ndarray:
-    """bool N: which of the N faces have a pixel-identical copy in `seen`; none where the images differ in shape."""
-    if faces.images.shape[1:] != seen.images.shape[1:]:
+def find_copies(faces: FaceData, others: FaceData) -> np.ndarray:
+    """bool N: which of the N faces have a pixel-identical copy in `others`; none where the images differ in shape."""
+    if faces.images.shape[1:] != others.images.shape[1:]:
         return np.zeros(len(faces), dtype=bool)
-    known = {face.tobytes() for face in seen.images}
+    known = {face.tobytes() for face in others.images}
     return np.array([face.tobytes() in known for face in faces.images], dtype=bool)
 
 

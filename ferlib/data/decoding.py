@@ -81,7 +81,7 @@ def from_array(array: np.ndarray) -> Image.Image:
 
 
 def check_size(picture: Image.Image, name: str, max_pixels: int) -> None:
-    """UserError for more than `max_pixels`; asked before anything is decoded."""
+    """UserError for more than `max_pixels`; checked before anything is decoded."""
     width, height = picture.size
     if width * height > max_pixels:
         raise UserError(
@@ -98,7 +98,7 @@ def flatten(picture: Image.Image) -> DecodedPicture:
     upright = picture
     if picture.getexif().get(ORIENTATION, 1) != 1:
         upright = ImageOps.exif_transpose(picture)
-        notes.append("turned as its EXIF says")
+        notes.append("turned upright by its EXIF orientation")
     if upright.mode in DEEP_MODES:
         upright = to_8_bits(upright)
         notes.append("grey of more than 8 bits, scaled to 8")

@@ -72,7 +72,7 @@ class FaceData:
                 raise UserError(f"{self.facts.title} is not split by subject; leave --fold out")
             return self
         if self.subjects is None:
-            raise UserError(f"this version of {self.facts.title} does not say who its subjects are; leave --fold out")
+            raise UserError(f"this version of {self.facts.title} has no subjects; leave --fold out")
         folds = min(folds, len(np.unique(self.subjects)))
         if not 0 <= fold <= folds or folds < len(SPLITS):
             raise UserError(f"--fold {fold}: {self.facts.title} has the folds 1 to {folds}, and needs three")

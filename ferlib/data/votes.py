@@ -40,7 +40,7 @@ def read_fer_plus(tree: Tree, columns: Sequence[str]) -> np.ndarray | None:
 
 
 def row_of(face: Face, counts: np.ndarray) -> int:
-    """The face's row among the votes; its name says its row in the CSV, where the header is the first."""
+    """The face's row among the votes; its name holds its row in the CSV, where the header is the first."""
     row = int(face.name.removeprefix("row_")) - 2
     if row >= len(counts):
         raise UserError(f"row {row + 2}: {FER_PLUS} has only {len(counts)} rows; it must belong to the same CSV")
@@ -48,7 +48,7 @@ def row_of(face: Face, counts: np.ndarray) -> int:
 
 
 def vote_shares(counts: np.ndarray, face: Face) -> np.ndarray:
-    """float32 7: share of the annotators who named each class; 1 for the face's label where nobody named one."""
+    """float32 7: share of the annotators who named each class; 1 for the face's label where no annotator named any."""
     votes = counts[row_of(face, counts)]
     total = votes.sum()
     return (votes / total if total else np.eye(len(EMOTIONS))[face.label]).astype(np.float32)

@@ -1,7 +1,8 @@
 """95 % bootstrap intervals of the figures of one set of predictions: faces, or subjects, are drawn with replacement.
 
-Efron, "Bootstrap methods: another look at the jackknife", 1979; percentile intervals. Faces of one person are alike, so
-that where the subjects are known they are drawn whole (cluster bootstrap: Davison & Hinkley, 1997, section 3.8).
+Efron, "Bootstrap methods: another look at the jackknife", 1979; percentile intervals. Faces of one person are
+correlated: where the subjects are known, all faces of a subject are drawn together (cluster
+bootstrap: Davison & Hinkley, 1997, section 3.8).
 """
 
 from __future__ import annotations

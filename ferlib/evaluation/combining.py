@@ -94,8 +94,8 @@ def learned_weights(val: Outputs) -> np.ndarray:
 def greedy_weights(val: Outputs) -> np.ndarray:
     """How often each member is drawn, with replacement, when each draw maximises the accuracy of the mean.
 
-    Caruana, Niculescu-Mizil, Crew & Ksikes, "Ensemble selection from libraries of models" (2004), on accuracy; equals
-    are told apart by the negative log likelihood.
+    Caruana, Niculescu-Mizil, Crew & Ksikes, "Ensemble selection from libraries of models" (2004), on accuracy; ties
+    are broken by the negative log likelihood.
     """
     total, drawn, scores = np.zeros(val.logits.shape[1:]), [], []
     for count in range(1, GREEDY_ROUNDS + 1):

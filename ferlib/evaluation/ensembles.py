@@ -50,8 +50,8 @@ def read_members(
 ) -> list[Member]:
     """The members MODEL, MODEL:TAG or MODEL:TAG@CHECKPOINT, or of "all" every evaluated run.
 
-    open_checkpoint: makes the Predictor of a run and one of its checkpoints, for names with @. UserError that says for
-    each member that cannot be had what to do.
+    open_checkpoint: makes the Predictor of a run and one of its checkpoints, for names with @. UserError with
+    what to do for each member that is missing.
     """
     reports = [report for report in read_models(outputs_dir, data.dataset) if report.run.fold == fold]
     known = {member_name(report.run): report for report in reports if is_model(report)}

@@ -56,7 +56,7 @@ def of_scores(per_class: list[dict[str, Any]]) -> str:
 
 def of_roc(per_class: list[dict[str, Any]]) -> str:
     """The classes with the highest and the lowest AUC."""
-    pattern = "{best} is told from the rest best (AUC {high:.2f}), {worst} worst ({low:.2f})"
+    pattern = "{best} is separated best from the rest (AUC {high:.2f}), {worst} worst ({low:.2f})"
     return of_classes(per_class, "auc", pattern, "Each class against the rest")
 
 

@@ -43,7 +43,7 @@ class Line:
     """A curve."""
 
     name: str
-    color: int  # a row of the palette, which also says how it is dashed
+    color: int  # a row of the palette, which sets the dashes too
     points: tuple[tuple[float, float], ...]  # values on the axes
     note: str = ""  # beside its name
 

@@ -30,7 +30,7 @@ class Tile:
     facts: tuple[tuple[str, float], ...]
     map_uri: str | None  # None: maps.npz is gone, or older than the summary
     place: str  # where the map is strongest, in words
-    figure: str | None  # address of the drawn figure, as seen from the page
+    figure: str | None  # address of the drawn figure, relative to the page
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Explained:
 
 
 def build_gallery(models: Iterable[ModelReport], faces: FaceStore, page_dir: Path) -> list[Card]:
-    """A card for every explained face, in the order of the test split; links are as seen from `page_dir`."""
+    """A card for every explained face, in the order of the test split; links are relative to `page_dir`."""
     found: dict[tuple, list[Explained]] = {}
     for model in models:
         for explained in explained_faces(model):
@@ -160,7 +160,7 @@ def figure_path(explained: Explained) -> Path | None:
 
 
 def link(path: Path | None, page_dir: Path) -> str | None:
-    """The address of a file as seen from the page's folder; None where there is no such file."""
+    """The address of a file relative to the page's folder; None where there is no such file."""
     return quote(Path(os.path.relpath(path, page_dir)).as_posix()) if path and path.exists() else None
 
 

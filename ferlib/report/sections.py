@@ -38,7 +38,7 @@ class Details:
     errors: list[dict[str, Any]]  # the most confident ones
     charts: dict[str, tuple[Chart, ...]]  # kind of plot → what shows the same
     plots: dict[str, Picture]  # kind → a plot that nothing else on the page shows
-    links: dict[str, str]  # kind → address of the plot's file, as seen from the page
+    links: dict[str, str]  # kind → address of the plot's file, relative to the page
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class DatasetReport:
 
 
 def read_reports(outputs_dir: Path, datasets: Sequence[str], page_dir: Path) -> list[DatasetReport]:
-    """What the stages left of every run on the data sets; links are as seen from `page_dir`."""
+    """The content of the report on each data set; links are relative to `page_dir`."""
     models = {dataset: read_models(outputs_dir, dataset) for dataset in datasets}
     faces_each = cell_faces(model for found in models.values() for model in found if model.results)
     plot_bytes = PICTURE_BYTES // len(models)

@@ -20,7 +20,7 @@ from ferlib.data.facts import SPLITS, DatasetFacts
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
 
-CLASSES = (*EMOTIONS, "Contempt")  # all that any set knows
+CLASSES = (*EMOTIONS, "Contempt")  # of all sets together
 WORDS = {  # what else a class is called, in lower case; JAFFE's file names have the two letters
     "Angry": ("anger", "an"),
     "Disgust": ("disgusted", "di"),
@@ -48,7 +48,7 @@ class Face(NamedTuple):
 
 
 class FaceFile(NamedTuple):
-    """Where a face lies in a tree and what the layout says of it."""
+    """Where a face lies in a tree, with label, split and subject from the layout."""
 
     path: str
     label: int

@@ -28,14 +28,14 @@ def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
 def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """The same faces with the label that more than half of the annotators gave, as the authors' "majority" mode.
 
-    Faces are left out where the majority says contempt, unknown or not a face, or where there is none.
+    Faces are left out where the majority is contempt, unknown or not a face, or where there is none.
     """
     faces = pixel_csv(tree, facts, FER2013_EMOTIONS)
     counts = read_fer_plus(tree, (*FER_PLUS_COLUMNS, *FER_PLUS_OTHERS))
     if faces is None:
         return None
     if counts is None:
-        raise UserError(f"{FER_PLUS} is missing beside the CSV in {tree.root}; data/README.md says where to get it")
+        raise UserError(f"{FER_PLUS} is missing beside the CSV in {tree.root}; see data/README.md")
     return majority_faces(faces, counts)
 
 

@@ -108,7 +108,7 @@ def draw_faces(
     """Draw count faces of balanced emotions; the result does not depend on the number of workers.
 
     subjects is the number of identities (default: one per 21 faces), workers the number of processes (default: one per
-    CPU), progress is called with the number of faces just drawn, as tqdm's update wants it. Raises ValueError.
+    CPU), progress is called with the number of faces just drawn, as tqdm's update is. Raises ValueError.
     """
     if count < 1 or (subjects is not None and subjects < 1) or (workers is not None and workers < 1):
         raise ValueError(f"count {count}, subjects {subjects} and workers {workers} must be 1 or more")

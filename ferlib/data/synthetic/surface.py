@@ -34,7 +34,7 @@ class Scene:
     grid: Grid
     windows: dict[str, tuple[tuple, Grid]]  # feature → the part of the grid that it may cover
     background: np.ndarray  # 3,H,W
-    foreground: np.ndarray  # 4,H,W: colours times cover, and cover
+    foreground: np.ndarray  # 4,H,W: colours times opacity, and opacity
     identity: SimpleNamespace
     view: SimpleNamespace
 

@@ -51,7 +51,7 @@ def hair_mask(grid: Grid, identity: SimpleNamespace) -> np.ndarray:
 
 
 def draw_foreground(grid: Grid, identity: SimpleNamespace, view: SimpleNamespace) -> np.ndarray:
-    """Hair over the forehead and glasses (4,H,W): colours times cover, and cover, of what hides the face."""
+    """Hair over the forehead and glasses (4,H,W): colours times opacity, and opacity, of what covers the face."""
     x, y = grid.x, grid.y
     foreground = np.zeros((4, *x.shape), np.float32)
     if identity.hair_style != "bald":
