@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +34,9 @@ import config
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.training import engine
 from ferlib.training.augmentation import augment, mix
-from ferlib.training.losses import cross_entropy
+from ferlib.training.losses import make_loss
 from models import ModelSpec, create_model, model_spec
-from recipes import RECIPES, Recipe
+from recipes import RECIPES, Augmentation, changed
 from stock_memory import stock_memory
 
 
@@ -94,7 +94,7 @@ def plain_loop(name: str, faces: np.ndarray, flags: Flags, device: torch.device)
 
 def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, constant: bool) -> Iterator[None]:
     """Our step; with `constant`, on one batch that is made once: what the model's own work costs."""
-    recipe = replace(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
+    recipe = changed(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
     settings = config.Train(model=name, settings=recipe, device=flags.device, compile=flags.compile)
     dtype, spec = autocast_dtype(device), model_spec(name)
     training = engine.start_training(settings, device, dtype)
@@ -104,19 +104,23 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
         torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, torch.ones_like(labels), device
     )
     generator = torch.Generator(device).manual_seed(0)
-    fixed = None
+    loss = make_loss("cross_entropy", label_smoothing=recipe.objective.label_smoothing)
+    fixed: engine.Batch | None = None
     while True:
         if fixed is None or not constant:
             rows = torch.randint(len(faces), (flags.batch_size,), generator=generator, device=device)
-            fixed = prepare(held, rows, spec, recipe, generator)
-        engine.update_weights(training, fixed, cross_entropy, recipe, dtype)
+            fixed = prepare(held, rows, spec, recipe.augmentation, generator)
+        engine.update_weights(training, fixed, loss, dtype=dtype, clip_norm=recipe.optimization.clip_norm)
         yield
 
 
-def prepare(faces: engine.Faces, rows: torch.Tensor, spec: ModelSpec, recipe: Recipe, generator: torch.Generator):
+def prepare(
+    faces: engine.Faces, rows: torch.Tensor, spec: ModelSpec, augmentation: Augmentation, generator: torch.Generator
+) -> engine.Batch:
     """A batch as train_one_epoch makes it."""
-    inputs = augment(faces.images[rows], spec, recipe, generator)
-    inputs, targets = mix(inputs, faces.targets[rows], recipe, generator)
+    inputs = augment(faces.images[rows], spec, augmentation, generator)
+    alphas = {"mixup_alpha": augmentation.mixup, "cutmix_alpha": augmentation.cutmix}
+    inputs, targets = mix(inputs, faces.targets[rows], generator, **alphas)
     return inputs, targets, faces.weights[rows]
 
 

@@ -34,10 +34,10 @@ from ferlib.evaluation.terminal import summarize_members
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
-from ferlib.training import engine
-from ferlib.training.losses import cross_entropy
+from ferlib.training import engine, fitting
+from ferlib.training.losses import make_loss
 from models import MODELS, model_spec, resized
-from recipes import RECIPES
+from recipes import RECIPES, changed
 
 LARGE = 100  # px; models that see larger faces than this by default take them at --side
 SPEED_BATCH = 128
@@ -48,7 +48,7 @@ class Flags(config.Stage):
     dataset: str = "fer2013"
     tag: str = "zoo"
     models: tuple[str, ...] = tuple(name for name in MODELS if not model_spec(name).fixed_size)
-    epochs: int = RECIPES["zoo"].epochs
+    epochs: int = RECIPES["zoo"].training.epochs
     side: int = 64  # px, of the faces that large models see
     ensemble: bool = False  # join all of them
     speed: bool = False  # measure the speeds now; otherwise those measured before are printed
@@ -62,10 +62,10 @@ class Flags(config.Stage):
 def settings(name: str, flags: Flags) -> config.Train:
     """How a model is trained: by the recipe, but AlexNet's pools leave nothing of faces that are smaller at first."""
     side = flags.side if model_spec(name).image_size > LARGE else None
-    recipe = replace(RECIPES["zoo"], epochs=flags.epochs, image_size=side)
+    recipe = changed(RECIPES["zoo"], epochs=flags.epochs)
     if name == "alexnet":
-        recipe = replace(recipe, start_size=1.0)
-    return config.Train(model=name, recipe="zoo", settings=recipe, **shared(flags))
+        recipe = changed(recipe, start_size=1.0)
+    return config.Train(model=name, recipe="zoo", settings=recipe, image_size=side, **shared(flags))
 
 
 def shared(flags: Flags) -> dict[str, Any]:
@@ -79,10 +79,9 @@ def make_run(name: str, flags: Flags) -> None:
     run = wanted.run
     history = read_json(run.history, run.command("train.py")) if run.history.exists() else {"finished": False}
     finished = history["finished"]
-    identity = {"recipe": config.to_plain(wanted.settings), "seed": wanted.seed}
-    if finished and (changed := train.changed_settings(history, identity)):
+    if finished and (different := fitting.changed_settings(history, fitting.run_settings(wanted))):
         raise UserError(
-            f"{run.name} was trained with other settings, give another --tag; these differ: {', '.join(changed)}"
+            f"{run.name} was trained with other settings, give another --tag; these differ: {', '.join(different)}"
         )
     if not finished:
         train.fit(replace(wanted, resume=run.last_checkpoint.exists()))
@@ -97,15 +96,17 @@ def measure_speed(name: str, flags: Flags) -> dict[str, float]:
     """Images per second of a training step and of evaluation, at the full size of the faces."""
     wanted, device = settings(name, flags), resolve_device(flags.device)
     dtype, recipe = autocast_dtype(device, flags.amp), wanted.settings
-    spec = resized(model_spec(name), recipe.image_size)
+    spec = resized(model_spec(name), wanted.image_size)
     training = engine.start_training(wanted, device, dtype)
     faces = torch.rand(SPEED_BATCH, spec.channels, spec.image_size, spec.image_size, device=device)
     labels = torch.arange(SPEED_BATCH, device=device) % len(config.EMOTIONS)
     part = faces, torch.eye(len(config.EMOTIONS), device=device)[labels], torch.ones(SPEED_BATCH, device=device)
+    loss = make_loss(recipe.objective.loss, label_smoothing=recipe.objective.label_smoothing)
 
     def learn() -> None:
         training.model.train()
-        engine.update_weights(training, part, cross_entropy, recipe, dtype).sum().item()
+        options = {"sam_rho": recipe.regularization.sam_rho, "clip_norm": recipe.optimization.clip_norm}
+        engine.update_weights(training, part, loss, dtype=dtype, **options).sum().item()
 
     @torch.inference_mode()
     def predict() -> None:
@@ -163,7 +164,7 @@ def describe(name: str, flags: Flags, speed: dict[str, float]) -> tuple[float, l
     return -on_val, [
         f"`{name}`",
         f"{history['parameters'] / 1e6:.1f} M",
-        str(history["recipe"]["image_size"] or model_spec(name).image_size),
+        str(history["image_size"] or model_spec(name).image_size),
         f"{on_val:.2%}",
         f"{results['accuracy']:.2%} ({low:.1%} to {high:.1%})",
         f"{clean['accuracy']:.2%}" if clean else "",

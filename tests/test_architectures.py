@@ -1,6 +1,5 @@
 """architectures/: parameters as published, attention that weighs what it should, and training of every model."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +9,9 @@ import config
 import models
 from ferlib.networks.bam import BamResNet50, BottleneckAttention
 from ferlib.networks.cbam import CbamResNet50, ChannelAttention
+from ferlib.networks.checkpoints import load_backbone
 from ferlib.networks.cifar_resnet import CifarResNet, PaddedBlock
-from ferlib.networks.classifier import count_parameters
+from ferlib.networks.classifier import count_features, count_parameters
 from ferlib.networks.residual_masking import Mask, ResidualMaskingNetwork
 from ferlib.networks.spatial_attention import SpatialAttention, SpatialAttentionResNet34
 from ferlib.runtime.errors import UserError
@@ -51,7 +51,7 @@ def test_parameters_are_those_that_torchvision_publishes(name):
     spec = MODELS[name]
     with torch.device("meta"):
         backbone = spec.backbone()
-    features = models.count_features(backbone, spec)
+    features = count_features(backbone, spec)
     classifiers = sum((width + 1) * 1000 for width in (features, *spec.auxiliary))
     unpublished = sum(p.numel() for n, p in backbone.named_parameters() if n.lower().startswith("aux"))
     if name == "googlenet":  # whose published number leaves the auxiliary branches out
@@ -155,7 +155,7 @@ def test_attention_that_lets_all_pass_leaves_the_plain_network(generator):
     for attentive, name in ((CbamResNet50, "resnet50"), (SpatialAttentionResNet34, "resnet34")):
         plain, model = torchvision.models.get_model(name).eval(), attentive().eval()
         plain.fc = torch.nn.Identity()
-        models.load_backbone(model, plain.state_dict(), name, ("attention",))
+        load_backbone(model, plain.state_dict(), name, ("attention",))
         for block in model.modules():
             if hasattr(block, "attention"):
                 block.attention = torch.nn.Identity()

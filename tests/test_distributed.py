@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+import config
 from ferlib.runtime import distributed
+from ferlib.training import engine
+from recipes import Recipe, changed
 
 ROOT = Path(__file__).parents[1]
 TRAIN = "train.py --epochs 2 --batch-size 16 --max-steps 3 --dropout 0 --no-amp --mixup 0.2 --ema-decay 0.9 --lr 0.01"
@@ -72,7 +76,7 @@ def test_a_batch_norm_sees_the_parts_of_all_processes(kind, monkeypatch):
     parts = [torch.randn(6, 3, 4, 4) * scale + scale for scale in (1, 2)]
     alone, shared = (nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), kind(3)) for _ in range(2))
     shared.load_state_dict(alone.state_dict())
-    distributed.share_batch_norm(shared)
+    distributed.synchronize_batch_norm(shared, torch.device("cpu"))
     expected = alone(torch.cat(parts))
 
     others: list[torch.Tensor] = []  # the sums of the process whose turn it was
@@ -89,3 +93,34 @@ def test_a_batch_norm_sees_the_parts_of_all_processes(kind, monkeypatch):
     assert shared[1].num_batches_tracked == 1
     shared.eval()
     torch.testing.assert_close(shared(parts[0]), alone.eval()(parts[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_on_gpus_batch_norms_become_those_of_torch():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), BatchNormAct2d(3))
+    before = model.state_dict()
+    parameters = list(model.parameters())
+    distributed.synchronize_batch_norm(model, torch.device("cuda", 0))
+    assert [type(module) for module in model[1:]] == [nn.SyncBatchNorm, SyncBatchNormAct]
+    assert model.state_dict().keys() == before.keys()
+    assert all(found is parameter for found, parameter in zip(model.parameters(), parameters, strict=True))
+
+
+def test_a_training_on_several_gpus_synchronises_before_it_collects_the_parameters(monkeypatch):
+    """On a fake device: the conversion is asked for the device of the model, and its parameters are optimised."""
+    asked = []
+
+    def synchronize(model, device):
+        asked.append(device.type)
+        distributed.synchronize_batch_norm(model, torch.device("cuda"))
+
+    monkeypatch.setattr(engine, "synchronize_batch_norm", synchronize)
+    monkeypatch.setattr(engine, "world_size", lambda: 2)
+    monkeypatch.setattr(engine, "DistributedDataParallel", lambda model, **_options: model)
+    flags = config.Train(settings=changed(Recipe(), weights="none", ema_decay=0.9))
+    training = engine.start_training(flags, torch.device("cpu"), torch.float32)
+    assert asked == ["cpu"]
+    kinds = {type(module) for module in training.model.modules() if isinstance(module, _BatchNorm)}
+    assert kinds == {nn.SyncBatchNorm}
+    optimised = {id(parameter) for group in training.optimizer.param_groups for parameter in group["params"]}
+    assert optimised == {id(parameter) for parameter in training.model.parameters()}
+    training.deployed.eval()(torch.rand(2, 1, 48, 48))

@@ -52,7 +52,7 @@ def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str,
     dtype = autocast_dtype(device, flags.amp)
     training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
     data = load_shared(flags)
-    identity = run_identity(flags, data)
+    identity = {**run_settings(flags), "fingerprint": data.fingerprint}
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity)
     parameters = count_parameters(training.model)
@@ -122,10 +122,10 @@ def load_shared(flags: config.Train) -> FaceData:
     return data
 
 
-def run_identity(flags: config.Train, data: FaceData) -> dict[str, Any]:
-    """All that decides the weights, as plain Python: two runs with the same identity are the same run."""
-    run_settings = {name: getattr(flags, name) for name in config.RUN_SETTINGS}
-    return {"recipe": flags.settings.flat(), **run_settings, "seed": flags.seed, "fingerprint": data.fingerprint}
+def run_settings(flags: config.Train) -> dict[str, Any]:
+    """All settings that decide the weights, as plain Python."""
+    beside = {name: getattr(flags, name) for name in (*config.RUN_SETTINGS, "seed")}
+    return {"recipe": flags.settings.flat(), **beside}
 
 
 def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
