@@ -48,8 +48,8 @@ CROP_MARGIN = 1 / 12  # of the face's side, for models whose input is the whole 
 def face_views(images: torch.Tensor, spec: ModelSpec, name: str) -> Iterator[torch.Tensor]:
     """The views of uint8 faces N×H×W×C that are scored and averaged, each float N×C×size×size in 0..1.
 
-    Corner crops end at the edges of the scaled face; for a model whose input is the whole face, the face is first scaled
-    up by CROP_MARGIN.
+    Corner crops end at the edges of the scaled face; for a model whose input is the whole face, the face is first
+    scaled up by CROP_MARGIN.
     """
     places, flip = VIEWS[name]
     if len(places) > 1 and spec.scaled_size == spec.image_size:
