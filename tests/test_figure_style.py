@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import train
-from config import EMOTIONS, Ensemble, Evaluate, ExplainGradcam, ExplainLime, ExplainSaliency, ExplainShap, Train, Tune
+from config import EMOTIONS, Ensemble, Evaluate, Train, Tune
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import compute_metrics
-from ferlib.explanations.records import Attribution, Face, Target
+from ferlib.explanations.flags import explain_flags
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures import ensemble as ensemble_plots
 from ferlib.figures import findings
 from ferlib.figures import gpus as gpu_plots
@@ -155,7 +157,7 @@ def test_pictures_of_a_study(drawn, tmp_path):
 
 def face_and_map(side=44, against=None):
     rng = np.random.default_rng(0)
-    face = Face(1234, "PrivateTest_35694338.jpg", 6, rng.dirichlet(np.ones(7)), Target(1, against), seed=1)
+    face = ExplainedFace(1234, "PrivateTest_35694338.jpg", 6, rng.dirichlet(np.ones(7)), Target(1, against), seed=1)
     return face, rng.random((side, side, 1)), rng.normal(size=(side, side)).astype(np.float32)
 
 
@@ -184,9 +186,9 @@ def test_picture_of_shap():
 @pytest.mark.parametrize("signed", [True, False])
 def test_picture_of_a_heatmap(signed):
     face, image, values = face_and_map(against=6)
-    look = {"method_title": "Guided backpropagation", "unit": "|Δ logit| per grey level", "signed": signed}
+    method = METHODS["integrated_gradients" if signed else "guided_backprop"]
     figure = heatmap_figures.draw_heatmap(
-        face, image, Attribution(values), **look, run="fer_resnet_wide_fer2013", footer="footer " * 20
+        face, image, Attribution(values), method=method, run="fer_resnet_wide_fer2013", footer="footer " * 20
     )
     check({"heatmap": figure})
 
@@ -261,7 +263,8 @@ def test_every_format_and_no_other(tmp_path):
 def test_formats_on_the_command_line():
     assert tyro.cli(Evaluate, args=["--format", "pdf", "svg"]).format == ("pdf", "svg")
     assert tyro.cli(Evaluate, args=[]).format == ("png",)
-    for stage in (Train, Evaluate, Ensemble, Tune, ExplainLime, ExplainShap, ExplainGradcam, ExplainSaliency):
+    scripts = {method.command for method in METHODS.values()}
+    for stage in (Train, Evaluate, Ensemble, Tune, *map(explain_flags, sorted(scripts))):
         assert stage(format=("pdf",)).format == ("pdf",)
     with pytest.raises(SystemExit):
         tyro.cli(Evaluate, args=["--format", "bmp"])
