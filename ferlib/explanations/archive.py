@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,9 @@ class Archive:
         try:
             with np.load(self.path(face)) as saved:
                 arrays = {name: saved[name] for name in saved.files}
-        except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
+            own: dict[str, Any] = {name: arrays.pop(name) for name in OWN}
+        except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
-        own: dict[str, Any] = {name: arrays.pop(name) for name in OWN}
         return Entry(Attribution(own["map"], arrays, json.loads(str(own["facts"]))), float(own["seconds"]))
 
     def add(self, face: ExplainedFace, entry: Entry) -> None:

@@ -46,9 +46,15 @@ FIGURE_NAME = re.compile(rf"\d{{3,}}_({'|'.join(EMOTIONS)}|unknown)_pred({'|'.jo
 
 
 class Figures(Protocol):
-    """Draws the figures of explained faces, some time before it is closed."""
+    """A context that draws figures of explained faces; when it ends, all are on disk or the first error is raised."""
 
     wanted: bool
+
+    def __enter__(self) -> Any:
+        """Begins."""
+
+    def __exit__(self, *error: Any) -> None:
+        """Waits for the figures, unless an error ends the context."""
 
     def is_drawn(self, path: Path, key: str) -> bool:
         """Whether the figure at `path` was drawn under this key."""
@@ -142,7 +148,7 @@ def predict_probabilities(subject: Subject, images: np.ndarray, progress: str | 
 def explain_run(
     subject: Subject, method: Method, values: Mapping[str, Any], flags: Explain, figures: Figures
 ) -> dict[str, Any]:
-    """Explains the chosen faces; writes maps and summary, has the figures drawn, and returns the summary.
+    """Explains the chosen faces, has their figures drawn, then writes maps and summary; returns the summary.
 
     The processes of torchrun divide the faces; the first one writes maps and summary, the others return an empty one.
     Faces that the script explained before with the same settings are not explained again, and keep their figures.
@@ -151,7 +157,8 @@ def explain_run(
     chosen = choose_faces(subject, flags)
     values = resolve(values, method, subject)
     archive = Archive(paths.maps, fingerprint(subject, method, values, flags))
-    entries = explain_faces(subject, method, values, chosen, archive, paths, figures)
+    with figures:
+        entries = explain_faces(subject, method, values, chosen, archive, paths, figures)
     if not is_main():
         return {}
     archive.finish(chosen.faces, entries)

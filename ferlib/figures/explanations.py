@@ -30,8 +30,7 @@ def explain_and_draw(flags: Explain, method: Method, values: Mapping[str, Any]) 
         subject = open_subject(flags)
         values = resolve(values, method, subject)
         draw = figure_of(method, {**values, "seed": flags.seed, "int8": subject.int8}, subject.run.name)
-        with FigurePool(draw, flags.figures, flags.format) as figures:
-            return explain_run(subject, method, values, flags, figures)
+        return explain_run(subject, method, values, flags, FigurePool(draw, flags.figures, flags.format))
 
 
 def figure_of(method: Method, values: Mapping[str, Any], run: str) -> Callable[..., Any]:
