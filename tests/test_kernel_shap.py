@@ -5,7 +5,6 @@ from math import factorial
 
 import numpy as np
 import pytest
-
 import torch
 
 from ferlib.explanations.kernel_shap import draw_masks, kernel_shap, mixture_weights, size_probabilities, solve

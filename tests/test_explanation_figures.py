@@ -1,0 +1,87 @@
+"""figures/lime.py, figures/shap.py: both colours, ranks, roles of the classes; sums over blocks."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ferlib.explanations.maps import sum_blocks, top_supporting
+from ferlib.explanations.records import Attribution, ExplainedFace, Target
+from ferlib.explanations.shap import make_attribution
+from ferlib.figures import lime as lime_figures
+from ferlib.figures import parts
+from ferlib.figures import shap as shap_figures
+
+
+def make_face(true=0, target=None):
+    probabilities = np.array([0.1, 0.0, 0.5, 0.2, 0.1, 0.1, 0.0])
+    return ExplainedFace(7, "7.png", true, probabilities, target or Target(2), seed=3)
+
+
+def is_a_picture(figure, path):
+    figure.savefig(path)
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    orange = (pixels[..., 0] > pixels[..., 2] + 100).mean()
+    blue = (pixels[..., 2] > pixels[..., 0] + 100).mean()
+    return min(pixels.shape[:2]) > 400 and orange > 0.005 and blue > 0.005
+
+
+@pytest.mark.parametrize(
+    ("channels", "true", "side", "target"),
+    [(1, 0, 48, Target(2)), (3, 2, 44, Target(2)), (3, 1, 225, Target(5, 3)), (1, None, 48, Target(0))],
+)
+def test_figures_show_both_colours(tmp_path, channels, true, side, target):
+    face = make_face(true, target)
+    image = np.random.default_rng(1).random((side, side, channels), dtype=np.float32)
+    maps = np.random.default_rng(2).normal(size=(7, side, side)).astype(np.float32)
+    shap = make_attribution(maps, target.weights(), np.ones(7), np.full(7, 0.1)).rounded()
+    assert is_a_picture(shap_figures.draw_shap(face, image, shap, "run", "footer"), tmp_path / "shap.png")
+    segments = (np.arange(side) // 5)[:, None] * np.ones((1, side), int)
+    weights = np.linspace(-1, 1, segments.max() + 1)[segments]
+    arrays = {"segments": segments, "standard_errors": np.abs(weights) / 10}
+    lime = Attribution(weights, arrays, {"segments": int(segments.max()) + 1, "r2": 0.5}).rounded()
+    assert is_a_picture(lime_figures.draw_lime(face, image, lime, 8, "run", "footer"), tmp_path / "lime.png")
+
+
+def test_vermilion_is_evidence_for_and_blue_against():
+    image = np.full((1, 3, 1), 0.5, np.float32)
+    against, nothing, favour = parts.overlay(image, np.array([[-1.0, 0.0, 1.0]]), limit=1.0)[0]
+    assert against[2] > against[0] + 0.3
+    assert np.ptp(nothing) == 0
+    assert favour[0] > favour[2] + 0.3
+    assert np.allclose(parts.SIGNED(1.0)[:3], parts.FOR)
+
+
+def test_top_supporting_takes_only_positive_regions():
+    segments = np.array([[0, 1, 2, 3]])
+    weights = np.array([[0.1, -2.0, 0.5, 0.0]])
+    assert top_supporting(weights, segments, 8).tolist() == [[True, False, True, False]]
+    assert top_supporting(weights, segments, 1).tolist() == [[False, False, True, False]]
+
+
+def test_sums_over_blocks_keep_the_total():
+    values = np.random.default_rng(0).normal(size=(45, 45))
+    blocks, side = sum_blocks(values, max_side=20)
+    assert side == 3
+    assert blocks.shape == (15, 15)
+    assert blocks[0, 1] == pytest.approx(values[:3, 3:6].sum())
+    assert sum_blocks(values[:41, :41], 20)[0].sum() == pytest.approx(values[:41, :41].sum())
+
+
+def test_the_rival_is_the_true_class_or_the_next_best():
+    assert shap_figures.rival(make_face(true=0)) == 0
+    assert shap_figures.rival(make_face(true=2)) == 3
+    assert shap_figures.rival(make_face(true=None, target=Target(5))) == 2
+    assert shap_figures.rival(make_face(true=0, target=Target(2, 6))) == 6
+    roles = [shap_figures.role(make_face(true=0), label) for label in (0, 2, 3, 6)]
+    assert roles == ["true class", "predicted, wrong", "runner-up", ""]
+
+
+def test_the_strongest_regions_come_first():
+    segments = np.array([[0, 0, 1], [2, 2, 1]])
+    weights, errors = np.array([0.1, -0.5, 0.3]), np.array([0.01, 0.02, 0.03])
+    attribution = Attribution(weights[segments], {"segments": segments, "standard_errors": errors[segments]})
+    numbers, found, spread = lime_figures.rank_regions(attribution, 2)
+    assert numbers.tolist() == [1, 2]
+    assert np.allclose(found, [-0.5, 0.3])
+    assert np.allclose(spread, [0.02, 0.03])
