@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from ferlib.faces.crops import DetectedFace, crop_matrix, head_angle
-from ferlib.faces.detectors import SIDES
 
 Search = Callable[[np.ndarray], list[DetectedFace]]  # a picture uint8 H×W×3 RGB → the faces found at its own scale
 
+SIDES = (640, 1600)  # pixels of the longest side at which a picture is searched: large faces are found at the first
 FINE_FACE = 100  # pixels: side below which faces are taken from the finer scales
 SMALLEST_SIDE = 320  # pixels of the longest side to which smaller pictures are enlarged
 SHORTEST_SIDE = 64  # pixels of a network's input: below, OpenCV's YuNet finds faces in empty pictures

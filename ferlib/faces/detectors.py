@@ -18,7 +18,6 @@ from ferlib.runtime.errors import UserError, lookup
 if TYPE_CHECKING:
     from ferlib.faces.detection import Detector, Search
 
-SIDES = (640, 1600)  # pixels of the longest side at which a picture is searched: large faces are found at the first
 REFINE_SCORE = 0.5  # lowest score of a detection in the window of a face that was detected already
 
 
@@ -65,13 +64,13 @@ def open_detector(
     name: str = "auto",
     weights: Path | None = None,
     min_score: float | None = None,
-    sides: Sequence[int] = SIDES,
+    sides: Sequence[int] | None = None,
     refine: bool = True,
 ) -> Detector:
     """A detector of DETECTORS; "auto": YuNet, or the Haar cascade, with a note, where YuNet's weights are missing.
 
     weights: a file instead of the cached or downloaded one. min_score: 0..1, by default the detector's own. sides:
-    pixels of the longest side at which larger pictures are searched; a single one is faster and misses small faces.
+    pixels of the longest side at which larger pictures are searched, by default detection.SIDES; a single one is faster and misses small faces.
     refine: whether YuNet's landmarks are computed a second time in a levelled window of each face, about 2 ms a face.
     UserError for unknown names, missing weights and files that hold something else.
     """
@@ -79,11 +78,11 @@ def open_detector(
         name, weights = choose_detector(weights)
     kind = lookup(DETECTORS, name, "detector")
     path = find_weights(weights, kind.weights) if kind.weights else None
-    from ferlib.faces.detection import Detector
+    from ferlib.faces.detection import SIDES, Detector
 
     least = kind.min_score if min_score is None else min_score
     refiner = kind.open(path, REFINE_SCORE) if refine and kind.refines else None
-    return Detector(name, kind.open(path, least), least, sides, refiner)
+    return Detector(name, kind.open(path, least), least, sides or SIDES, refiner)
 
 
 def choose_detector(weights: Path | None) -> tuple[str, Path | None]:
