@@ -118,11 +118,11 @@ class FiguresHere(contextlib.nullcontext):
             draw_figure(self.make, path, key, values, self.formats)
 
 
-def explain(folder, method=None, subject=None, figures=FiguresHere, draw=draw_simply, top=8, **flags):
+def explain(folder, method=None, subject=None, pool=FiguresHere, draw=draw_simply, top=8, **flags):
     """The summary of a run."""
     flags = config.Explain(outputs_dir=folder, device="cpu", amp=False, **flags)
     subject = subject or make_subject(folder)
-    drawn = figures(draw, flags.figures, flags.format)
+    drawn = pool(draw, flags.figures, flags.format)
     return explain_run(subject, method or make_method(), {"top": top}, flags, drawn)
 
 
@@ -137,7 +137,7 @@ def folder_of(outputs):
 
 
 def test_summary_maps_and_figures_agree(tmp_path):
-    summary = explain(tmp_path, figures=FigurePool, samples=5, seed=2)
+    summary = explain(tmp_path, pool=FigurePool, samples=5, seed=2)
     folder = folder_of(tmp_path)
     saved = json.loads((folder / "lime_summary.json").read_text())
     assert saved["faces"] == summary["faces"]
@@ -208,7 +208,7 @@ def fail_to_draw(face, image, attribution):
 
 def test_an_error_while_drawing_is_raised(tmp_path):
     with pytest.raises(RuntimeError, match="no pencil"):
-        explain(tmp_path, figures=FigurePool, draw=fail_to_draw, samples=2)
+        explain(tmp_path, pool=FigurePool, draw=fail_to_draw, samples=2)
     assert not (folder_of(tmp_path) / "lime_summary.json").exists()
 
 
