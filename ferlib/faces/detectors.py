@@ -70,7 +70,8 @@ def open_detector(
     """A detector of DETECTORS; "auto": YuNet, or the Haar cascade, with a note, where YuNet's weights are missing.
 
     weights: a file instead of the cached or downloaded one. min_score: 0..1, by default the detector's own. sides:
-    pixels of the longest side at which larger pictures are searched, by default detection.SIDES; a single one is faster and misses small faces.
+    pixels of the longest side at which larger pictures are searched, by default detection.SIDES; a single one is
+    faster and misses small faces.
     refine: whether YuNet's landmarks are computed a second time in a levelled window of each face, about 2 ms a face.
     UserError for unknown names, missing weights and files that hold something else.
     """
