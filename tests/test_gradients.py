@@ -247,18 +247,12 @@ def test_gradient_map_gives_one_map_per_face():
     assert not images.requires_grad
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"method": "smoothgrad", "smooth_samples": 0},
-        {"method": "smoothgrad", "smooth_sd": -1.0},
-        {"method": "integrated_gradients", "steps": 0},
-        {"method": "integrated_gradients", "baseline": "1.5"},
-    ],
-)
-def test_values_out_of_range_are_refused(wrong):
+@pytest.mark.parametrize("method", ["saliency", "smoothgrad", "integrated_gradients"])
+@pytest.mark.parametrize("wrong", [{"smooth_samples": 0}, {"steps": 0}, {"smooth_sd": -1.0}, {"baseline": "1.5"}])
+def test_values_out_of_range_are_refused(wrong, method):
+    """Also those of methods that are not chosen."""
     with pytest.raises(UserError, match="--"):
-        prepare_flags(explain_saliency.ExplainSaliency(**wrong), explain_saliency.SCRIPT)
+        prepare_flags(explain_saliency.ExplainSaliency(method=method, **wrong), explain_saliency.SCRIPT)
 
 
 @pytest.mark.parametrize("method", KINDS)

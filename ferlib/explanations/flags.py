@@ -88,5 +88,6 @@ def prepare_flags(flags: Explain, script: str) -> tuple[Explain, Method, dict[st
     check_words(flags)
     if flags.batch_size < 1:
         raise UserError("--batch-size must be 1 or more")
+    values = {name: values_of(flags, row) for name, row in methods_of(script).items()}  # those not chosen, too
     method = chosen_method(flags, script)
-    return flags, method, values_of(flags, method)
+    return flags, method, values[method.choice]
