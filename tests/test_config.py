@@ -1,7 +1,6 @@
 """config.py: names, paths and commands that the stages agree on."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import get_type_hints
@@ -13,7 +12,6 @@ import models
 from config import EMOTIONS
 from ferlib.data.facts import DATASETS
 from ferlib.runtime.flags import field_comments, parse_flags
-from ferlib.runtime.provenance import to_plain
 from ferlib.runtime.runs import Run
 from ferlib.training import optimizers, schedules
 from ferlib.training.losses import LOSSES
@@ -97,10 +95,3 @@ def test_command_can_be_pasted_into_a_shell():
     assert Run("a", "b").command("train.py") == "python train.py --model a --dataset b"
     command = Run("a", "b", "c", Path("my out")).command("evaluate.py")
     assert command == "python evaluate.py --model a --dataset b --tag c --outputs-dir 'my out'"
-
-
-def test_flags_become_plain_python():
-    plain = to_plain(config.Train())
-    assert json.loads(json.dumps(plain))["settings"]["learning_rate"]["lr"] == Recipe().learning_rate.lr
-    assert plain["outputs_dir"] == "outputs"
-    assert set(plain) == {field.name for field in dataclasses.fields(config.Train)}

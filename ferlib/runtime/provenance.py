@@ -1,10 +1,10 @@
-"""What made a result: library versions, the command, its flags."""
+"""What made a result: the command and the library versions."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import platform
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,11 +26,6 @@ def library_versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command that started this process, as one would type it."""
-    return " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def to_plain(config: object) -> dict:
-    """A dataclass of flags as plain Python (strings for paths), fit for JSON and for checkpoints."""
-    values = dataclasses.asdict(config)
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    """The command that started this process, as one would type it, less a password in an address."""
+    words = ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
+    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", " ".join(words))
