@@ -229,7 +229,7 @@ class Tune(TrainingStage):
     sampler: Literal["tpe", "grid"] = "tpe"  # how the settings of the next trial are chosen
     trials: int | None = None  # of the whole study; default: every point of the grid, or 30; 0: only table and plots
     workers: int = 1  # processes on this machine; further terminals may join with the same command
-    storage: str = ""  # PostgreSQL or MySQL URL of a study that machines share; default: SQLite in the study's folder
+    storage: str = ""  # URL of a database for machines to share, postgresql+psycopg://…; default: SQLite in the folder
     pruner: Literal["median", "none"] = "median"  # median: stop a trial whose best is below the others' at that epoch
     keep_checkpoints: bool = False  # of every trial; default: of the best one
 

@@ -469,22 +469,30 @@ def test_two_workers_that_are_stopped_lose_nothing(tmp_path, make_flags, ctrl_c,
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nonsense", "--storage cannot be opened: .*postgresql://"),
+        ("nonsense", r"--storage cannot be opened: .*postgresql\+psycopg://"),
         ("sqlite:////nowhere/study.db", "--storage cannot be opened: .*unable to open"),
         ("oracle://user@host/name", "--storage needs the driver of its database"),
     ],
 )
-def test_database_that_does_not_open(make_flags, url, said):
+def test_database_that_does_not_open_is_an_error_before_faces_are_decoded(make_flags, monkeypatch, url, said):
+    monkeypatch.setattr(studies, "load_faces", lambda *_: pytest.fail("the faces were decoded"))
     with pytest.raises(UserError, match=said):
         tune.search(make_flags("closed", "flip=0.5", storage=url))
 
 
-def test_study_in_another_database(calls, make_flags, tmp_path):
-    storage = f"sqlite:///{tmp_path / 'shared.db'}"
-    content = tune.search(make_flags("elsewhere", "flip=0.0,0.5", sampler="grid", storage=storage))
-    assert len(content["trials"]) == 2
-    assert not (make_flags("elsewhere").folder / "study.db").exists()
-    assert optuna.load_study(study_name="elsewhere", storage=storage).best_trial.params == {"flip": 0.5}
+@pytest.mark.parametrize("kind", ["sqlite", "server"])
+def test_study_in_another_database(calls, make_flags, tmp_path, kind):
+    """On a server too where TEST_STORAGE holds its URL, such as postgresql+psycopg://postgres@localhost/studies."""
+    storage = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else os.environ.get("TEST_STORAGE", "")
+    if not storage:
+        pytest.skip("no database server in TEST_STORAGE")
+    flags = make_flags(f"elsewhere-{tmp_path.name}-{os.getpid()}", *GRID, sampler="grid", storage=storage)
+    content = tune.search(flags)
+    assert len(content["trials"]) == len(calls) == 6
+    assert not (flags.folder / "study.db").exists()
+    study = optuna.load_study(study_name=flags.study, storage=storage)
+    assert study.best_trial.params == {"optimizer": "sgd", "flip": 0.5}
+    optuna.delete_study(study_name=flags.study, storage=storage)
 
 
 # ── the real training ────────────────────────────────────────────────────────────────────────────────────────────────

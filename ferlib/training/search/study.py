@@ -11,6 +11,7 @@ import math
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ from models import model_spec
 DEFAULT_TRIALS = 30  # of TPE
 PRUNING_STARTS = 0.25  # share of the epochs before which no trial is stopped
 HEARTBEAT = 15  # seconds between two heartbeats of a trial that runs
+EXAMPLE = "postgresql+psycopg://USER@HOST/DATABASE"
 GRACE = 60  # seconds without a heartbeat after which a trial's worker counts as dead
 
 # ── the study on disk ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -54,13 +56,13 @@ def prepare_study(flags: config.Tune) -> None:
     flags.folder.mkdir(parents=True, exist_ok=True)
     cache_dir(flags.outputs_dir).mkdir(parents=True, exist_ok=True)
     with FileLock(flags.folder / "prepare.lock"):  # two terminals may start at once
+        study = open_study(flags)
         link(cache_dir(flags.outputs_dir), cache_dir(flags.folder))
         starts = getattr(space.get("init_from"), "choices", [flags.init_from])
         for name in filter(None, starts):
             start = Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint
             link(require(start, "python train.py --model … for that run"), flags.folder / "checkpoints" / start.name)
         fingerprint = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold).fingerprint
-        study = open_study(flags)
         check_identity(study, study_identity(flags, space, fingerprint))
         if flags.sampler == "grid":
             enqueue_missing(study, grid(space))
@@ -95,23 +97,32 @@ def open_study(flags: config.Tune) -> optuna.Study:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """A database of studies whose trials have heartbeats; one of SQLite waits up to a minute for another writer."""
-    try:
-        return RDBStorage(
-            url,
-            engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True},
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
-    except ImportError as error:
-        raise UserError(
-            f"--storage needs the driver of its database ({error}); "
-            "pip install psycopg2-binary for postgresql://…, or pymysql for mysql+pymysql://…"
-        ) from error
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise UserError(f"--storage cannot be opened: {reason}; give postgresql://USER@HOST/DATABASE, say") from error
+    """A database of studies whose trials have heartbeats; UserError for one that does not open.
+
+    One of SQLite waits up to a minute for another writer. Machines that make the tables of an empty database at the
+    same moment fail all but one, and try again.
+    """
+    engine_kwargs = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    for last_try in (False, True):
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs=engine_kwargs,
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            )
+        except ImportError as error:
+            raise UserError(
+                f"--storage needs the driver of its database ({error.__cause__ or error}); pip install "
+                f"'psycopg[binary]' for {EXAMPLE}, or pymysql for mysql+pymysql://USER@HOST/DATABASE"
+            ) from error
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if last_try:
+                reason = str(error.__cause__ or error).splitlines()[0]
+                raise UserError(f"--storage cannot be opened: {reason}; give {EXAMPLE}, say") from error
+            time.sleep(2)
+    raise AssertionError("unreachable")
 
 
 def study_identity(flags: config.Tune, space: Space, fingerprint: str) -> dict[str, Any]:
