@@ -188,7 +188,7 @@ def test_report_and_page_read_the_row(row):
         assert not values or setting.default in values
         for value in values:
             row.complete({setting.name: value})
-    face = {key: 0.25 for key in row.facts}
+    face = dict.fromkeys(row.facts, 0.25)
     assert mean_facts(row.name, {"faces": [face, face]}) == {f"mean_{key}": 0.25 for key in row.facts}
 
 

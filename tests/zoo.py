@@ -6,9 +6,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from config import EMOTIONS
+from ferlib.faces.face_model import FaceModel
 from ferlib.inference.logit_model import LogitModel
 from ferlib.networks.classifier import FaceClassifier, set_dropout
-from models import MODELS, ModelSpec, model_spec
+from models import MODELS, Checkpoint, ModelSpec, model_spec
 
 ONE_HOT = torch.eye(7)
 TIMM = ("timm/convnext_tiny", "timm/swin_tiny_patch4_window7_224", "timm/vit_small_patch16_224")
@@ -51,3 +53,25 @@ def make_classifier(name: str) -> FaceClassifier:
 def random_faces(count: int, side: int, channels: int = 1, seed: int = 0) -> torch.Tensor:
     """Noise in 0..1, N×C×side×side."""
     return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+class Channels(nn.Module):
+    """The mean of each colour at the upper left: the logits of the first three classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.cells(images)[..., :8, :8].mean((2, 3))
+
+
+def colour_model(dataset: str = "synthetic", size: int = 48) -> FaceModel:
+    """A model whose logit of class c is the mean of colour c at the upper left; nothing is normalised."""
+    spec = ModelSpec(Channels, "backbone.cells", image_size=size, mean=(0.0,) * 3, std=(1.0,) * 3)
+    model = FaceClassifier(spec)
+    model.head = nn.Linear(3, len(EMOTIONS), bias=False)
+    nn.init.zeros_(model.head.weight)
+    model.head.weight.data[:3, :3] = torch.eye(3)
+    checkpoint = Checkpoint(model.eval(), spec, {"model": "colours", "dataset": dataset})
+    return FaceModel(checkpoint, "colours", torch.device("cpu"))
