@@ -1,7 +1,8 @@
-"""figures/heatmaps.py: the colours say what they should, whatever the map."""
+"""figures/heatmaps.py: colours, words and sums over blocks, as the row of the method says."""
 
 import io
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,16 +10,18 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from ferlib.explanations.records import Attribution, Face, Target
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures.heatmaps import draw_heatmap, stretch, tint
 from ferlib.figures.parts import AGAINST, FOR
 
-LOOK = {"method_title": "Grad-CAM", "unit": "share of the peak", "run": "run", "footer": "footer"}
+WORDS = {"run": "run", "footer": "footer"}
+GRADCAM, OCCLUSION = METHODS["gradcam"], METHODS["occlusion"]
 
 
 def make_face(true=3, against=None):
     probabilities = np.array([0.05, 0.05, 0.1, 0.6, 0.1, 0.05, 0.05])
-    return Face(4, "face.png", true, probabilities, Target(3, against), seed=1)
+    return ExplainedFace(4, "face.png", true, probabilities, Target(3, against), seed=1)
 
 
 def pixels_of(figure):
@@ -41,17 +44,19 @@ def texts_of(figure):
 def test_signed_maps_show_both_colours(channels, side):
     values = np.linspace(-2, 2, side)[:, None].repeat(side, 1)
     image = np.random.default_rng(0).random((side, side, channels)).astype(np.float32)
-    figure = draw_heatmap(make_face(against=5), image, Attribution(values.astype(np.float16)), signed=True, **LOOK)
+    figure = draw_heatmap(
+        make_face(against=5), image, Attribution(values.astype(np.float16)), method=OCCLUSION, **WORDS
+    )
     pixels = pixels_of(figure)
     assert share_near(pixels, FOR) > 0.01
     assert share_near(pixels, AGAINST) > 0.01
     words = texts_of(figure)
     for part in (
         "why Happy rather than Sad?",
-        "speaks for the class",
-        "speaks against the class",
-        "Happy: share of the peak",
-        "Grad-CAM",
+        "evidence for the class",
+        "evidence against the class",
+        "Happy: Δ probability",
+        "Occlusion",
         "run",
         "footer",
         "true Happy",
@@ -63,26 +68,27 @@ def test_unsigned_maps_show_one_scale_and_their_cells():
     values, grid = np.zeros((48, 48), np.float16), np.zeros((6, 6), np.float16)
     values[:24], grid[:3] = 1, 1
     figure = draw_heatmap(
-        make_face(), np.full((48, 48, 1), 0.5), Attribution(values, {"grid": grid}), signed=False, **LOOK
+        make_face(), np.full((48, 48, 1), 0.5), Attribution(values, {"grid": grid}), method=GRADCAM, **WORDS
     )
     pixels = pixels_of(figure)
     low, high = (colormaps["cividis"](end)[:3] for end in (0.0, 1.0))
     assert share_near(pixels, low) > 0.01
     assert share_near(pixels, high) > 0.01
     assert share_near(pixels, FOR) < 0.001
-    assert "6 × 6 cells" in texts_of(figure)
+    for part in ("6 × 6 cells", "Grad-CAM", "share of the peak", "bright: evidence for the class"):
+        assert part in texts_of(figure)
 
 
-def test_a_map_of_nothing_and_a_face_nobody_knows_are_drawn():
-    for signed in (True, False):
+def test_a_map_of_zeros_and_a_face_of_unknown_class_are_drawn():
+    for method in (OCCLUSION, GRADCAM):
         empty = Attribution(np.zeros((44, 44), np.float16))
-        figure = draw_heatmap(make_face(true=None), np.zeros((44, 44, 1)), empty, signed=signed, **LOOK)
+        figure = draw_heatmap(make_face(true=None), np.zeros((44, 44, 1)), empty, method=method, **WORDS)
         assert pixels_of(figure).std() > 0
         assert "true" not in texts_of(figure)
 
 
-def test_the_figure_travels_to_another_process():
-    draw = pickle.loads(pickle.dumps(partial(draw_heatmap, signed=False, **LOOK)))
+def test_the_drawing_function_can_be_sent_to_another_process():
+    draw = pickle.loads(pickle.dumps(partial(draw_heatmap, method=GRADCAM, **WORDS)))
     assert draw(make_face(), np.zeros((44, 44, 1)), Attribution(np.ones((44, 44)))).axes
 
 
@@ -93,19 +99,20 @@ def test_the_tint_keeps_the_face():
     assert np.allclose(light, 0.25 + 0.75 * np.array(colormaps["cividis"](1.0)[:3]))
 
 
-def test_a_dark_face_is_lit_for_the_overlay():
+def test_a_dark_face_is_stretched_for_the_overlay():
     dark = stretch(np.linspace(0.1, 0.2, 48)[:, None, None].repeat(48, 1))
     assert dark.shape == (48, 48, 1)
     assert (dark.min(), dark.max()) == (0, 1)
     assert not stretch(np.full((4, 4, 3), 0.5)).any()
 
 
-def test_contributions_are_summed_over_blocks_where_that_is_asked_for():
+def test_attributions_that_add_up_are_summed_over_blocks():
     values, image = np.zeros((56, 56), np.float16), np.zeros((56, 56, 1))
     values[:2, :2] = [[1, 2], [3, 4]]
     drawn = {}
     for summed in (False, True):
-        figure = draw_heatmap(make_face(), image, Attribution(values), signed=True, summed=summed, **LOOK)
+        method = METHODS["integrated_gradients" if summed else "occlusion"]
+        figure = draw_heatmap(make_face(), image, Attribution(values), method=method, **WORDS)
         drawn[summed] = next(axes.images[0] for axes in figure.axes if axes.get_title() == "the map alone").get_array()
         assert ("sums over 2×2 pixels" in texts_of(figure)) == summed
     assert drawn[False].shape == (56, 56)
@@ -113,8 +120,8 @@ def test_contributions_are_summed_over_blocks_where_that_is_asked_for():
     assert drawn[True][0, 0] == 10
 
 
-def test_a_method_may_ask_another_question():
-    look = LOOK | {"question": "explained: the loss of {label}", "meaning": "bright: in words"}
-    figure = draw_heatmap(make_face(), np.zeros((44, 44, 1)), Attribution(np.eye(44)), signed=False, **look)
-    assert "the loss of Happy" in texts_of(figure)
-    assert "bright: in words" in texts_of(figure)
+def test_a_method_may_explain_something_else():
+    for method in (METHODS["loss_gradient"], replace(METHODS["saliency"], question="explained: the loss of {label}")):
+        figure = draw_heatmap(make_face(), np.zeros((44, 44, 1)), Attribution(np.eye(44)), method=method, **WORDS)
+        assert "the loss of Happy" in texts_of(figure)
+        assert method.meaning in texts_of(figure)

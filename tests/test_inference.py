@@ -1,4 +1,4 @@
-"""inference.py: the prepared copy of every model computes the same logits."""
+"""inference/folding.py, fast_gradients.py, compiled.py: the prepared copy of every model computes the same logits."""
 
 import copy
 import shutil
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from ferlib.inference import folding as inference
+from ferlib.inference import compiled
 from ferlib.inference.compiled import CompiledIfWorth, compile_or_keep
 from ferlib.inference.fast_gradients import GlobalAverage, StridedDepthwise, StridedStem, speed_up_gradients
 from ferlib.inference.folding import find_pairs, prepare
@@ -20,7 +20,7 @@ OTHER_BATCH_NORMS = {"densenet121": 62, "rmn": 6, "googlenet": 2, "inception_v3"
 
 
 def make_trained(name):
-    """Random weights, with batch norms that have seen something."""
+    """Random weights, and batch norms with random statistics and weights."""
     model = copy.deepcopy(make_classifier(name))
     with torch.no_grad():
         for module in model.modules():
@@ -116,13 +116,13 @@ def test_other_convolutions_stay():
 def test_compiled_where_it_pays(monkeypatch):
     model = prepare(make_trained("mini_resnet"), torch.rand(1, 1, 48, 48), torch.float32)
     images = torch.rand(4, 1, 48, 48, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(inference, "COMPILE_WORTH", 0)
+    monkeypatch.setattr(compiled, "COMPILE_WORTH", 0)
     fast = CompiledIfWorth(model, images.shape, passes=4)
     with torch.inference_mode():
         for batch in (images, images, images, images[:3]):
             assert torch.allclose(fast(batch), model(batch), atol=1e-5)
     assert fast.chosen is not model
-    monkeypatch.setattr(inference, "COMPILE_WORTH", 1e9)
+    monkeypatch.setattr(compiled, "COMPILE_WORTH", 1e9)
     short = CompiledIfWorth(model, images.shape, passes=4)
     with torch.inference_mode():
         short(images)
