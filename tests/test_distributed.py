@@ -46,6 +46,7 @@ def load(outputs, name):
     return json.loads((outputs / name).read_text())
 
 
+@pytest.mark.process
 def test_same_loss_curve(outputs):
     one, two = (load(folder, "checkpoints/mini_resnet_fer2013_history.json") for folder in outputs)
     assert (one["processes"], two["processes"]) == (1, 2)
@@ -55,12 +56,14 @@ def test_same_loss_curve(outputs):
     assert one["epochs"][-1]["train_loss"] != one["epochs"][0]["train_loss"]
 
 
+@pytest.mark.process
 def test_same_evaluation(outputs):
     one, two = (np.load(folder / "checkpoints/mini_resnet_fer2013_predictions.npz") for folder in outputs)
     assert np.array_equal(one["names"], two["names"])
     np.testing.assert_allclose(one["probabilities"], two["probabilities"], atol=2e-3)
 
 
+@pytest.mark.process
 def test_same_explanations(outputs):
     summaries = [load(folder, "explanations/lime/mini_resnet_fer2013/lime_summary.json") for folder in outputs]
     one, two = (np.load(folder / "explanations/lime/mini_resnet_fer2013/maps.npz") for folder in outputs)

@@ -277,6 +277,7 @@ with processes():
 """
 
 
+@pytest.mark.process
 def test_all_processes_wait_for_the_hot_one(tmp_path):
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)

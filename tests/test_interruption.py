@@ -13,6 +13,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.process
 FLAGS = "--epochs=4 --batch-size=8 --no-amp --ema-decay=0.9 --mixup=0.2"
 RUN = "mini_resnet_fer2013"
 

@@ -22,6 +22,7 @@ import train
 import tune
 from ferlib.figures import tuning as tuning_plots
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.provenance import command_line
 from ferlib.runtime.runs import Run, cache_dir
 from ferlib.training.search import study as studies
 from ferlib.training.search import workers
@@ -423,6 +424,7 @@ def read_calls(calls):
     return [tuple(line.split()[1:]) for line in calls.read_text().splitlines()]
 
 
+@pytest.mark.process
 def test_two_workers_share_a_study_and_one_may_die(tmp_path, make_flags):
     flags = make_flags("workers", *GRID)
     calls, process = start_workers(tmp_path, flags, "multiprocessing.parent_process() and os._exit(9)")
@@ -435,6 +437,7 @@ def test_two_workers_share_a_study_and_one_may_die(tmp_path, make_flags):
     assert states.count(TrialState.FAIL) == 1
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a group of processes")
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_two_workers_that_are_stopped_lose_nothing(tmp_path, make_flags, ctrl_c, kill):
@@ -493,6 +496,12 @@ def test_study_in_another_database(calls, make_flags, tmp_path, kind):
     study = optuna.load_study(study_name=flags.study, storage=storage)
     assert study.best_trial.params == {"optimizer": "sgd", "flip": 0.5}
     optuna.delete_study(study_name=flags.study, storage=storage)
+
+
+def test_passwords_are_not_written_into_files(monkeypatch):
+    words = ["tune.py", "--storage", "postgresql+psycopg://me:secret@host/studies", "--search", "lr=0.1"]
+    monkeypatch.setattr("sys.argv", words)
+    assert command_line() == "python tune.py --storage postgresql+psycopg://me:***@host/studies --search lr=0.1"
 
 
 # ── the real training ────────────────────────────────────────────────────────────────────────────────────────────────
