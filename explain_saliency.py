@@ -9,6 +9,7 @@ from typing import Any
 
 from config import Explain
 from ferlib.explanations.flags import explain_flags, prepare_flags
+from ferlib.explanations.terminal import describe_summary
 from ferlib.runtime.errors import run_script
 from ferlib.runtime.flags import parse_flags
 
@@ -18,7 +19,7 @@ ExplainSaliency = explain_flags(SCRIPT)
 
 
 def explain(flags: Explain) -> dict[str, Any]:
-    """Explains the chosen faces; writes maps, figures and summary below outputs/explanations and returns the summary."""
+    """Explains the chosen faces; writes maps, figures and summary below outputs/explanations, returns the summary."""
     flags, method, values = prepare_flags(flags, SCRIPT)  # names and ranges, before anything heavy is imported
     from ferlib.figures.explanations import explain_and_draw
 
@@ -26,8 +27,12 @@ def explain(flags: Explain) -> dict[str, Any]:
 
 
 def main() -> dict[str, Any]:
-    """Reads the flags, explains, and returns the summary."""
-    return explain(parse_flags(ExplainSaliency))
+    """Reads the flags, explains, prints what was done, and returns the summary."""
+    flags = parse_flags(ExplainSaliency)
+    summary = explain(flags)
+    if summary:  # of torchrun's processes the first one has it
+        print(describe_summary(summary, flags))
+    return summary
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def draw_probabilities(axes: Axes, face: ExplainedFace) -> None:
     axes.set_yticks(places, EMOTIONS, fontsize=SMALL)
     axes.get_yticklabels()[face.target.label].set_fontweight("bold")
     for place, probability in zip(places, face.probabilities, strict=True):
-        axes.text(probability + 0.03, place, f"{100 * probability:.0f} %", va="center", fontsize=SMALL)
+        axes.text(probability + 0.03, float(place), f"{100 * probability:.0f} %", va="center", fontsize=SMALL)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3)
     axes.set_xlabel("bold: the class explained", fontsize=SMALL, color="0.35")

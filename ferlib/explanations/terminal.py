@@ -1,0 +1,21 @@
+"""What an explain_* script prints when it is done."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from config import Explain
+from ferlib.explanations.methods import METHODS
+
+
+def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
+    """Faces, time, the means of the method's facts, and the folder; summary: as driver.explain_run returns it."""
+    method, faces = METHODS[summary["method"]], summary["faces"]
+    facts = [
+        f"mean {title} {statistics.fmean(face[key] for face in faces):.2f}"
+        for key, title in method.facts.items()
+        if all(key in face for face in faces)
+    ]
+    parts = [f"{len(faces)} faces", f"{summary['seconds_per_face']:.2g} s a face", *facts]
+    return f"{method.title}: {', '.join(parts)}\n→ {flags.run.explanations(method.name)}"
