@@ -34,7 +34,9 @@ import config
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.training import engine
 from ferlib.training.augmentation import augment, mix
+from ferlib.training.batches import Batch, Faces
 from ferlib.training.losses import make_loss
+from ferlib.training.state import start_training
 from models import ModelSpec, create_model, model_spec
 from recipes import RECIPES, Augmentation, changed
 from stock_memory import stock_memory
@@ -97,15 +99,15 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
     recipe = changed(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
     settings = config.Train(model=name, settings=recipe, device=flags.device, compile=flags.compile)
     dtype, spec = autocast_dtype(device), model_spec(name)
-    training = engine.start_training(settings, device, dtype)
+    training = start_training(settings, device, dtype)
     training.model.train()
     labels = torch.arange(len(faces), device=device) % 7
-    held = engine.Faces(
+    held = Faces(
         torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, torch.ones_like(labels), device
     )
     generator = torch.Generator(device).manual_seed(0)
     loss = make_loss("cross_entropy", label_smoothing=recipe.objective.label_smoothing)
-    fixed: engine.Batch | None = None
+    fixed: Batch | None = None
     while True:
         if fixed is None or not constant:
             rows = torch.randint(len(faces), (flags.batch_size,), generator=generator, device=device)
@@ -115,8 +117,8 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
 
 
 def prepare(
-    faces: engine.Faces, rows: torch.Tensor, spec: ModelSpec, augmentation: Augmentation, generator: torch.Generator
-) -> engine.Batch:
+    faces: Faces, rows: torch.Tensor, spec: ModelSpec, augmentation: Augmentation, generator: torch.Generator
+) -> Batch:
     """A batch as train_one_epoch makes it."""
     inputs = augment(faces.images[rows], spec, augmentation, generator)
     alphas = {"mixup_alpha": augmentation.mixup, "cutmix_alpha": augmentation.cutmix}

@@ -36,6 +36,7 @@ from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
 from ferlib.training import engine, fitting
 from ferlib.training.losses import make_loss
+from ferlib.training.state import start_training
 from models import MODELS, model_spec, resized
 from recipes import RECIPES, changed
 
@@ -97,7 +98,7 @@ def measure_speed(name: str, flags: Flags) -> dict[str, float]:
     wanted, device = settings(name, flags), resolve_device(flags.device)
     dtype, recipe = autocast_dtype(device, flags.amp), wanted.settings
     spec = resized(model_spec(name), wanted.image_size)
-    training = engine.start_training(wanted, device, dtype)
+    training = start_training(wanted, device, dtype)
     faces = torch.rand(SPEED_BATCH, spec.channels, spec.image_size, spec.image_size, device=device)
     labels = torch.arange(SPEED_BATCH, device=device) % len(config.EMOTIONS)
     part = faces, torch.eye(len(config.EMOTIONS), device=device)[labels], torch.ones(SPEED_BATCH, device=device)

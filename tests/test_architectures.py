@@ -16,7 +16,9 @@ from ferlib.networks.residual_masking import Mask, ResidualMaskingNetwork
 from ferlib.networks.spatial_attention import SpatialAttention, SpatialAttentionResNet34
 from ferlib.runtime.errors import UserError
 from ferlib.training import engine
+from ferlib.training.batches import Faces
 from ferlib.training.losses import cross_entropy
+from ferlib.training.state import start_training
 from models import MODELS
 from recipes import Recipe, changed
 from zoo import KINDS, ZOO, make_classifier, random_faces, small_spec
@@ -178,7 +180,7 @@ def test_padded_shortcuts(generator):
 def tiny_faces(count=4):
     images = torch.randint(0, 256, (count, 48, 48, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(count) % 7
-    return engine.Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
+    return Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
 
 
 def train_epochs(name, monkeypatch, epochs=2, **changes):
@@ -187,7 +189,7 @@ def train_epochs(name, monkeypatch, epochs=2, **changes):
     if MODELS.get(name, spec).fixed_size:  # it needs its own size in training
         spec = MODELS.get(name, spec)
     monkeypatch.setattr(models, "model_spec", lambda _: spec)
-    training = engine.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32)
+    training = start_training(config.Train(model=name, settings=recipe), CPU, torch.float32)
     options = {"seed": 0, "dtype": torch.float32}
     return training, [
         engine.train_one_epoch(training, tiny_faces(), cross_entropy, spec, recipe, epoch=epoch, **options)[

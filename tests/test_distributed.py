@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import config
 from ferlib.runtime import distributed
-from ferlib.training import engine
+from ferlib.training import state
 from recipes import Recipe, changed
 
 ROOT = Path(__file__).parents[1]
@@ -116,11 +116,11 @@ def test_a_training_on_several_gpus_synchronises_before_it_collects_the_paramete
         asked.append(device.type)
         distributed.synchronize_batch_norm(model, torch.device("cuda"))
 
-    monkeypatch.setattr(engine, "synchronize_batch_norm", synchronize)
-    monkeypatch.setattr(engine, "world_size", lambda: 2)
-    monkeypatch.setattr(engine, "DistributedDataParallel", lambda model, **_options: model)
+    monkeypatch.setattr(state, "synchronize_batch_norm", synchronize)
+    monkeypatch.setattr(state, "world_size", lambda: 2)
+    monkeypatch.setattr(state, "DistributedDataParallel", lambda model, **_options: model)
     flags = config.Train(settings=changed(Recipe(), weights="none", ema_decay=0.9))
-    training = engine.start_training(flags, torch.device("cpu"), torch.float32)
+    training = state.start_training(flags, torch.device("cpu"), torch.float32)
     assert asked == ["cpu"]
     kinds = {type(module) for module in training.model.modules() if isinstance(module, _BatchNorm)}
     assert kinds == {nn.SyncBatchNorm}

@@ -19,7 +19,9 @@ from ferlib.inference.views import center_view
 from ferlib.networks.checkpoints import read_tensors
 from ferlib.runtime.errors import UserError
 from ferlib.training import engine, fitting
+from ferlib.training.batches import Faces, draw_batches
 from ferlib.training.losses import cross_entropy
+from ferlib.training.state import start_training
 from models import MODELS, create_model, load_checkpoint, resized
 from recipes import RECIPES, Recipe, Selection, changed
 
@@ -143,12 +145,12 @@ def test_faces_grow_to_their_full_size():
 def tiny_faces(count=4, side=48):
     images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
     labels = torch.arange(count) % 7
-    return engine.Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
+    return Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
 
 
 def start(name, **changes):
     recipe = changed(RECIPES[MODELS[name].recipe], weights="none", warmup_epochs=0, **changes)
-    return engine.start_training(config.Train(model=name, settings=recipe), CPU, torch.float32)
+    return start_training(config.Train(model=name, settings=recipe), CPU, torch.float32)
 
 
 def one_step(training, faces, **options):
@@ -180,16 +182,28 @@ def test_accumulated_parts_give_the_gradient_of_the_whole_batch():
 def test_balanced_sampling_draws_every_class_equally(generator):
     labels = torch.tensor([0] * 900 + [1] * 100)
     recipe = changed(Recipe(), balanced_sampling=True, batch_size=100)
-    rows = torch.cat(engine.draw_batches(labels, recipe, generator))
+    rows = torch.cat(draw_batches(labels, recipe, generator))
     assert 400 < (labels[rows] == 1).sum() < 600
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_batches_come_in_order_from_the_host(monkeypatch, count):
+    """With a device of its own, each batch is fetched in a thread while the one before is computed."""
+    faces = replace(tiny_faces(10), device=torch.device("meta"))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_args, **_options: tensor)
+    rows = [torch.tensor([number, 2 * number % 10]) for number in range(count)]
+    found = list(faces.batches(rows))
+    assert len(found) == count
+    assert all(torch.equal(batch, faces.images[chosen]) for batch, chosen in zip(found, rows, strict=True))
 
 
 def test_batches_are_whole(generator):
     labels = torch.zeros(250, dtype=torch.long)
-    batches = engine.draw_batches(labels, changed(Recipe(), batch_size=100), generator)
+    batches = draw_batches(labels, changed(Recipe(), batch_size=100), generator)
     assert [len(batch) for batch in batches] == [100, 100]
     assert len(torch.cat(batches).unique()) == 200
-    assert len(engine.draw_batches(labels, changed(Recipe(), batch_size=500), generator)[0]) == 250
+    assert len(draw_batches(labels, changed(Recipe(), batch_size=500), generator)[0]) == 250
 
 
 @pytest.mark.parametrize(

@@ -1,170 +1,31 @@
-"""The engine of training: the state of a training, its faces on the device, one epoch."""
+"""The engine of training: one epoch, one step, one gradient."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-import config
-from config import EMOTIONS
-from ferlib.data.face_data import FaceData
-from ferlib.networks.checkpoints import load_backbone_of
-from ferlib.networks.classifier import FaceClassifier
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast, seed_everything
-from ferlib.runtime.distributed import is_main, own_part, sum_over_processes, synchronize_batch_norm, world_size
-from ferlib.runtime.errors import UserError, lookup
-from ferlib.runtime.files import require
-from ferlib.runtime.runs import Run
+from ferlib.runtime.distributed import is_main, own_part, sum_over_processes, world_size
+from ferlib.runtime.errors import UserError
 from ferlib.runtime.seeds import combine_seeds
 from ferlib.training.augmentation import augment, mix
-from ferlib.training.losses import Loss, class_weights, make_targets, without_conflicts
-from ferlib.training.optimizers import OPTIMIZERS, ema_update, parameter_groups, perturbed_weights
+from ferlib.training.batches import Batch, Faces, draw_batches
+from ferlib.training.losses import Loss
+from ferlib.training.optimizers import perturbed_weights
 from ferlib.training.schedules import BETTER, learning_rate, set_learning_rate
-from models import create_model
-from recipes import Objective, Recipe
+from ferlib.training.state import Training
+from recipes import Recipe
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images N×C×H×W, targets N×classes, weights N
 CHECK_EVERY = 50  # steps between two checks of the loss, each of which waits for the device
-DEVICE_SHARE = 0.4  # of the free memory of a GPU that the decoded faces may fill; a larger set stays on the host
-
-
-@dataclass
-class Training:
-    """The state of a training: all that a run needs to go on."""
-
-    model: FaceClassifier
-    forward: Callable  # the model, compiled or spread over processes
-    average: AveragedModel | None  # exponential moving average of the weights
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler  # does nothing unless the precision is float16
-    epochs: list[dict[str, Any]]  # the history so far
-
-    @property
-    def deployed(self) -> FaceClassifier:
-        """The weights that are validated and kept as the best."""
-        return cast(FaceClassifier, self.average.module) if self.average else self.model
-
-    def state(self) -> dict[str, Any]:
-        """The state without the model's own weights, as tensors and plain Python."""
-        return {
-            "average": self.average.state_dict() if self.average else None,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "epochs": self.epochs,
-        }
-
-    def restore(self, content: dict[str, Any]) -> None:
-        """The inverse of saving: `content` is a last checkpoint."""
-        self.model.load_state_dict(content["state"])
-        if self.average:
-            self.average.load_state_dict(content["training"]["average"])
-        self.optimizer.load_state_dict(content["training"]["optimizer"])
-        self.scaler.load_state_dict(content["training"]["scaler"])
-        self.epochs[:] = content["training"]["epochs"]
-
-
-@dataclass(frozen=True)
-class Faces:
-    """The faces of a split where the compute is, or on the host if they do not fit there."""
-
-    images: torch.Tensor  # uint8 N,H,W,C
-    targets: torch.Tensor  # float32 N,classes
-    labels: torch.Tensor  # int64 N
-    weights: torch.Tensor  # float32 N, of each face in the loss
-    device: torch.device
-
-    def batches(self, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The images of each batch on the device; from the host, the next batch travels while one is computed."""
-        if self.images.device == self.device:
-            yield from (self.images[chosen] for chosen in rows)
-            return
-        with ThreadPoolExecutor(1) as loader:
-            pending = [loader.submit(self._fetch, chosen) for chosen in rows[:2]]
-            for following in [*rows[2:], None, None]:
-                yield pending.pop(0).result().to(self.device, non_blocking=True)
-                if following is not None:
-                    pending.append(loader.submit(self._fetch, following))
-
-    def _fetch(self, rows: torch.Tensor) -> torch.Tensor:
-        return self.images[rows.cpu()].pin_memory()
-
-
-def place_faces(data: FaceData, objective: Objective, device: torch.device) -> Faces:
-    """The training faces with the targets and weights that an objective gives them."""
-    if objective.conflicts == "drop":
-        data = without_conflicts(data)
-    images = torch.from_numpy(data.images)
-    if device.type == "cuda" and images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
-        images = images.to(device)
-    labels = torch.from_numpy(data.labels).to(device)
-    weights = torch.from_numpy(class_weights(data.labels, len(data.classes))).to(device)
-    targets = make_targets(data, loss=objective.loss, conflicts=objective.conflicts)
-    return Faces(
-        images,
-        torch.from_numpy(targets).to(device),
-        labels,
-        weights[labels] if objective.class_weights else torch.ones(len(labels), device=device),
-        device,
-    )
-
-
-def start_training(
-    flags: config.Train, device: torch.device, dtype: torch.dtype, classes: Sequence[str] = EMOTIONS
-) -> Training:
-    """The state before the first epoch; UserError for weights that cannot be had or do not fit."""
-    recipe = flags.settings
-    seed_everything(flags.seed)
-    model = initial_model(flags, classes).to(device)
-    forward: Callable = model
-    if world_size() > 1:
-        synchronize_batch_norm(model, device)
-        ids = [device.index or torch.cuda.current_device()] if device.type == "cuda" else None
-        forward = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-    if flags.compile:
-        forward = torch.compile(forward)
-    average = None
-    if recipe.optimization.ema_decay:
-        average = AveragedModel(model, multi_avg_fn=ema_update(recipe.optimization.ema_decay), use_buffers=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    return Training(model, forward, average, make_optimizer(model, recipe), scaler, [])
-
-
-def initial_model(flags: config.Train, classes: Sequence[str]) -> FaceClassifier:
-    """The model with the weights that training starts from: random, ImageNet's, a file's, or a run's backbone."""
-    settings = flags.settings
-    weights = "none" if flags.init_from else settings.training.weights
-    model = create_model(flags.model, weights, settings.regularization.dropout, classes, flags.image_size)
-    if flags.init_from:
-        path = Run(flags.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint
-        load_backbone_of(model, flags.model, require(path, "python train.py --model … for that run"))
-    return model
-
-
-def make_optimizer(model: FaceClassifier, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser of a recipe for the parameters of a model."""
-    groups = parameter_groups(
-        model.backbone,
-        model.head,
-        lr=recipe.learning_rate.lr,
-        backbone_lr=recipe.learning_rate.backbone_lr,
-        weight_decay=recipe.regularization.weight_decay,
-    )
-    make = lookup(OPTIMIZERS, recipe.optimization.optimizer, "optimizer")
-    return make(groups, recipe.learning_rate.lr, recipe.optimization.momentum)
-
-
-# ── one epoch ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def train_one_epoch(
@@ -251,27 +112,6 @@ def spec_of_epoch(spec: ModelSpec, start_size: float, epoch: int, epochs: int) -
     share = start_size + (1 - start_size) * progress
     side = 4 * round(share * spec.image_size / 4)
     return replace(spec, image_size=side, resize=round(side * spec.scaled_size / spec.image_size))
-
-
-def draw_batches(labels: torch.Tensor, recipe: Recipe, generator: torch.Generator) -> list[torch.Tensor]:
-    """The rows of an epoch in random order, in whole batches, as a small last one has noisy batch-norm statistics.
-
-    UserError where the faces are too few for a batch.
-    """
-    size, parts = recipe.training.batch_size, recipe.training.accumulate * world_size()
-    if recipe.objective.balanced_sampling:
-        frequencies = torch.bincount(labels).clamp(min=1)[labels].float()
-        order = torch.multinomial(1 / frequencies, len(labels), replacement=True, generator=generator)
-    else:
-        order = torch.randperm(len(labels), generator=generator, device=generator.device)
-    batches = order.split(size)
-    if len(batches[-1]) < size and (len(batches) > 1 or len(batches[-1]) % parts):
-        batches = batches[:-1]
-    if not batches:
-        raise UserError(
-            f"{len(labels)} faces in train are too few for {parts} equal parts of a batch; use a smaller batch"
-        )
-    return list(batches)
 
 
 def update_weights(

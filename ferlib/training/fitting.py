@@ -28,10 +28,12 @@ from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require, write_json
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run
-from ferlib.training.engine import Faces, Training, place_faces, start_training, train_one_epoch
+from ferlib.training.batches import Faces, place_faces
+from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.losses import effective_loss, make_loss
 from ferlib.training.schedules import BETTER, finished_cycle
+from ferlib.training.state import Training, start_training
 from models import model_spec, resized
 from recipes import Recipe, Selection
 
