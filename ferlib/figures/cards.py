@@ -20,7 +20,7 @@ from ferlib.figures.style import COLORS, INK
 if TYPE_CHECKING:
     from ferlib.explanations.specs import Method
 
-PAPER, TRACK = "#ffffff", "#e9e9ec"  # ground of the card; ground of its bars
+PAPER, TRACK = "#ffffff", "#e9e9e9"  # ground of the card; ground of its bars
 
 
 def percent(share: float) -> str:
