@@ -7,12 +7,13 @@ import timm
 import torch
 import torchvision
 
-import config
 import models
 from config import EMOTIONS
-from ferlib.networks import specs as backbones
-from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.networks import timm_backbones
+from ferlib.networks.checkpoints import load_backbone, load_backbone_of, save_checkpoint
 from ferlib.networks.classifier import FaceClassifier
+from ferlib.networks.costs import count_multiply_adds, measure_speed
+from ferlib.networks.specs import IMAGENET_MEAN, IMAGENET_STD
 from ferlib.runtime.errors import UserError
 from models import MODELS, create_model, load_checkpoint
 from zoo import TIMM, ZOO, make_classifier, random_faces, small_spec
@@ -66,13 +67,13 @@ def test_imagenet_weights_fit_every_model_that_has_them(name, monkeypatch):
     with torch.device("meta"):
         backbone = spec.backbone()
     state = spec.imagenet()
-    models.load_backbone(backbone, state, name, spec.new_parts)
+    load_backbone(backbone, state, name, spec.new_parts)
     missing = {key for key in backbone.state_dict() if key not in state}
     assert {part for key in missing for part in key.split(".")} >= set(spec.new_parts)
     assert bool(missing) == bool(spec.new_parts)
     if missing:
         with pytest.raises(UserError, match="do not fit"):
-            models.load_backbone(backbone, state, name)
+            load_backbone(backbone, state, name)
 
 
 def test_attention_stays_random_beside_imagenet_weights(monkeypatch):
@@ -132,16 +133,18 @@ def test_cam_layers_of_timm(name, layer, grid):
     assert (spec.cam_layer, spec.recipe, spec.channels) == (layer, "fer_xai", 3)
     with torch.device("meta"):
         backbone = spec.backbone().eval()
-    output = backbones.output_of(backbone, layer.removeprefix("backbone."), (1, 3, spec.image_size, spec.image_size))
+    output = timm_backbones.output_of(
+        backbone, layer.removeprefix("backbone."), (1, 3, spec.image_size, spec.image_size)
+    )
     assert (spec.to_grid(output) if spec.to_grid else output).shape == (1, *grid)
 
 
 def test_grids_keep_places():
     tokens = torch.arange(3 * 2 * 14).view(3, 14, 2)  # five tokens before nine cells
-    grid = backbones.tokens_to_grid(tokens)
+    grid = timm_backbones.tokens_to_grid(tokens)
     assert torch.equal(grid[1, :, 2, 0], tokens[1, 5 + 6])
     cells = torch.arange(2 * 3 * 3 * 5).view(2, 3, 3, 5)
-    assert torch.equal(backbones.channels_last_to_grid(cells)[1, :, 2, 0], cells[1, 2, 0])
+    assert torch.equal(timm_backbones.channels_last_to_grid(cells)[1, :, 2, 0], cells[1, 2, 0])
 
 
 def test_unknown_names_of_timm():
@@ -160,7 +163,7 @@ def test_inception_sees_what_torchvision_s_weights_were_trained_on():
     """torchvision turns ImageNet's normalisation into that of the Inception networks; the rows have the latter."""
     reference = torchvision.models.inception_v3(init_weights=False, transform_input=True, aux_logits=False)
     face = torch.rand(1, 3, 8, 8)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (backbones.IMAGENET_MEAN, backbones.IMAGENET_STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     seen = reference._transform_input((face - mean) / std)
     for name in ("googlenet", "inception_v3"):
         own_mean, own_std = (torch.tensor(v).view(3, 1, 1) for v in (MODELS[name].mean, MODELS[name].std))
@@ -189,7 +192,7 @@ def test_the_model_normalises_pixels():
     model.backbone = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     model.backbone.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     model.head = torch.nn.Identity()
-    model(torch.tensor(backbones.IMAGENET_MEAN).view(1, 3, 1, 1).expand(1, 3, 8, 8))
+    model(torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1).expand(1, 3, 8, 8))
     assert seen[0].abs().max() < 1e-6
 
 
@@ -246,7 +249,7 @@ def test_a_model_of_other_classes_lends_its_backbone_only(tmp_path):
     with pytest.raises(UserError, match="other classes"):
         create_model("mini_resnet", str(path))
     model = create_model("mini_resnet")
-    models.load_backbone_of(model, "mini_resnet", path)
+    load_backbone_of(model, "mini_resnet", path)
     assert torch.equal(model.backbone.stem[0].weight, source.backbone.stem[0].weight)
     assert model.head[-1].out_features == len(EMOTIONS)
 
@@ -283,8 +286,9 @@ def test_weights_from_a_checkpoint_of_this_project(tmp_path):
         create_model("fer_vgg", str(tmp_path / "a.pth"))
 
 
-def test_the_zoo_is_printed(capsys):
-    models.print_zoo(config.Zoo(timm=("convnext_tiny",), speed=False, device="cpu"))
+def test_the_zoo_is_printed(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["models.py", "--timm", "convnext_tiny", "--no-speed", "--device", "cpu"])
+    models.main()
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     assert set(MODELS) | {"timm/convnext_tiny"} <= set(rows)
     assert rows["resnet50"] == ["24.56", "4.09", "224", "RGB", "layer4", "yes"]
@@ -293,7 +297,7 @@ def test_the_zoo_is_printed(capsys):
 
 
 def test_speed_is_measured():
-    assert models.measure_speed("mini_resnet", CPU, torch.float32, batch_size=2, seconds=0.01) > 0
+    assert measure_speed(MODELS["mini_resnet"], CPU, torch.float32, batch_size=2, seconds=0.01) > 0
 
 
 @pytest.mark.parametrize("name", [name for name, spec in MODELS.items() if spec.imagenet and not spec.new_parts])
@@ -301,4 +305,4 @@ def test_multiply_adds_are_those_that_torchvision_publishes(name):
     with torch.device("meta"):
         model = FaceClassifier(MODELS[name]).eval()
     published = torchvision.models.get_model_weights(name).DEFAULT.meta["_ops"]  # in billions, with 1000 classes
-    assert models.count_multiply_adds(model, MODELS[name]) / 1e9 == pytest.approx(published, rel=0.02)
+    assert count_multiply_adds(model, MODELS[name]) / 1e9 == pytest.approx(published, rel=0.02)
