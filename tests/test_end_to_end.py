@@ -1,4 +1,4 @@
-"""The whole line in one process, as the README's commands run it: train, evaluate, LIME, SHAP, report."""
+"""All stages in one process, by the commands of the README: train, evaluate, LIME, SHAP, report."""
 
 import json
 import re
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import config
 import evaluate
 import explain_lime
 import explain_shap
 import report_generator
 import train
+from ferlib.runtime.runs import Run, report_path
 
 COMMANDS = [
     (train, "--epochs 1 --max-steps 5 --batch-size 16"),
@@ -31,7 +31,7 @@ def run(shared_outputs):
             stage.main()
         patch.setattr("sys.argv", ["report_generator.py", "--outputs-dir", str(shared_outputs)])
         report_generator.main()
-    return config.Run("mini_resnet", "synthetic", "line", shared_outputs)
+    return Run("mini_resnet", "synthetic", "line", shared_outputs)
 
 
 def test_every_stage_left_its_files(run):
@@ -63,11 +63,11 @@ def test_figures_are_pictures(run):
 
 
 def test_report_shows_the_run(run):
-    page = config.report_path(run.outputs_dir, "synthetic").read_text()
+    page = report_path(run.outputs_dir, "synthetic").read_text()
     accuracy = json.loads(run.results.read_text())["accuracy"]
     assert f"{100 * accuracy:.1f}" in page
     assert page.count("data:image/") >= 3 + 8
-    assert not re.search(r"https?://", page), "the page must not ask anyone for anything"
+    assert not re.search(r"https?://", page), "the page must load nothing from elsewhere"
 
 
 def test_nothing_half_written_is_left(run):

@@ -16,7 +16,7 @@ from ferlib.explanations.methods import METHODS
 from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.errors import UserError
 from zoo import KINDS as NETWORKS
-from zoo import ONE_HOT, THREE, make_classifier, make_model, random_faces, small_spec
+from zoo import LIGHT, ONE_HOT, THREE, make_classifier, make_model, random_faces, slow_unless, small_spec
 
 TARGET, SIDE, CORNER = 2, 12, 4
 SIGNED = [kind for kind in KINDS if METHODS[kind].signed]
@@ -140,7 +140,7 @@ def test_the_gradient_of_a_small_loss_is_scaled_to_its_peak():
 # ── the zoo ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", slow_unless(LIGHT, NETWORKS))
 def test_same_maps_as_autograd_face_by_face(name):
     """In double precision: in single, a batch and a face alone take different sides of a few kinks of ReLUs."""
     model = LogitModel(copy.deepcopy(make_classifier(name)).double())

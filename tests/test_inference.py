@@ -14,7 +14,7 @@ from ferlib.inference.fast_gradients import GlobalAverage, StridedDepthwise, Str
 from ferlib.inference.folding import find_pairs, prepare
 from ferlib.runtime.devices import autocast
 from models import create_model
-from zoo import KINDS, make_classifier, random_faces, small_spec
+from zoo import KINDS, LIGHT, make_classifier, random_faces, slow_unless, small_spec
 
 OTHER_BATCH_NORMS = {"densenet121": 62, "rmn": 6, "googlenet": 2, "inception_v3": 2}  # or unused
 
@@ -32,7 +32,7 @@ def make_trained(name):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", slow_unless(LIGHT, KINDS))
 def test_the_prepared_copy_gives_the_same_logits(name):
     model, spec = make_trained(name), small_spec(name)
     images = random_faces(2, spec.image_size, spec.channels)

@@ -1,8 +1,10 @@
 """Untrained models of the zoo at a small size whose outputs depend on the image, and faces for them."""
 
 import functools
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
@@ -18,7 +20,13 @@ ZOO = (*MODELS, *TIMM)
 LARGER = {"vgg19_bn", "resnet34", "resnet101", "resnet152", "efficientnet_b2", "cifar_resnet56"}  # of the same blocks
 KINDS = tuple(name for name in ZOO if name not in LARGER)
 THREE = ("mini_resnet", "resnet18", "timm/vit_small_patch16_224")  # small and grey, of torchvision, a transformer
+LIGHT = tuple(name for name in KINDS if name != "rmn")  # whose residual blocks and attention others have, too
 SIDES = {"inception_v3": 128}  # of models that need more than 64 px
+
+
+def slow_unless(fast: Collection[str], names: Iterable[str]) -> list:
+    """Parameters of a test: the names, those that are not in `fast` marked slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in fast)) for name in names]
 
 
 def small_spec(name: str) -> ModelSpec:
