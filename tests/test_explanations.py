@@ -244,7 +244,7 @@ def save_constant_predictions(subject, label, **changes):
     """Predictions of one class for all test faces."""
     labels, names = subject.data.labels, subject.data.names
     probabilities = np.tile(np.eye(7)[label], (len(labels), 1))
-    saved = SavedPredictions(labels, probabilities, probabilities, names, "digest", "few")
+    saved = SavedPredictions(labels, probabilities, probabilities, names, "digest", "few", "single", "float32")
     save_predictions(subject.run.predictions, dataclasses.replace(saved, **changes))
 
 
@@ -258,7 +258,8 @@ def test_saved_predictions_choose_the_wrong_faces(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"checkpoint": "another"}, {"fingerprint": "other faces"}, {"views": "ten_crop"}, None]
+    "changes",
+    [{"checkpoint": "another"}, {"fingerprint": "other faces"}, {"views": "ten_crop"}, {"precision": "bfloat16"}, None],
 )
 def test_other_predictions_are_not_used(tmp_path, capsys, changes):
     subject = make_subject(tmp_path)

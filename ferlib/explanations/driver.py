@@ -123,13 +123,18 @@ def choose_faces(subject: Subject, flags: Explain) -> Chosen:
 
 
 def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:
-    """Predicted classes of the whole test split, saved or predicted now."""
+    """Predicted classes of the whole test split: saved ones in the same precision, or predicted now."""
     saved = find_predictions(subject.run.predictions, subject.checkpoint_digest, subject.data.fingerprint)
-    if saved is not None:
+    if saved is not None and saved.precision == precision_of(subject):
         return saved.probabilities.argmax(1)
     if is_main():
         print(f"--only needs the predicted class of all {len(images):,} test faces: predicting them")
     return predict_probabilities(subject, images, "choosing faces").argmax(1)
+
+
+def precision_of(subject: Subject) -> str:
+    """Name of the type that the network computes in, such as float32."""
+    return str(subject.model.dtype).removeprefix("torch.")
 
 
 def predict_probabilities(subject: Subject, images: np.ndarray, progress: str | None = None) -> np.ndarray:
@@ -292,7 +297,7 @@ def summarize(
         "image_size": subject.spec.image_size,
         "scaled_size": subject.spec.scaled_size,  # the model is given the centre of a face of this side
         "device": device_name(subject.device),
-        "precision": str(subject.model.dtype).removeprefix("torch."),
+        "precision": precision_of(subject),
         "seconds_per_face": float(np.mean([entry.seconds for entry in entries])),
         "versions": library_versions(),
         "faces": [
