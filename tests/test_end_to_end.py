@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import evaluate
+import explain_gradcam
 import explain_lime
 import explain_shap
 import report_generator
@@ -51,6 +52,19 @@ def test_all_methods_explain_the_same_faces_and_classes(run):
     assert lime["maps"].shape == shap["maps"].shape == (4, 48, 48)
     predictions = np.load(run.predictions)["probabilities"].argmax(1)
     assert np.array_equal(lime["targets"], predictions[lime["indices"]])
+
+
+def test_saved_predictions_choose_the_wrong_faces(run, monkeypatch, capsys):
+    shared = ["--tag", "line", "--outputs-dir", str(run.outputs_dir), "--no-figures"]
+    monkeypatch.setattr("sys.argv", ["explain_gradcam.py", *shared, "--only", "wrong", "--samples", "2"])
+    first = explain_gradcam.main()["faces"]
+    assert "predicting them" not in capsys.readouterr().out
+    hidden = run.predictions.rename(run.predictions.with_suffix(".hidden"))
+    again = explain_gradcam.main()["faces"]
+    hidden.rename(run.predictions)
+    assert "predicting them" in capsys.readouterr().out
+    assert [face["index"] for face in again] == [face["index"] for face in first]
+    assert all(face["true"] != face["predicted"] for face in first)
 
 
 def test_figures_are_pictures(run):
