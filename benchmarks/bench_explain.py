@@ -1,13 +1,13 @@
-"""Seconds per face of LIME and SHAP: the stock libraries, ours, and the bare limit, side by side in one run.
+"""Seconds per face of LIME and SHAP: the stock libraries, this project, and the bare passes, side by side in one run.
 
 python benchmarks/bench_explain.py --models resnet50 efficientnet_b0
 
 stock: lime and shap as most projects call them: float32, batches of 32 (LIME) and 50 (SHAP), faces turned into tensors
-one by one, a forward and a backward pass per class, the allocator as they leave it. ours: explain_lime.py (the model
-compiled) and explain_shap.py, superpixels, sampling and regression included, compiling and drawing not. limit: as many
-forward passes (LIME), or forward and seven backward passes (SHAP), of the same prepared model on one batch that is made
-once. LIME int8, SHAP int8: the same with --int8. All take turns, so that a change of the machine's speed meets all of
-them. The weights are random: they do not change the time.
+one by one, a forward and a backward pass per class, the allocator's default settings. ours: explanations.lime (the
+model compiled) and explanations.shap, segmentation, sampling and regression included, compiling and drawing not.
+limit: as many forward passes (LIME), or forward and seven backward passes (SHAP), of the same prepared model on one
+batch that is made once. LIME int8, SHAP int8: the same with --int8. All take turns, so that a change of the machine's
+speed affects all of them. The weights are random: they do not change the time.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ from skimage.segmentation import quickshift
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import explain_lime
-import explain_shap
-from config import EMOTIONS, ExplainLime
+from config import EMOTIONS
 from ferlib.data.synthetic.faces import draw_faces
-from ferlib.explanations.subject import LogitModel
+from ferlib.explanations import lime
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.shap import expected_gradients, sample_paths
+from ferlib.explanations.superpixels import segmenter
 from ferlib.inference.class_gradients import class_gradients
 from ferlib.inference.compiled import CompiledIfWorth, compile_or_keep
 from ferlib.inference.folding import prepare
 from ferlib.inference.int8 import quantization
+from ferlib.inference.logit_model import LogitModel
 from ferlib.inference.views import center_view
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.errors import UserError
@@ -47,13 +49,16 @@ from models import create_model, model_spec
 from stock_memory import stock_memory
 
 STOCK_LIME_BATCH, STOCK_SHAP_BATCH = 32, 50
+LIME, SHAP = METHODS["lime"], METHODS["shap"]
 
 
 @dataclass(frozen=True)
 class Flags:
+    """Flags of the benchmark."""
+
     models: tuple[str, ...] = ("resnet50", "efficientnet_b0")
-    lime_samples: int = 1000  # perturbations of a face
-    shap_samples: int = 20  # draws of a face; the time of 200 is ten times as long
+    lime_samples: int = LIME.defaults["num_samples"]  # perturbations of a face
+    shap_samples: int = 20  # samples of a face; the time of 200 is ten times as long
     bg_samples: int = 20
     batch_size: int = 64
     rounds: int = 2  # turns of each of the three; the median counts
@@ -68,20 +73,23 @@ def stock_lime(model: LogitModel, face: np.ndarray, flags: Flags, device: torch.
         with torch.no_grad():
             return model(torch.stack(tensors).to(device)).softmax(1).cpu().numpy()
 
-    divide = partial(quickshift, kernel_size=1.5, max_dist=20, ratio=0.2)
+    divide = partial(quickshift, **{name: LIME.defaults[name] for name in ("kernel_size", "max_dist", "ratio")})
     LimeImageExplainer(random_state=0).explain_instance(
         face.astype(np.float64), classify, top_labels=len(EMOTIONS), hide_color=0.5, num_samples=flags.lime_samples,
         batch_size=STOCK_LIME_BATCH, segmentation_fn=divide, random_seed=0,
     )  # fmt: skip
 
 
-def our_lime(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
-    settings = ExplainLime(lime_samples=flags.lime_samples, batch_size=flags.batch_size)
-    explain_lime.explain_faces(model, view, torch.eye(len(EMOTIONS))[:1], [0], settings)
+def our_lime(model: torch.nn.Module, view: torch.Tensor, flags: Flags) -> None:
+    """explanations.lime on one face."""
+    target, segments = torch.eye(len(EMOTIONS))[:1], segmenter()
+    lime.explain(
+        model, view, target, seeds=[0], segments=segments, num_samples=flags.lime_samples, batch_size=flags.batch_size
+    )
 
 
 @torch.inference_mode()
-def bare_forward(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
+def bare_forward(model: torch.nn.Module, view: torch.Tensor, flags: Flags) -> None:
     """As many forward passes as perturbations."""
     images = constant_batch(view, flags.batch_size)
     for size in batches(flags.lime_samples, flags.batch_size):
@@ -89,17 +97,19 @@ def bare_forward(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
 
 
 def stock_shap(model: LogitModel, view: torch.Tensor, background: torch.Tensor, flags: Flags) -> None:
+    """shap.GradientExplainer on one face."""
     explainer = shap.GradientExplainer(model, background, batch_size=STOCK_SHAP_BATCH)
     explainer.shap_values(view, nsamples=flags.shap_samples, rseed=0)
 
 
-def our_shap(model: LogitModel, view: torch.Tensor, background: torch.Tensor, flags: Flags) -> None:
-    draws = [explain_shap.draw_evenly(flags.shap_samples, len(background), 0)]
-    explain_shap.expected_gradients(model, view, background, draws, flags.batch_size)
+def our_shap(model: torch.nn.Module, view: torch.Tensor, background: torch.Tensor, flags: Flags) -> None:
+    """explanations.shap on one face."""
+    samples = [sample_paths(flags.shap_samples, len(background), 0)]
+    expected_gradients(model, view, background, samples, flags.batch_size)
 
 
-def bare_backward(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
-    """As many forward passes as draws, each with seven backward passes."""
+def bare_backward(model: torch.nn.Module, view: torch.Tensor, flags: Flags) -> None:
+    """As many forward passes as samples, each with seven backward passes."""
     images = constant_batch(view, flags.batch_size)
     for size in batches(flags.shap_samples, flags.batch_size):
         for _ in class_gradients(model, images[:size]):
@@ -107,10 +117,12 @@ def bare_backward(model: LogitModel, view: torch.Tensor, flags: Flags) -> None:
 
 
 def constant_batch(view: torch.Tensor, count: int) -> torch.Tensor:
+    """The same face `count` times."""
     return view.repeat(count, 1, 1, 1).contiguous(memory_format=torch.channels_last)
 
 
 def batches(total: int, size: int) -> list[int]:
+    """Sizes of the batches of `total` images."""
     return [min(size, total - start) for start in range(0, total, size)]
 
 
@@ -159,12 +171,12 @@ def compare(name: str, flags: Flags, device: torch.device) -> dict[str, dict[str
     compiled = compile_for(fast, view, flags)
     pixels = view[0].permute(1, 2, 0).cpu().numpy()
     contestants = {
-        "LIME": {
+        LIME.title: {
             "stock": lambda: stock_lime(plain, pixels, flags, device),
             "ours": lambda: our_lime(compiled, view, flags),
             "limit": lambda: bare_forward(compiled, view, flags),
         },
-        "SHAP": {
+        SHAP.title: {
             "stock": lambda: stock_shap(plain, view, background, flags),
             "ours": lambda: our_shap(fast, view, background, flags),
             "limit": lambda: bare_backward(fast, view, flags),
@@ -172,13 +184,13 @@ def compare(name: str, flags: Flags, device: torch.device) -> dict[str, dict[str
     }
     if quantization.is_available(device):
         whole = quantize_for(classifier, views, flags)
-        contestants["LIME"] |= {
+        contestants[LIME.title] |= {
             "ours, int8": lambda: our_lime(whole, view, flags),
             "limit, int8": lambda: bare_forward(whole, view, flags),
         }
         with contextlib.suppress(UserError):  # not for every network
             whole_gradients = quantization.quantize_gradients(fast, classifier, quantization.between(views))
-            contestants["SHAP"] |= {
+            contestants[SHAP.title] |= {
                 "ours, int8": lambda: our_shap(whole_gradients, view, background, flags),
                 "limit, int8": lambda: bare_backward(whole_gradients, view, flags),
             }
@@ -196,11 +208,12 @@ def compare(name: str, flags: Flags, device: torch.device) -> dict[str, dict[str
 
 
 def main() -> None:
+    """Prints a line a model and method."""
     flags = tyro.cli(Flags)
     device = resolve_device(flags.device)
     print(
         f"{device_name(device)}, ours in {str(autocast_dtype(device)).removeprefix('torch.')}, batches of "
-        f"{flags.batch_size}; LIME: {flags.lime_samples} perturbations, SHAP: {flags.shap_samples} draws"
+        f"{flags.batch_size}; LIME: {flags.lime_samples} perturbations, SHAP: {flags.shap_samples} samples"
     )
     print(f"{'model':<18}{'method':<11}{'stock':>9}{'ours':>9}{'limit':>9}  s/face   stock/ours  ours/limit")
     for name in flags.models:
