@@ -8,7 +8,7 @@ from ferlib.explanations.maps import sum_blocks, top_supporting
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.explanations.shap import make_attribution
 from ferlib.figures import lime as lime_figures
-from ferlib.figures import parts
+from ferlib.figures import panels
 from ferlib.figures import shap as shap_figures
 
 
@@ -45,11 +45,11 @@ def test_figures_show_both_colours(tmp_path, channels, true, side, target):
 
 def test_vermilion_is_evidence_for_and_blue_against():
     image = np.full((1, 3, 1), 0.5, np.float32)
-    against, nothing, favour = parts.overlay(image, np.array([[-1.0, 0.0, 1.0]]), limit=1.0)[0]
+    against, nothing, favour = panels.overlay(image, np.array([[-1.0, 0.0, 1.0]]), limit=1.0)[0]
     assert against[2] > against[0] + 0.3
     assert np.ptp(nothing) == 0
     assert favour[0] > favour[2] + 0.3
-    assert np.allclose(parts.SIGNED(1.0)[:3], parts.FOR)
+    assert np.allclose(panels.SIGNED(1.0)[:3], panels.FOR)
 
 
 def test_top_supporting_takes_only_positive_regions():

@@ -24,7 +24,7 @@ from ferlib.explanations.flags import prepare_flags
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Target
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
-from ferlib.figures import parts
+from ferlib.figures import panels
 from ferlib.figures.pool import FigurePool, draw_figure, is_drawn
 from ferlib.inference.logit_model import LogitModel
 from ferlib.networks.checkpoints import save_checkpoint
@@ -98,8 +98,8 @@ def make_method(calls=None, value=1.0):
 
 
 def draw_simply(face, image, attribution):
-    figure = parts.new_figure(2)
-    parts.headline(figure, "simple", face)
+    figure = panels.new_figure(2)
+    panels.headline(figure, "simple", face)
     return figure
 
 

@@ -14,7 +14,7 @@ from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.faces.predictions import FacePrediction
 from ferlib.figures.heatmaps import stretch, tint
 from ferlib.figures.lettering import typeface
-from ferlib.figures.parts import overlay
+from ferlib.figures.panels import overlay
 from ferlib.figures.style import COLORS, INK
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
-from ferlib.figures.parts import (
+from ferlib.figures.panels import (
     AGAINST,
     FOR,
     IMPORTANCE,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import top_supporting
-from ferlib.figures.parts import (
+from ferlib.figures.panels import (
     AGAINST,
     FOR,
     IMPORTANCE,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
-from ferlib.figures.parts import (
+from ferlib.figures.panels import (
     AGAINST,
     FOR,
     IMPORTANCE,

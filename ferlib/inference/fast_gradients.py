@@ -61,14 +61,14 @@ def strided_kind(layer: nn.Conv2d) -> type[nn.Conv2d]:
 
 
 class Strided(nn.Conv2d):
-    """A convolution with a stride, whose weights are fixed, with a fast gradient of its input by `spread`."""
+    """A convolution with a stride, whose weights are fixed, with a fast gradient of its input by `input_gradient`."""
 
-    spread: ClassVar[Callable[..., torch.Tensor]]
+    input_gradient: ClassVar[Callable[..., torch.Tensor]]
 
     def _conv_forward(self, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if torch.is_autocast_enabled(images.device.type):
             images = images.to(weight.dtype)
-        return _Strided.apply(images, weight, bias, self.stride, self.padding, self.groups, self.spread)
+        return _Strided.apply(images, weight, bias, self.stride, self.padding, self.groups, self.input_gradient)
 
 
 class _Strided(torch.autograd.Function):
@@ -81,19 +81,19 @@ class _Strided(torch.autograd.Function):
         stride: tuple[int, int],
         padding: tuple[int, int],
         groups: int,
-        spread: Callable[..., torch.Tensor],
+        input_gradient: Callable[..., torch.Tensor],
     ) -> torch.Tensor:
         ctx.save_for_backward(weight)
-        ctx.size, ctx.stride, ctx.padding, ctx.spread = images.shape[-2:], stride, padding, spread
+        ctx.size, ctx.stride, ctx.padding, ctx.input_gradient = images.shape[-2:], stride, padding, input_gradient
         return F.conv2d(images, weight, bias, stride, padding, groups=groups)
 
     @staticmethod
     def backward(ctx: Any, gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        return ctx.spread(gradients, weight, ctx.size, ctx.stride, ctx.padding), *(None,) * 6
+        return ctx.input_gradient(gradients, weight, ctx.size, ctx.stride, ctx.padding), *(None,) * 6
 
 
-def spread_at_once(
+def input_gradient_by_shuffle(
     gradients: torch.Tensor,
     weight: torch.Tensor,
     size: tuple[int, int],
@@ -102,7 +102,7 @@ def spread_at_once(
 ) -> torch.Tensor:
     """Gradient of a convolution's input N×C×`size`, given its output's and the weight O×C×k×k; equal strides.
 
-    One convolution without a stride computes the pixels of all phases (see spread_by_phase) as channels, which are then
+    One convolution without a stride computes the pixels of all phases (see input_gradient_by_phase) as channels, which are then
     put in their places (Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
     convolutional neural network", 2016, section 2.2): with three channels, one phase alone leaves the processor idle.
     """
@@ -133,7 +133,7 @@ def group_taps(step: int, taps: int, padding: int, pixels: int, cells: int) -> t
     return (before, after), (groups - 1 - offset, -(-pixels // step) + offset - cells)
 
 
-def spread_by_phase(
+def input_gradient_by_phase(
     gradients: torch.Tensor,
     weight: torch.Tensor,
     size: tuple[int, int],
@@ -174,10 +174,10 @@ def find_phase(phase: int, size: int, stride: int, padding: int, taps: int, outp
 class StridedDepthwise(Strided):
     """The CPU kernel of a depthwise layer's gradient takes 10 to 30 times as long as its forward pass."""
 
-    spread = staticmethod(spread_by_phase)
+    input_gradient = staticmethod(input_gradient_by_phase)
 
 
 class StridedStem(Strided):
     """The CPU kernel of the gradient of three channels takes some 6 times as long as the forward pass."""
 
-    spread = staticmethod(spread_at_once)
+    input_gradient = staticmethod(input_gradient_by_shuffle)

@@ -108,7 +108,7 @@ def fitting(label: str, values: Iterable[float], whole: bool = False) -> Axis:
     return Axis(label, float(ticks[0]), float(ticks[-1]), tuple((float(tick), f"{tick:g}") for tick in ticks))
 
 
-def thin(*columns: np.ndarray) -> tuple[tuple[float, float], ...]:
+def simplify(*columns: np.ndarray) -> tuple[tuple[float, float], ...]:
     """At most POINTS points of a curve, evenly along its length, its ends among them."""
     points = np.stack(columns, axis=1)
     if len(points) > POINTS:
@@ -148,7 +148,7 @@ def roc_chart(predictions: SavedPredictions) -> Chart:
     for code, is_class, scores in one_against_rest(predictions):
         false_alarms, found, _ = roc_curve(is_class, scores)
         area = f"AUC {roc_auc_score(is_class, scores):.3f}"
-        lines.append(Line(EMOTIONS[code], code, thin(false_alarms, found), area))
+        lines.append(Line(EMOTIONS[code], code, simplify(false_alarms, found), area))
     words = "each class against the rest: the share of its faces that are found (up) by false alarms (right)"
     x, y = shares("False alarms, % of the other faces"), shares("Found, %")
     return Chart("ROC curves", words, x, y, tuple(lines), diagonal=True, square=True)
@@ -160,7 +160,7 @@ def precision_recall_chart(predictions: SavedPredictions) -> Chart:
     for code, is_class, scores in one_against_rest(predictions):
         precision, recall, _ = precision_recall_curve(is_class, scores)
         area = f"AP {-np.sum(np.diff(recall) * precision[:-1]):.3f}"
-        lines.append(Line(EMOTIONS[code], code, thin(recall, precision), area))
+        lines.append(Line(EMOTIONS[code], code, simplify(recall, precision), area))
     words = (
         "each class against the rest: the share of alarms that are right (up) by the share of its faces found (right)"
     )

@@ -14,7 +14,7 @@ from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.explanations.specs import Method
 from ferlib.faces.crops import crop_face
 from ferlib.figures.heatmaps import stretch, tint
-from ferlib.figures.parts import IMPORTANCE, SIGNED, overlay
+from ferlib.figures.panels import IMPORTANCE, SIGNED, overlay
 from ferlib.webpage.photo_results import PhotoResult
 
 PHOTO_SIDE = 1100  # pixels of the longest side of the photo on the page

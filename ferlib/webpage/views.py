@@ -16,7 +16,7 @@ from config import EMOTIONS
 from ferlib.explanations.maps import locate
 from ferlib.explanations.methods import METHODS, find_method
 from ferlib.faces.crops import DetectedFace
-from ferlib.figures.parts import IMPORTANCE, SIGNED
+from ferlib.figures.panels import IMPORTANCE, SIGNED
 from ferlib.webpage.photo_results import PhotoResult
 from ferlib.webpage.pictures import (
     central_square,
