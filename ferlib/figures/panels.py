@@ -1,4 +1,4 @@
-"""Panels, colour bars and titles of the pictures of explanations: vermilion is evidence for a class, blue against it."""
+"""Panels, colour bars and titles of explanation figures: vermilion is evidence for a class, blue against it."""
 
 from __future__ import annotations
 

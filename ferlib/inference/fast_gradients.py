@@ -102,8 +102,8 @@ def input_gradient_by_shuffle(
 ) -> torch.Tensor:
     """Gradient of a convolution's input N×C×`size`, given its output's and the weight O×C×k×k; equal strides.
 
-    One convolution without a stride computes the pixels of all phases (see input_gradient_by_phase) as channels, which are then
-    put in their places (Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
+    One convolution without a stride computes the pixels of all phases (see input_gradient_by_phase) as channels, which
+    are then rearranged (Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
     convolutional neural network", 2016, section 2.2): with three channels, one phase alone leaves the processor idle.
     """
     step = stride[0]
