@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -24,9 +25,9 @@ LIGHT = tuple(name for name in KINDS if name != "rmn")  # whose residual blocks 
 SIDES = {"inception_v3": 128}  # of models that need more than 64 px
 
 
-def slow_unless(fast: Collection[str], names: Iterable[str]) -> list:
-    """Parameters of a test: the names, those that are not in `fast` marked slow."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in fast)) for name in names]
+def slow_unless(fast: Collection[Any], values: Iterable[Any]) -> list:
+    """Parameters of a test: the values, those that are not in `fast` marked slow."""
+    return [pytest.param(value, marks=[pytest.mark.slow] * (value not in fast)) for value in values]
 
 
 def small_spec(name: str) -> ModelSpec:
