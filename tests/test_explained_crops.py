@@ -140,3 +140,7 @@ def test_unknown_methods_and_settings_are_named(shipped, crops):
         explain_crops(shipped, crops, "occlusion", window=2.0)
     with pytest.raises(UserError, match="--lime-samples 1 is not in its range, 2 or more"):
         explain_crops(shipped, crops, "lime", lime_samples=1)
+    with pytest.raises(UserError, match="--lime-samples many is not a number or auto"):
+        explain_crops(shipped, crops, "lime", lime_samples="many")
+    with pytest.raises(UserError, match="--steps many is not a number"):
+        explain_crops(shipped, crops, "integrated_gradients", steps="many")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ferlib.explanations.baselines import check_baseline
 from ferlib.runtime.errors import UserError, lookup
@@ -37,13 +37,17 @@ class Setting:
         return self.kind or (Literal[tuple(self.choices)] if self.choices else type(self.default))
 
     def check(self, value: Any) -> None:
-        """UserError for a value outside the range or the choices."""
+        """UserError for a value outside the range or the choices, and for words instead of numbers."""
         flag = f"--{self.field.replace('_', '-')}"
         if self.name == "baseline":
             check_baseline(value, flag, also=tuple(self.choices))
         elif self.choices:
             lookup(self.choices, value, f"value of {flag}")
-        elif not isinstance(value, str):
+        elif isinstance(value, str):
+            words = [word for part in get_args(self.type) for word in get_args(part)]  # beside numbers: auto
+            if self.type is not str and value not in words:
+                raise UserError(f"{flag} {value} is not a number{''.join(f' or {word}' for word in words)}")
+        else:
             low, high = self.minimum, self.maximum
             if (low is not None and not value >= low) or (high is not None and not value <= high):
                 limits = f"{low:g} to {high:g}" if low is not None and high is not None else f"{low:g} or more"
