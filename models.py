@@ -105,7 +105,7 @@ MODELS = {
 def model_spec(name: str) -> ModelSpec:
     """The row of MODELS, or timm's facts of any backbone as timm/NAME; UserError that lists the names otherwise."""
     if not name.startswith(TIMM):
-        return lookup(MODELS, name, "model")
+        return lookup({**MODELS, f"{TIMM}NAME": MODELS["resnet50"]}, name, "model")  # listed by the error only
     from ferlib.networks.timm_backbones import from_timm
 
     return from_timm(name.removeprefix(TIMM))

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 import explain_lime
 import explain_occlusion
 from ferlib.explanations.baselines import BLUR, check_baseline, describe_baseline, make_baseline
+from ferlib.explanations.flags import explain_flags, with_new_names
 from ferlib.explanations.gradients import explain as explain_gradients
 from ferlib.explanations.gradients import gradient_map
 from ferlib.explanations.kernel_shap import kernel_shap
@@ -171,3 +172,9 @@ def test_a_wrong_baseline_is_named_by_its_flag(script, monkeypatch):
     monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", "--baseline", "purple"])
     with pytest.raises(UserError, match="--baseline purple is unknown; valid are grey, mean, blur, black"):
         script.main()
+
+
+def test_the_old_and_the_new_flag_together_are_refused():
+    flags = explain_flags("explain_occlusion.py")(hide_value="0.3", baseline="blur")
+    with pytest.raises(UserError, match="--hide-value is the old name of --baseline"):
+        with_new_names(flags)

@@ -5,9 +5,9 @@ import pytest
 from scipy.optimize import minimize
 
 from ferlib.evaluation.combining import (
-    METHODS,
-    Method,
+    RULES,
     Outputs,
+    Rule,
     accuracy,
     cross_fitted,
     disagreement,
@@ -40,14 +40,14 @@ def noisy():
 
 def test_means_by_hand():
     two = outputs([0], [[[0.2, 0.8]], [[0.6, 0.4]]])
-    np.testing.assert_allclose(METHODS["mean"].combine(two, EQUAL), [[0.4, 0.6]])
+    np.testing.assert_allclose(RULES["mean"].combine(two, EQUAL), [[0.4, 0.6]])
     roots = np.sqrt([0.2 * 0.6, 0.8 * 0.4])
-    np.testing.assert_allclose(METHODS["geometric"].combine(two, EQUAL), [roots / roots.sum()])
+    np.testing.assert_allclose(RULES["geometric"].combine(two, EQUAL), [roots / roots.sum()])
 
 
 def test_mean_of_logits_is_the_geometric_mean(noisy):
     weights = np.array([0.1, 0.1, 0.2, 0.2, 0.4])
-    logits, geometric = (METHODS[name].combine(noisy, weights) for name in ("logits", "geometric"))
+    logits, geometric = (RULES[name].combine(noisy, weights) for name in ("logits", "geometric"))
     np.testing.assert_allclose(logits, geometric, rtol=1e-9)
 
 
@@ -59,13 +59,13 @@ def test_votes_are_counted_and_ties_go_to_the_surer():
     assert vote_shares(three, np.array([0.5, 0, 0.5])).argmax() == 1
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RULES)
 def test_every_method_gives_probabilities(noisy, name):
-    weights = METHODS[name].weigh(noisy)
+    weights = RULES[name].weigh(noisy)
     assert weights.shape == (5,)
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
-    probabilities = METHODS[name].combine(noisy, weights)
+    probabilities = RULES[name].combine(noisy, weights)
     assert probabilities.shape == (400, 7)
     assert (probabilities >= 0).all()
     np.testing.assert_allclose(probabilities.sum(1), 1)
@@ -120,7 +120,7 @@ def test_no_face_is_scored_with_weights_that_it_had_a_part_in(noisy):
         return mean_probabilities(own, weights)
 
     np.testing.assert_allclose(
-        cross_fitted(Method("spy", combine, weigh), noisy), METHODS["mean"].combine(noisy, np.full(5, 0.2))
+        cross_fitted(Rule("spy", combine, weigh), noisy), RULES["mean"].combine(noisy, np.full(5, 0.2))
     )
     assert len(seen) == 5
     assert {len(faces) for faces in seen} == {320}

@@ -22,6 +22,8 @@ COMMANDS = [
     (explain_shap, "--samples 4 --bg-samples 14 --shap-samples 6"),
 ]
 
+pytestmark = pytest.mark.process  # that draw figures
+
 
 @pytest.fixture(scope="module")
 def run(shared_outputs):

@@ -15,7 +15,7 @@ import train
 from conftest import TINY
 from datasets import load_stage
 from ensemble import join
-from ferlib.evaluation.combining import METHODS
+from ferlib.evaluation.combining import RULES
 from ferlib.evaluation.ensembles import compare, read_members
 from ferlib.evaluation.terminal import summarize_members
 from ferlib.inference.splits import open_predictor
@@ -93,7 +93,7 @@ def test_mean_is_that_of_the_saved_probabilities(flags):
 def test_every_member_and_method_is_compared(flags):
     found = join(flags)["ensemble"]
     assert [row["name"] for row in found["members"]] == list(flags.members)
-    assert [row["name"] for row in found["methods"]] == list(METHODS)
+    assert [row["name"] for row in found["methods"]] == list(RULES)
     for row, tag in zip(found["members"], ("", "cyclic"), strict=True):
         run = Run("mini_resnet", "synthetic", tag, flags.outputs_dir)
         assert row["accuracy"] == read_json(run.results, "")["accuracy"]
@@ -112,7 +112,7 @@ def test_the_table_at_the_terminal(flags, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", [*arguments, "--no-figures"])
     ensemble.main()
     printed = capsys.readouterr().out
-    for words in (*flags.members, *(method.title for method in METHODS.values()), "best on val", "chosen", "written: "):
+    for words in (*flags.members, *(method.title for method in RULES.values()), "best on val", "chosen", "written: "):
         assert words in printed
 
 
@@ -130,7 +130,7 @@ def test_the_report_shows_it_and_asks_nothing_of_it(flags):
     join(replace(flags, figures=True))
     page = build_report(flags.outputs_dir, "synthetic").read_text()
     assert "ensemble (two)" in page
-    assert all(method.title in page for method in METHODS.values())
+    assert all(method.title in page for method in RULES.values())
     assert "--model ensemble" not in page
 
 
@@ -139,7 +139,7 @@ def test_test_decides_nothing(flags):
     members = members_of(flags, flags.members)
     truth = np.eye(7)[data.split("test").labels]
     knowing = [replace(member, logits={**member.logits, "test": truth}) for member in members]
-    for method in ("auto", *METHODS):
+    for method in ("auto", *RULES):
         first, second = (compare(found, data, method)[0] for found in (members, knowing))
         assert second["members"][0]["accuracy"] == 1 != first["members"][0]["accuracy"]
         assert all(first[key] == second[key] for key in ("chosen", "weights", "best_member"))

@@ -185,3 +185,8 @@ def test_headline_figures_again_without_the_copies(synthetic):
     assert clean["samples"] == len(test) - 5
     assert set(clean) == {"samples", "intervals", *HEADLINES}
     assert all(clean[name] == alone[name] for name in clean)
+
+
+def test_a_batch_without_faces_is_refused(tiny_run):
+    with pytest.raises(UserError, match="--batch-size 0"):
+        prediction.open_predictor(tiny_run, batch_size=0, device="cpu")

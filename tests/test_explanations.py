@@ -136,6 +136,7 @@ def folder_of(outputs):
 # ── a whole run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.process
 def test_summary_maps_and_figures_agree(tmp_path):
     summary = explain(tmp_path, pool=FigurePool, samples=5, seed=2)
     folder = folder_of(tmp_path)
@@ -206,6 +207,7 @@ def fail_to_draw(face, image, attribution):
     raise RuntimeError("no pencil")
 
 
+@pytest.mark.process
 def test_an_error_while_drawing_is_raised(tmp_path):
     with pytest.raises(RuntimeError, match="no pencil"):
         explain(tmp_path, pool=FigurePool, draw=fail_to_draw, samples=2)

@@ -118,7 +118,8 @@ def test_help_shows_every_setting(script, capsys, monkeypatch):
     for row in rows:
         for setting in row.settings:
             assert setting.help
-            pattern = rf" --{setting.field.replace('_', '-')} [^ ]+(?: [^ ]+)? ?{re.escape(setting.help)} \(default"
+            flag, words = setting.field.replace("_", "-"), re.escape(setting.help)
+            pattern = rf" --{flag} [^ ]+(?: [^ ]+)? ?(?:of {row.choice}: )?{words} \(default"
             assert re.search(pattern, text), f"{row.name}: --{setting.field}"
         if len(rows) > 1:
             assert row.choice in text

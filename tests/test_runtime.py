@@ -169,3 +169,8 @@ def test_interrupts_are_held_in_a_thread_too():
     thread.start()
     thread.join()
     assert held
+
+
+def test_negative_seeds_are_refused_in_one_line():
+    with pytest.raises(UserError, match="--seed -1 is negative"):
+        combine_seeds(-1, 3)

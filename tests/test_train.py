@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +94,12 @@ def test_resume_of_a_finished_run_changes_nothing(train_flags):
     flags = train_flags("finished")
     first = train.fit(flags)
     assert train.fit(replace(flags, resume=True))["epochs"] == first["epochs"]
+
+
+def test_resume_of_a_run_of_an_earlier_version_says_so():
+    saved = {"recipe": {"init_from": ""}, "seed": 0}
+    with pytest.raises(UserError, match="begun by an earlier version"):
+        fitting.check_identity(Path("last.pth"), saved, {"recipe": {}, "seed": 0, "init_from": ""})
 
 
 def test_resume_refuses_other_settings(train_flags):

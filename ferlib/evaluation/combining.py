@@ -1,4 +1,4 @@
-"""Rules that combine the outputs of several classifiers on the same faces: METHODS."""
+"""Rules that combine the outputs of several classifiers on the same faces: RULES."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def mean_probabilities(outputs: Outputs, weights: np.ndarray) -> np.ndarray:
 
 
 def mean_logits(outputs: Outputs, weights: np.ndarray) -> np.ndarray:
-    """softmax(Σ w z). As log p is z less a number per face, this is the geometric mean, but for rounding."""
+    """softmax(Σ w z): equal to the geometric mean up to rounding, as log p and z differ by a constant per face."""
     return softmax(np.tensordot(weights, outputs.logits, 1), axis=1)
 
 
@@ -121,23 +121,23 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Method:
+class Rule:
     title: str
     combine: Callable[[Outputs, np.ndarray], np.ndarray]
     weigh: Callable[[Outputs], np.ndarray] = equal_weights
 
 
-METHODS = {
-    "mean": Method("mean of probabilities", mean_probabilities),
-    "logits": Method("mean of logits", mean_logits),
-    "geometric": Method("geometric mean", geometric_mean),
-    "vote": Method("majority vote", vote_shares),
-    "weighted": Method("weights learned on val", mean_probabilities, learned_weights),
-    "greedy": Method("greedy selection on val", mean_probabilities, greedy_weights),
+RULES = {
+    "mean": Rule("mean of probabilities", mean_probabilities),
+    "logits": Rule("mean of logits", mean_logits),
+    "geometric": Rule("geometric mean", geometric_mean),
+    "vote": Rule("majority vote", vote_shares),
+    "weighted": Rule("weights learned on val", mean_probabilities, learned_weights),
+    "greedy": Rule("greedy selection on val", mean_probabilities, greedy_weights),
 }
 
 
-def cross_fitted(method: Method, val: Outputs) -> np.ndarray:
+def cross_fitted(method: Rule, val: Outputs) -> np.ndarray:
     """Probabilities N×7 on val, each fold of val combined with weights that were fitted on the other folds.
 
     Without it a method would be preferred for fitting val closely.

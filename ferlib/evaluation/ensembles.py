@@ -15,7 +15,7 @@ import numpy as np
 
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
-from ferlib.evaluation.combining import METHODS, Outputs, accuracy, cross_fitted, disagreement
+from ferlib.evaluation.combining import RULES, Outputs, accuracy, cross_fitted, disagreement
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.predictions import make_predictions, read_predictions
 from ferlib.evaluation.saved_runs import ModelReport, read_models
@@ -133,7 +133,7 @@ def predict_member(
 
 
 def join_members(run: Run, data: FaceData, members: Sequence[Member], method: str = "auto") -> Evaluation:
-    """The members joined by a row of combining.METHODS, or by the one with the highest accuracy on val ("auto").
+    """The members joined by a row of combining.RULES, or by the one with the highest accuracy on val ("auto").
 
     The results hold the comparison of all members and methods as `ensemble`.
     """
@@ -187,7 +187,7 @@ def compare_methods(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
     """Method → its figures, compared with the member `best`; method → its probabilities N×7 on test."""
     rows, probabilities = {}, {}
-    for name, method in METHODS.items():
+    for name, method in RULES.items():
         weights = method.weigh(val)
         probabilities[name] = method.combine(test, weights)
         correct = probabilities[name].argmax(1) == test.labels

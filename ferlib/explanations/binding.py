@@ -82,8 +82,9 @@ def provide_cells(options: dict[str, Any], network: Network, model: nn.Module) -
     from ferlib.explanations.cam import Cells
 
     classifier = getattr(model, "classifier", model)
+    layers = {path: module for path, module in classifier.named_modules() if path}
     name = options.pop("layer") or network.spec.cam_layer
-    return {"cells": Cells(lookup(dict(classifier.named_modules()), name, "layer"), network.spec.to_grid, name)}
+    return {"cells": Cells(lookup(layers, name, "layer"), network.spec.to_grid, name)}
 
 
 PROVIDERS: dict[str, Callable[[dict[str, Any], Network, nn.Module], dict[str, Any]]] = {

@@ -14,6 +14,7 @@ from ferlib.explanations.choice import check_words
 from ferlib.explanations.methods import methods_of
 from ferlib.explanations.specs import Method
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import require
 from ferlib.runtime.flags import field_comments
 from models import model_spec
 
@@ -35,7 +36,8 @@ def explain_flags(script: str) -> type[Explain]:
     if len(rows) > 1:
         columns["method"] = (documented(Literal[tuple(rows)], "the method"), next(iter(rows)))
     for row in rows.values():
-        columns |= {item.field: (documented(item.type, item.help), item.default) for item in row.settings}
+        of_one = f"of {row.choice}: " if len(rows) > 1 and row.settings != first.settings else ""
+        columns |= {item.field: (documented(item.type, of_one + item.help), item.default) for item in row.settings}
     if first.network != "plain":
         columns["int8"] = (documented(bool, HELP_8_BITS), False)
     if "baseline" in columns and first.network == "forward":
@@ -64,10 +66,17 @@ def with_new_names(flags: Explain) -> Explain:
     """The flags with those of the last release under their new names, which are printed."""
     for old, new in RENAMED.items():
         if value := getattr(flags, old, ""):
+            if getattr(flags, new) != default_of(flags, new):
+                raise UserError(f"--{old.replace('_', '-')} is the old name of --{new}; give --{new} alone")
             print(f"note: --{old.replace('_', '-')} is called --{new} now", file=sys.stderr)
             changes: dict[str, Any] = {old: "", new: "region" if value == "None" else value}
             flags = replace(flags, **changes)
     return flags
+
+
+def default_of(flags: Explain, name: str) -> Any:
+    """The default of a flag."""
+    return next(item.default for item in fields(flags) if item.name == name)
 
 
 def values_of(flags: Explain, method: Method) -> dict[str, Any]:
@@ -90,4 +99,5 @@ def prepare_flags(flags: Explain, script: str) -> tuple[Explain, Method, dict[st
         raise UserError("--batch-size must be 1 or more")
     values = {name: values_of(flags, row) for name, row in methods_of(script).items()}  # those not chosen, too
     method = chosen_method(flags, script)
+    require(flags.checkpoint or flags.run.best_checkpoint, flags.run.command("train.py"))
     return flags, method, values[method.choice]

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 
 MAX_SIDE = 28  # finer maps are summed over square blocks of pixels before they are drawn
 

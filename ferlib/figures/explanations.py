@@ -46,6 +46,9 @@ def figure_of(method: Method, values: Mapping[str, Any], run: str) -> Callable[.
 
 def describe_settings(method: Method, values: Mapping[str, Any]) -> str:
     """The method's note with its settings filled in."""
+    if not method.note:
+        shown = ", ".join(f"{name} {value}" for name, value in values.items() if name in method.defaults)
+        return f"{method.title}: {shown or 'no settings'}"
     words = {"baseline": describe_baseline(values["baseline"])} if "baseline" in values else {}
     return f"{method.title}: {method.note.format(**{**values, **words})}"
 

@@ -61,6 +61,8 @@ def open_predictor(
 ) -> Predictor:
     """The best checkpoint of a run, or another file; UserError if it is missing or another model's."""
     model_spec(run.model)  # an unknown name is an error of its own
+    if batch_size < 1:
+        raise UserError(f"--batch-size {batch_size} is not a number of faces from 1 up")
     place = resolve_device(device)
     path = checkpoint or require(run.best_checkpoint, run.command("train.py"))
     loaded = load_checkpoint(path, place)

@@ -131,13 +131,20 @@ def run_settings(flags: config.Train) -> dict[str, Any]:
 
 
 def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
-    """Goes on from a last checkpoint; UserError if it was made with other settings, another seed or other data."""
+    """Goes on from a last checkpoint; UserError for one of other settings, seed, data, or of an earlier version."""
     content = read_tensors(path)
-    if changed := changed_settings(content["identity"], identity):
-        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
+    check_identity(path, content["identity"], identity)
     training.restore(content)
     if is_main():
         print(f"going on after epoch {len(training.epochs)} of {path}")
+
+
+def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """UserError unless the settings, seed and data of a checkpoint are those that are wanted."""
+    if missing := [name for name in wanted if name not in saved]:
+        raise UserError(f"{path} was begun by an earlier version, which did not record {missing[0]}; train it again")
+    if changed := changed_settings(saved, wanted):
+        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
 
 
 def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
