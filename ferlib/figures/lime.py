@@ -73,7 +73,7 @@ def draw_regions(
     panels, bars = panel_row(figure, 3)
     show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
     key(bars[0], (f"explained: why {face.target.name}?", "black"))
-    show(panels[1], dim_outside(image, supporting), f"the {shown} regions that most support it")
+    show(panels[1], dim_outside(image, supporting), f"the {shown} strongest for {EMOTIONS[face.target.label]}")
     outline(panels[1], np.where(supporting, segments + 1, 0), color=tuple(FOR), linewidth=1.4)
     key(bars[1], ("outlined: evidence for the class", FOR), ("pale: all other regions", "0.35"))
     show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions")
