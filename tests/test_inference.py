@@ -16,7 +16,7 @@ from ferlib.runtime.devices import autocast
 from models import create_model
 from zoo import KINDS, LIGHT, make_classifier, random_faces, slow_unless, small_spec
 
-OTHER_BATCH_NORMS = {"densenet121": 62, "rmn": 6, "googlenet": 2, "inception_v3": 2}  # or unused
+OTHER_BATCH_NORMS = {"densenet121": 62, "rmn": 6, "googlenet": 2, "inception_v3": 2}  # no convolution alone before them
 
 
 def make_trained(name):
