@@ -180,7 +180,7 @@ def test_curves_of_a_perfect_classifier():
 
 def test_long_curves_keep_their_ends():
     x = np.linspace(0, 1, 5000)
-    points = report_charts.thin(x, x**2)
+    points = report_charts.simplify(x, x**2)
     assert len(points) <= report_charts.POINTS
     assert (points[0], points[-1]) == ((0, 0), (1, 1))
     assert max(abs(y - x**2) for x, y in points) < 1e-3
