@@ -127,7 +127,27 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Live:
+class FaceModelChoice:
+    """Flags that name the network for photos and videos."""
+
+    model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
+    dataset: str = ""  # data set of that run
+    tag: str = ""  # tag of that run
+    checkpoint: Path | None = None  # a file instead of a run's best
+    outputs_dir: Path = Path("outputs")  # folder that every stage writes to
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """Flags of the face detector."""
+
+    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet, or Haar without YuNet's weights
+    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live(Detection, FaceModelChoice):
     """Predict the expressions of a camera or a video, live: python live.py --source film.mp4 --output out.mp4"""
 
     source: str = "0"  # number of a camera, a video file, a folder of pictures, or the address of a stream
@@ -139,15 +159,7 @@ class Live:
     smoothing: float = 0.3  # time constant in seconds of the exponential smoothing of probabilities; 0: none
     seconds: float | None = None  # time of the source at which to end; default: its end
     profile: bool = False  # print the time that each stage takes
-    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet, or Haar without YuNet's weights
-    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
     detection_side: int | None = None  # longer side in pixels to which larger frames are scaled; 640, of haar 320
-    model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
-    dataset: str = ""  # data set of that run
-    tag: str = ""  # tag of that run
-    checkpoint: Path | None = None  # a file instead of a run's best
-    outputs_dir: Path = Path("outputs")  # folder that every stage writes to
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,15 +173,13 @@ class Monitor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class App:
+class App(Detection):
     """A web page for photos and the webcam: python app.py --port 7860"""
 
     host: str = "127.0.0.1"  # address to serve on: this computer only; 0.0.0.0: every computer in its network
     port: int = 7860  # if it is in use, the next free one is taken
     open: bool = False  # open the page in a browser
     checkpoint: Path | None = None  # the model that is chosen at first; default: the shipped one
-    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet, or Haar without YuNet's weights
-    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
     max_upload_mb: float = 20.0  # largest file in MiB
     max_pixels: int = 50_000_000  # largest picture
     keep_seconds: int = 600  # time after which an upload is deleted and its result forgotten
@@ -188,18 +198,10 @@ class Zoo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict:
+class Predict(Detection, FaceModelChoice):
     """Predict the expressions of the faces in photos: python predict.py photo.jpg --explain gradcam"""
 
     images: tyro.conf.Positional[tuple[Path, ...]]  # photos, and folders of photos
-    model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
-    dataset: str = ""  # data set of that run
-    tag: str = ""  # tag of that run
-    checkpoint: Path | None = None  # a file instead of a run's best
-    outputs_dir: Path = Path("outputs")  # folder that every stage writes to
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
-    detector: Literal["auto", "yunet", "retinaface", "haar"] = "auto"  # auto: YuNet, or Haar without YuNet's weights
-    detector_weights: Path | None = None  # a file instead of the cached or downloaded one
     min_score: float | None = None  # score in 0..1 below which detections are dropped; default: the detector's own
     whole: bool = False  # each picture is one face, cropped as the training faces are; none is detected
     explain: str = ""  # method whose map is drawn over each face: gradcam, lime, shap, occlusion, saliency, …

@@ -12,6 +12,8 @@ import datasets
 import recipes
 import train
 from browsing import browser  # noqa: F401 — a fixture
+from ferlib.data.synthetic.faces import draw_faces
+from ferlib.faces.face_model import open_face_model
 
 TINY = recipes.changed(recipes.RECIPES["quick"], epochs=2, batch_size=16)
 
@@ -99,3 +101,15 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The shipped network, as photos are predicted with it."""
+    return open_face_model(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def crops():
+    """Five drawn faces, uint8 5×48×48×3."""
+    return draw_faces(5, 48, subjects=5, workers=1).images

@@ -31,7 +31,6 @@ from ferlib.webpage.photo_results import PhotoResult, shrink
 from ferlib.webpage.pictures import draw_map
 from ferlib.webpage.resources import Resources
 from ferlib.webpage.settings import SETTINGS, count_faces, how_to_read, list_choices, own_settings
-from starting import start
 
 SHIPPED = shipped_checkpoint()
 MAX_PIXELS = 2_000_000
@@ -174,23 +173,6 @@ def test_what_is_missing_is_said_before_the_page_opens(tmp_path):
         pass
     with pytest.raises(UserError, match="--keep-seconds"):
         app.serve(config.App(keep_seconds=0))
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("--help", "--keep-seconds"),
-        ("--detector nonsense", "yunet"),
-        ("--checkpoint nonsense.pth", "does not exist"),
-        ("--port 70000", "--port 70000"),
-    ],
-)
-def test_help_and_wrong_names_load_no_large_package(flags, message):
-    status, loaded, printed = start("app.py", *flags.split())
-    assert (status != 0) == (flags != "--help")
-    assert message in printed
-    assert loaded == set()
 
 
 def test_gradio_is_told_where_uploads_go_and_then_all_is_as_before(tmp_path, monkeypatch):

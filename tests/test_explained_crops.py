@@ -24,16 +24,6 @@ FEW = {  # settings with which the slow methods are quick
 OF_CHANNELS = ("gradcam", "gradcam_plus_plus", "eigencam", "scorecam")  # they weigh whole channels
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return open_face_model(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def crops():
-    return draw_faces(5, 48, subjects=5, workers=1).images
-
-
 # ── Grad-CAM ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from ferlib.explanations.maps import sum_blocks, top_supporting
@@ -41,6 +42,17 @@ def test_figures_show_both_colours(tmp_path, channels, true, side, target):
     arrays = {"segments": segments, "standard_errors": np.abs(weights) / 10}
     lime = Attribution(weights, arrays, {"segments": int(segments.max()) + 1, "r2": 0.5}).rounded()
     assert is_a_picture(lime_figures.draw_lime(face, image, lime, 8, "run", "footer"), tmp_path / "lime.png")
+
+
+def test_tiny_weights_of_lime_leave_no_factor_over_the_label():
+    face, image, segments = make_face(1, Target(2)), np.zeros((48, 48, 1), np.float32), np.arange(48) // 5
+    regions = segments[:, None] * np.ones((1, 48), int)
+    weights = np.linspace(-1e-5, 2e-5, regions.max() + 1)[regions]
+    arrays = {"segments": regions, "standard_errors": np.abs(weights) / 10}
+    lime = Attribution(weights, arrays, {"segments": 10, "r2": 0.5})
+    figure = lime_figures.draw_lime(face, image, lime, 8, "run", "footer")
+    figure.draw_without_rendering()
+    assert {axes.xaxis.get_offset_text().get_text() for axes in figure.findobj(Axes)} == {""}
 
 
 def test_vermilion_is_evidence_for_and_blue_against():

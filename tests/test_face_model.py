@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ferlib.data.synthetic.faces import draw_faces
 from ferlib.faces.crops import crop_face, whole_face
 from ferlib.faces.face_model import open_face_model, to_grey
 from ferlib.inference.views import center_view
@@ -19,16 +18,6 @@ from zoo import colour_model
 
 CPU = torch.device("cpu")
 RED, GREEN, BLUE = range(3)
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    return open_face_model(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def crops():
-    return draw_faces(5, 48, subjects=5, workers=1).images
 
 
 def picture_of(*colours):

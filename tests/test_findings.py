@@ -15,18 +15,18 @@ CLASSES = [row("Angry", 0.5), row("Disgust", 0.0, support=0), row("Happy", 0.9),
 
 
 @pytest.mark.parametrize(
-    ("sentence", "words"),
+    ("score", "words"),
     [
-        (findings.of_recall, "Happy is recognised most often (90%), Fear least (40%)"),
-        (findings.of_scores, "F1 is highest for Happy (90%), lowest for Fear (40%)"),
-        (findings.of_roc, "Happy is separated best from the rest (AUC 0.90), Fear worst (0.40)"),
-        (findings.of_precision, "Happy is found most precisely (AP 0.90), Fear least (0.40)"),
+        ("recall", "Happy is recognised most often (90%), Fear least (40%)"),
+        ("f1", "F1 is highest for Happy (90%), lowest for Fear (40%)"),
+        ("auc", "Happy is separated best from the rest (AUC 0.90), Fear worst (0.40)"),
+        ("average_precision", "Happy is found most precisely (AP 0.90), Fear least (0.40)"),
     ],
 )
-def test_best_and_worst_class(sentence, words):
-    assert sentence(CLASSES) == words
-    assert "(" not in sentence([row("Angry", 0.5), row("Happy", 0.5)]), "no best among equals"
-    assert "(" not in sentence([]), "nor among none"
+def test_best_and_worst_class(score, words):
+    assert findings.of_classes(CLASSES, score) == words
+    assert "(" not in findings.of_classes([row("Angry", 0.5), row("Happy", 0.5)], score), "no best among equals"
+    assert "(" not in findings.of_classes([], score), "nor among none"
 
 
 def test_the_largest_confusion():

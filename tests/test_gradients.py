@@ -13,6 +13,7 @@ from ferlib.explanations import gradients
 from ferlib.explanations.flags import prepare_flags
 from ferlib.explanations.gradients import KINDS, TargetLogit
 from ferlib.explanations.methods import METHODS
+from ferlib.explanations.records import maps_of
 from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.errors import UserError
 from zoo import KINDS as NETWORKS
@@ -66,10 +67,6 @@ def explain(model, images, targets, kind, seeds=None, batch_size=50, **settings)
     seeds = seeds or list(range(len(images)))
     options = {"seeds": seeds, "kind": kind, "batch_size": batch_size, **FEW.get(kind, {}), **settings}
     return gradients.explain(model, images, targets, **options)
-
-
-def maps_of(results):
-    return np.stack([item.map for item in results])
 
 
 def gradients_of(function, images):

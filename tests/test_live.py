@@ -24,7 +24,6 @@ from ferlib.video.pipeline import Stopwatch
 from ferlib.video.recording import Recorder
 from ferlib.video.sources import Frame
 from ferlib.video.tracking import Tracker
-from starting import start
 from test_recording import read_video
 from test_sources import FakeCapture
 from test_window import FakeWindow
@@ -191,24 +190,6 @@ def test_what_makes_no_sense_is_refused(flags, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         live.run(replace(flags, **changes | paths))
     assert names(tmp_path) == []
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("--help", "--smoothing"),
-        ("--detector nonsense", "yunet"),
-        ("--model nonsense --dataset fer2013", "unknown model"),
-        ("--checkpoint nonsense.pth", "does not exist"),
-        ("--smoothing -1", "--smoothing"),
-    ],
-)
-def test_help_and_wrong_names_load_no_large_package(flags, message):
-    status, loaded, printed = start("live.py", *flags.split())
-    assert (status != 0) == (flags != "--help")
-    assert message in printed
-    assert loaded == set()
 
 
 # ── parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ import explain_occlusion
 from ferlib.explanations import occlusion
 from ferlib.explanations.flags import prepare_flags
 from ferlib.explanations.occlusion import make_windows, slide_window
+from ferlib.explanations.records import maps_of
 from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.errors import UserError
 from zoo import ONE_HOT, THREE, make_model, random_faces, small_spec
@@ -25,10 +26,6 @@ class ReadsOneCorner(torch.nn.Module):
 
 def explain(model, images, targets, batch_size=50, **settings):
     return occlusion.explain(model, images, targets, seeds=[0] * len(images), batch_size=batch_size, **settings)
-
-
-def maps_of(results):
-    return np.stack([item.map for item in results])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

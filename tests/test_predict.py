@@ -28,7 +28,6 @@ from ferlib.figures.lettering import contrasting, fit_typeface
 from ferlib.figures.placement import place_label
 from ferlib.runtime.errors import UserError
 from predict import predict_single_image
-from starting import start
 
 FACE = (170, 62, 106, 106)
 
@@ -230,25 +229,6 @@ def test_wrong_flags_are_named(tmp_path, astronaut, changes, message):
         predict.predict(flags_of(tmp_path, astronaut, **changes))
     with pytest.raises(UserError, match="name a photo or a folder"):
         predict.predict(flags_of(tmp_path))
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("--help", "--explain"),
-        ("a.png --explain nonsense", "unknown method"),
-        ("a.png --detector nonsense", "yunet"),
-        ("a.png --model nonsense --dataset fer2013", "unknown model"),
-        ("a.png --target nonsense", "unknown expression"),
-        ("nonsense.png", "does not exist"),
-    ],
-)
-def test_help_and_wrong_names_load_no_large_package(flags, message):
-    status, loaded, printed = start("predict.py", *flags.split())
-    assert (status != 0) == (flags != "--help")
-    assert message in printed
-    assert loaded == set()
 
 
 def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path):

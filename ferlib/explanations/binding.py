@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -92,8 +91,3 @@ PROVIDERS: dict[str, Callable[[dict[str, Any], Network, nn.Module], dict[str, An
     "background": provide_background,
     "cells": provide_cells,
 }
-
-
-def maps_of(found: Sequence[Attribution]) -> np.ndarray:
-    """float32 N×H×W."""
-    return np.stack([attribution.map for attribution in found])

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ferlib.explanations.records import Attribution
+from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
 from ferlib.runtime.errors import UserError, lookup
 
@@ -34,7 +34,7 @@ def cam(
     seeds = face_seeds(0, len(images))
     cells = Cells(layer, to_grid)
     found = explain(model, images, targets, seeds=seeds, kind=kind, cells=cells, batch_size=batch_size)
-    return np.stack([attribution.map for attribution in found])
+    return maps_of(found)
 
 
 # ── what is read of a layer ──────────────────────────────────────────────────────────────────────────────────────────

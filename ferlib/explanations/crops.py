@@ -14,9 +14,10 @@ from torch import nn
 
 from config import EMOTIONS
 from ferlib.data.synthetic.faces import draw_faces
-from ferlib.explanations.binding import bind, maps_of
+from ferlib.explanations.binding import bind
 from ferlib.explanations.cam import Cells, forward_from, gradcam, to_unit, upsample
 from ferlib.explanations.methods import find_method
+from ferlib.explanations.records import maps_of
 from ferlib.explanations.targets import face_seeds
 from ferlib.faces.face_model import FaceModel
 from ferlib.networks.specs import ModelSpec

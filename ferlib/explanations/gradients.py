@@ -13,7 +13,7 @@ from captum.attr import GuidedBackprop, InputXGradient, IntegratedGradients, Sal
 from torch import nn
 
 from ferlib.explanations.baselines import grey_level, make_baseline
-from ferlib.explanations.records import Attribution
+from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
 from ferlib.runtime.errors import lookup
 
@@ -37,7 +37,7 @@ def gradient_map(
     """
     seeds = face_seeds(seed, len(images))
     found = explain(model, images, targets, seeds=seeds, kind=kind, batch_size=batch_size, **settings)
-    return np.stack([attribution.map for attribution in found])
+    return maps_of(found)
 
 
 def explain(

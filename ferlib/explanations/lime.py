@@ -16,7 +16,7 @@ from torch import nn
 
 from ferlib.explanations.kernel_shap import add_shapley_values
 from ferlib.explanations.perturbations import PerturbedFace, Segments, predict_perturbations, segment_faces
-from ferlib.explanations.records import Attribution
+from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
 
 KERNEL_WIDTH = 0.25  # of the proximity in cosine distance, lime's default for images
@@ -48,7 +48,7 @@ def lime(
     seeds = face_seeds(seed, len(images))
     options: dict[str, Any] = {"segments": segments, "num_samples": num_samples, "baseline": baseline}
     found = explain(model, images, targets, seeds=seeds, batch_size=batch_size, **options)
-    return np.stack([attribution.map for attribution in found])
+    return maps_of(found)
 
 
 def explain(

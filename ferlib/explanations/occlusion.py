@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ferlib.explanations.baselines import make_baseline
-from ferlib.explanations.records import Attribution
+from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
 
 
@@ -34,7 +34,7 @@ def occlusion(
     """
     options: dict[str, Any] = {"window": window, "stride": stride, "baseline": baseline, "batch_size": batch_size}
     found = explain(model, images, targets, seeds=face_seeds(0, len(images)), **options)
-    return np.stack([attribution.map for attribution in found])
+    return maps_of(found)
 
 
 def explain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,11 @@ class Attribution:
     def rounded(self) -> Attribution:
         """The map as it is saved, in float16; so a face that is drawn again looks the same."""
         return Attribution(self.map.astype(np.float16), self.arrays, self.facts)
+
+
+def maps_of(found: Sequence[Attribution]) -> np.ndarray:
+    """The maps of several faces: N×H×W."""
+    return np.stack([attribution.map for attribution in found])
 
 
 @dataclass(frozen=True)

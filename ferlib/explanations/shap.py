@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ferlib.explanations.maps import sum_blocks
-from ferlib.explanations.records import Attribution
+from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
 from ferlib.inference.class_gradients import class_gradients
 
@@ -45,7 +45,7 @@ def shap(
         num_samples=num_samples,
         batch_size=batch_size,
     )
-    return np.stack([attribution.map for attribution in found])
+    return maps_of(found)
 
 
 @dataclass(frozen=True)

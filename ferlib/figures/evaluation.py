@@ -31,12 +31,12 @@ def draw_plots(
     pattern = f"{subject}\n{describe_test(results['confusion_test']['errors'])}"
     ece = f"{subject}\nECE {with_interval(results['ece'], results['intervals']['ece'], '.1%')}"
     against = f"each class against the rest, {subject}"
-    plot_confusion_matrix(run.plot("confusion_matrix"), matrix, (findings.of_recall(classes), overall), formats)
-    plot_roc_curves(run.plot("roc_curves"), labels, probabilities, (findings.of_roc(classes), against), formats)
-    plot_precision_recall(
-        run.plot("precision_recall"), labels, probabilities, (findings.of_precision(classes), against), formats
-    )
-    plot_class_scores(run.plot("class_scores"), classes, (findings.of_scores(classes), overall), formats)
+    titles = {score: findings.of_classes(classes, score) for score in findings.SCORES}
+    plot_confusion_matrix(run.plot("confusion_matrix"), matrix, (titles["recall"], overall), formats)
+    plot_roc_curves(run.plot("roc_curves"), labels, probabilities, (titles["auc"], against), formats)
+    separated = (titles["average_precision"], against)
+    plot_precision_recall(run.plot("precision_recall"), labels, probabilities, separated, formats)
+    plot_class_scores(run.plot("class_scores"), classes, (titles["f1"], overall), formats)
     confused = findings.of_confusions(results["main_confusions"])
     plot_misclassifications(run.plot("misclassifications"), matrix, (confused, pattern), formats)
     plot_reliability(run.plot("reliability"), calibration, (findings.of_calibration(calibration), ece), formats)

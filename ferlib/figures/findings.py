@@ -32,38 +32,31 @@ def extremes(per_class: list[dict[str, Any]], score: str) -> tuple[dict[str, Any
     return (best, worst) if best[score] > worst[score] else None
 
 
-def of_classes(per_class: list[dict[str, Any]], score: str, pattern: str, level: str) -> str:
-    """`pattern` filled with the best and the worst class by `score` and its values, or `level` where all are equal."""
+SCORES = {  # score of a class → the sentence on the best and the worst class, and what is said where all are equal
+    "recall": (
+        "{best} is recognised most often ({high:.0%}), {worst} least ({low:.0%})",
+        "True and predicted classes",
+    ),
+    "f1": ("F1 is highest for {best} ({high:.0%}), lowest for {worst} ({low:.0%})", "Scores class by class"),
+    "auc": (
+        "{best} is separated best from the rest (AUC {high:.2f}), {worst} worst ({low:.2f})",
+        "Each class against the rest",
+    ),
+    "average_precision": (
+        "{best} is found most precisely (AP {high:.2f}), {worst} least ({low:.2f})",
+        "Each class against the rest",
+    ),
+}
+
+
+def of_classes(per_class: list[dict[str, Any]], score: str) -> str:
+    """The classes with the highest and the lowest of a score of SCORES, and its values."""
+    sentence, level = SCORES[score]
     ends = extremes(per_class, score)
     if ends is None:
         return level
     best, worst = ends
-    values = {"high": best[score], "low": worst[score]}
-    return pattern.format(best=best["emotion"], worst=worst["emotion"], **values)
-
-
-def of_recall(per_class: list[dict[str, Any]]) -> str:
-    """The classes with the highest and the lowest recall."""
-    pattern = "{best} is recognised most often ({high:.0%}), {worst} least ({low:.0%})"
-    return of_classes(per_class, "recall", pattern, "True and predicted classes")
-
-
-def of_scores(per_class: list[dict[str, Any]]) -> str:
-    """The classes with the highest and the lowest F1."""
-    pattern = "F1 is highest for {best} ({high:.0%}), lowest for {worst} ({low:.0%})"
-    return of_classes(per_class, "f1", pattern, "Scores class by class")
-
-
-def of_roc(per_class: list[dict[str, Any]]) -> str:
-    """The classes with the highest and the lowest AUC."""
-    pattern = "{best} is separated best from the rest (AUC {high:.2f}), {worst} worst ({low:.2f})"
-    return of_classes(per_class, "auc", pattern, "Each class against the rest")
-
-
-def of_precision(per_class: list[dict[str, Any]]) -> str:
-    """The classes with the highest and the lowest average precision."""
-    pattern = "{best} is found most precisely (AP {high:.2f}), {worst} least ({low:.2f})"
-    return of_classes(per_class, "average_precision", pattern, "Each class against the rest")
+    return sentence.format(best=best["emotion"], worst=worst["emotion"], high=best[score], low=worst[score])
 
 
 def of_confusions(pairs: list[dict[str, Any]]) -> str:

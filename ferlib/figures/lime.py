@@ -119,6 +119,7 @@ def draw_ranking(axes: Axes, attribution: Attribution, count: int, maps: list[Ax
     axes.invert_yaxis()
     axes.axvline(0, color="0.4", linewidth=0.8)
     axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_formatter("{x:g}")  # tiny weights keep their exponent, which else lies over the label
     axes.set_xlabel("Δ probability, 95 % interval", fontsize=SMALL)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -1,0 +1,73 @@
+"""Every command answers --help and wrong names before a large package is loaded, which takes seconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LARGE = ("torch", "torchvision", "timm", "cv2", "gradio", "matplotlib", "scipy", "sklearn", "skimage", "pandas")
+
+
+def start(script: str, *flags: str) -> tuple[int, set[str], str]:
+    """Exit status, the large packages loaded, and what was printed, of a script with these flags."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {[script, *flags]!r}\n"
+        f"try:\n    runpy.run_path({script!r}, run_name='__main__')\n"
+        f"finally:\n    print('\\nloaded:', *sorted(set({LARGE!r}) & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    printed, _, loaded = done.stdout.rpartition("\nloaded:")
+    return done.returncode, set(loaded.split()), printed + done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train.py --help", "--recipe"),
+        ("train.py --model nonsense", "unknown model"),
+        ("train.py --dataset nonsense", "unknown data set"),
+        ("train.py --recipe nonsense", "unknown recipe"),
+        ("tune.py --preset nonsense", "unknown preset"),
+        ("tune.py --search nonsense=1", "unknown setting"),
+        ("evaluate.py --model nonsense", "unknown model"),
+        ("evaluate.py --dataset nonsense", "unknown data set"),
+        ("evaluate.py --views nonsense", "ten_crop"),
+        ("ensemble.py --dataset nonsense", "unknown data set"),
+        ("export.py --model nonsense", "unknown model"),
+        ("explain_lime.py --help", "--lime-samples"),
+        ("explain_lime.py --baseline nonsense", "--baseline nonsense"),
+        ("explain_shap.py --model nonsense", "unknown model"),
+        ("explain_gradcam.py --method nonsense", "scorecam"),
+        ("explain_saliency.py --target nonsense", "--target nonsense"),
+        ("explain_occlusion.py --dataset nonsense", "unknown data set"),
+        ("report_generator.py --dataset nonsense", "unknown data set"),
+        ("datasets.py --dataset nonsense", "unknown data set"),
+        ("monitor.py --interval -1", "--interval -1"),
+        ("predict.py --help", "--explain"),
+        ("predict.py a.png --explain nonsense", "unknown method"),
+        ("predict.py a.png --detector nonsense", "yunet"),
+        ("predict.py a.png --model nonsense --dataset fer2013", "unknown model"),
+        ("predict.py a.png --target nonsense", "unknown expression"),
+        ("predict.py nonsense.png", "does not exist"),
+        ("live.py --help", "--smoothing"),
+        ("live.py --detector nonsense", "yunet"),
+        ("live.py --model nonsense --dataset fer2013", "unknown model"),
+        ("live.py --checkpoint nonsense.pth", "does not exist"),
+        ("live.py --smoothing -1", "--smoothing"),
+        ("app.py --help", "--keep-seconds"),
+        ("app.py --detector nonsense", "yunet"),
+        ("app.py --checkpoint nonsense.pth", "does not exist"),
+        ("app.py --port 70000", "--port 70000"),
+    ],
+)
+def test_help_and_wrong_names_load_no_large_package(command: str, message: str) -> None:
+    status, loaded, printed = start(*command.split())
+    assert (status != 0) == ("--help" not in command)
+    assert message in printed
+    assert loaded == set()
