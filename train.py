@@ -77,7 +77,7 @@ def fit_all(runs: Sequence[config.Train]) -> None:
                 raise
             failures[flags.run.name] = error
     if failures:
-        raise UserError("\n".join(f"{run}: {error}" for run, error in failures.items()))
+        raise UserError(*(f"{run}: {error}" for run, error in failures.items()))
 
 
 def main() -> None:

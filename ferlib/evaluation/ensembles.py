@@ -66,7 +66,7 @@ def read_members(
         except UserError as error:
             problems.append(str(error))
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError(*problems)
     return members
 
 

@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import io
+import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+from ferlib.runtime.terminal import printable
 
 Row = TypeVar("Row")
 
 
 class UserError(Exception):
-    """What is wrong and what to do, in words for the person at the terminal."""
+    """What is wrong and what to do, in words for the person at the terminal: a line, or several arguments."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Runs a script's main; prints a UserError, a missing package or ctrl-C as one line instead of a traceback.
+    """Runs a script's main; prints what a person can mend as one line instead of a traceback.
 
-    Exit codes: 1, 1 and 130.
+    That is a UserError, a file that cannot be read or written, too little memory, a missing package, ctrl-C. Exit
+    codes: 1; 130 for ctrl-C; 141 where what reads the output ends first, as in `--help | head`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that is no UTF-8 must not end a script
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        fail(*map(str, error.args))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        sys.exit(141)
+    except OSError as error:
+        if error.errno is None:  # not of the system: a fault of the program
+            raise
+        name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        fail(f"{name}{os.strerror(error.errno)}")
+    except MemoryError as error:
+        fail(f"there is too little memory{f' ({error})' if str(error) else ''}; take a smaller batch or data set")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if importlib.util.find_spec(package or "sys"):  # a module of an installed package, or of this project
@@ -32,6 +54,11 @@ def run_script(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def fail(*reasons: str) -> NoReturn:
+    """Ends the script with a line on each thing that is wrong."""
+    sys.exit("error: " + "\n".join(map(printable, reasons)))
 
 
 def lookup(table: Mapping[str, Row], name: str, kind: str) -> Row:

@@ -1,48 +1,198 @@
-"""Files written whole or not at all; JSON between the stages."""
+"""Files written whole or not at all, what killed processes left removed, and JSON between the stages."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import json
 import os
-from collections.abc import Iterator
+import platform
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import printable
 
 SCHEMA = 2  # shape of the JSON files that pass between the stages
+UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR,
+    errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENOENT, errno.EINVAL,
+)  # fmt: skip
+FULL = (errno.ENOSPC, errno.EDQUOT)
+TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)-(?P<process>\d+)\.tmp(\.\w+)?")
+FORGOTTEN = 24 * 3600  # seconds after which a temporary file of another host counts as left behind
+PROBE = 1 << 16  # bytes that are written to learn whether a disk takes any
+
+
+class UnwritableError(UserError):
+    """A file or folder that cannot be written, and why."""
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that is moved into place when the block ends well and removed when it does not."""
+    """A temporary path beside `path` that is moved into place when the block ends well and removed when it does not.
+
+    UnwritableError where the disk is full, the folder is read-only, or the path cannot be one.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_path(path)
+    with explain_unwritable(path):
+        make_folder(path.parent)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            with contextlib.suppress(OSError):  # a read-only folder: the error that brought us here is the better one
+                temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """A hidden path beside `path`, of the same ending, that names this host and process."""
+    return path.with_name(f".{path.stem}.{host_name()}-{os.getpid()}.tmp{path.suffix}")
+
+
+def host_name() -> str:
+    """This machine's name in letters, digits, _ and -."""
+    return re.sub(r"[^\w-]", "-", platform.node()) or "host"
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, and removes from it what killed processes left half-written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.absolute())
+
+
+@contextlib.contextmanager
+def explain_unwritable(path: Path) -> Iterator[None]:
+    """Turns the OSErrors of writing `path` in the block into an UnwritableError that says what, where and why."""
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        own = error.filename is None or Path(os.fsdecode(error.filename)).parent in (path.parent, *path.parents)
+        if error.errno not in UNWRITABLE or not own:
+            raise
+        raise UnwritableError(describe_unwritable(path, error)) from error
+
+
+def describe_unwritable(path: Path, error: OSError) -> str:
+    """A line on why `path` cannot be written."""
+    reason = f"{printable(str(path))} cannot be written: {os.strerror(error.errno or 0)}"
+    if error.errno in FULL:
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(existing_folder(path)).free
+            reason += f" ({free / 1e6:,.1f} MB are free)"
+        return f"{reason}; free some space, then run the command again"
+    return f"{reason}; name another folder or file, or change its permissions"
+
+
+def existing_folder(path: Path) -> Path:
+    """The nearest folder above `path` that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+def check_writable(path: Path, size: int = 0) -> None:
+    """UnwritableError unless a file of `size` bytes can be written at `path`; found by writing a few to its folder."""
+    path = Path(path)
+    with explain_unwritable(path):
+        make_folder(path.parent)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        probe = temporary_path(path)
+        try:
+            with probe.open("wb") as file:
+                file.write(bytes(PROBE))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if free < size:
+            raise UnwritableError(
+                f"{printable(str(path))} needs about {size / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f} MB free; "
+                "free some space, or name another folder"
+            )
+
+
+# ── what killed processes left ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder is one that is still being written, or that a killed process left."""
+    return TEMPORARY.fullmatch(path.name) is not None
+
+
+@functools.cache
+def remove_leftovers(folder: Path) -> None:
+    """Removes from `folder`, once in a process, the temporary files and folders whose process is gone."""
+    for path in folder.iterdir():
+        if match := TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # another process may remove it at the same time
+                if is_left_behind(path, match["host"], int(match["process"])):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_left_behind(path: Path, host: str, process: int) -> bool:
+    """Whether the process that wrote a temporary file is gone; of another host, whether it is a day old."""
+    if host == host_name() and os.name != "nt":  # Windows has no call that asks for a process and harms none
+        return not is_running(process)
+    return time.time() - path.stat().st_mtime > FORGOTTEN
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this machine runs; not for Windows, where signal 0 would end it."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a stage's JSON file with the number of its shape; ValueError for values that are not finite."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n")
+        text = json.dumps({"schema": SCHEMA, **content}, indent=1, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path, command: str) -> dict[str, Any]:
-    """Content of a stage's JSON file; UserError naming `command` where it is missing, broken or of another shape."""
+def read_json(path: Path, command: str, check: Callable[[dict[str, Any]], object] | None = None) -> dict[str, Any]:
+    """Content of a stage's JSON file.
+
+    check: looks up what its reader needs. UserError naming `command` where the file is missing, broken, of another
+    shape, or lacks what `check` looks up.
+    """
+    advice = f"run again: {command}"
     try:
-        content = json.loads(require(path, command).read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); run again: {command}") from error
+        content = json.loads(require(path, command).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
+        reason = "too deep" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"{path} is not valid JSON ({reason}); {advice}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; {advice}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__} instead of an object; {advice}")
     if content.get("schema") != SCHEMA:
-        raise UserError(f"{path} has shape {content.get('schema')}, this version reads {SCHEMA}; run again: {command}")
+        raise UserError(f"{path} has shape {content.get('schema')}, this version reads {SCHEMA}; {advice}")
+    if check:
+        try:
+            check(content)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else f"has a value of another kind ({error})"
+            raise UserError(f"{path} {reason}; {advice}") from error
     return content
 
 

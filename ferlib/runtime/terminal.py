@@ -1,0 +1,18 @@
+"""Text of unknown origin, such as a file's name, as it may be printed at a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` with control, direction and undecodable characters as escapes such as \\x1b; those in `keep` stay.
+
+    A file's name may hold any byte but 0 and '/': an escape sequence would recolour the terminal or retitle its window,
+    a direction mark would show "gpj.exe" as "exe.jpg", and a byte that is no UTF-8 could not be printed at all.
+    """
+    return "".join(char if char.isprintable() or char in keep else escaped(char) for char in text)
+
+
+def escaped(char: str) -> str:
+    """The escape of a character; of an undecodable byte, which Python keeps as U+DC80 to U+DCFF, the byte's."""
+    code = ord(char)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else ascii(char)[1:-1]
