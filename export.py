@@ -30,16 +30,14 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     history = read_json(run.history, run.command("train.py"))
     results = read_json(run.results, run.command("evaluate.py"))
     checkpoint = require(run.best_checkpoint, run.command("train.py"))
-    import torch
-
-    from ferlib.networks.checkpoints import read_tensors
+    from ferlib.networks.checkpoints import read_checkpoint
+    from ferlib.networks.tensor_files import save_tensors
     from ferlib.report.model_card import make_model_card
 
-    content = read_tensors(checkpoint)
+    content = read_checkpoint(checkpoint)
     content["state"] = {name: to_half(tensor) for name, tensor in content["state"].items()}
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
-    with atomic_path(weights) as temporary:
-        torch.save(content, temporary)
+    save_tensors(weights, content)
     with atomic_path(card) as temporary:
         temporary.write_text(make_model_card(run, history, results, weights.stat().st_size))
     return weights, card

@@ -177,12 +177,10 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """
     import torch
 
-    from ferlib.networks.checkpoints import CHECKPOINT_SCHEMA, deployed_state, read_tensors
+    from ferlib.networks.checkpoints import deployed_state, load_state, read_checkpoint
     from ferlib.networks.classifier import FaceClassifier
 
-    content = read_tensors(path)
-    if content.get("schema") != CHECKPOINT_SCHEMA or "state" not in content:
-        raise UserError(f"{path} is not a checkpoint of this version; train it again")
+    content = read_checkpoint(path)
     if content["classes"] != list(EMOTIONS):
         count = len(content["classes"])
         raise UserError(f"{path} was pre-trained on {count} classes; fine-tune it with train.py --init-from RUN")
@@ -190,10 +188,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     model = FaceClassifier(spec)
     state = deployed_state(content)
     del content["state"]
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit {content['model']}: {error}") from error
+    load_state(model, state, content["model"], path)
     return Checkpoint(model.eval().to(device).to(memory_format=torch.channels_last), spec, content)
 
 

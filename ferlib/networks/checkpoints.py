@@ -1,9 +1,9 @@
-"""Checkpoints: tensors and plain Python, read with weights_only, written whole or not at all."""
+"""Checkpoints: a model's weights with what rebuilds it, checked when they are read."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import nn
 
 from config import EMOTIONS
 from ferlib.networks.classifier import FaceClassifier
+from ferlib.networks.tensor_files import read_tensors, save_tensors
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import atomic_path
 
 CHECKPOINT_SCHEMA = 1  # shape of a checkpoint
+MAX_SIDE = 2048  # pixels of a model's input
 
 
 def load_backbone(
@@ -46,36 +47,67 @@ def save_checkpoint(
     """Writes the weights, what rebuilds the model, and `info` (tensors and plain Python only), whole or not at all."""
     facts = {"model": name, "classes": list(classes), "image_size": image_size}
     content = {"schema": CHECKPOINT_SCHEMA, **facts, "state": model.state_dict(), **info}
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_tensors(path, content)
 
 
 def deployed_state(content: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The weights that were validated: of a last checkpoint with an average of the weights, that average."""
-    average = content.get("training", {}).get("average")
+    average = (content.get("training") or {}).get("average")
     if not average:
         return content["state"]
     return {name.removeprefix("module."): value for name, value in average.items() if name != "n_averaged"}
 
 
-def read_tensors(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint or state dict, tensors and plain Python; UserError for any other file."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a torch checkpoint: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint or state dict")
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint that save_checkpoint wrote; UserError for any other file."""
+    content = read_tensors(path)
+    if content.get("schema") != CHECKPOINT_SCHEMA or "state" not in content:
+        raise UserError(f"{path} is not a checkpoint of this version; train it again")
+    wrong = [name for name, fits in PARTS.items() if not fits(content.get(name))]
+    if wrong:
+        raise UserError(f"{path} is damaged: its {wrong[0]} is missing or of another kind; train it again")
     return content
+
+
+def is_names(value: Any) -> bool:
+    """Whether a value is a list of texts."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def is_state(value: Any) -> bool:
+    """Whether a value is a state dict: names and dense tensors."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
+        for name, tensor in value.items()
+    )
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether a value is a dict of finite numbers."""
+    return isinstance(value, dict) and all(
+        isinstance(number, int | float) and math.isfinite(number) for number in value.values()
+    )
+
+
+# what a checkpoint holds beside its schema, and whether a value can be it
+PARTS: dict[str, Callable[[Any], bool]] = {
+    "model": lambda value: isinstance(value, str),
+    "classes": is_names,
+    "image_size": lambda value: value is None or (isinstance(value, int) and 0 < value <= MAX_SIDE),
+    "state": is_state,
+    "training": lambda value: value is None or isinstance(value, dict),
+    "metrics": lambda value: value is None or is_numbers(value),
+    "epoch": lambda value: value is None or isinstance(value, int),
+    "dataset": lambda value: value is None or isinstance(value, str),
+    "identity": lambda value: value is None or isinstance(value, dict),
+}
 
 
 def load_backbone_of(model: FaceClassifier, name: str, path: Path) -> None:
     """Takes over the backbone of a checkpoint of the same model, whatever the classes of its head."""
-    content = read_tensors(path)
-    if content.get("model") != name or "state" not in content:
-        raise UserError(f"{path} holds a {content.get('model', 'plain state dict')}, not a run of {name}")
+    content = read_checkpoint(path)
+    if content["model"] != name:
+        raise UserError(f"{path} holds a {content['model']}, not a run of {name}")
     prefix = "backbone."
     state = {key.removeprefix(prefix): value for key, value in content["state"].items() if key.startswith(prefix)}
     load_backbone(model.backbone, state, str(path))
@@ -87,10 +119,21 @@ def load_file(
     """Loads a checkpoint of this project, or a plain state dict of the backbone; UserError for what does not fit."""
     content = read_tensors(path)
     if "state" not in content:  # a plain state dict
+        if not is_state(content):
+            raise UserError(f"{path} holds neither a checkpoint of this project nor a state dict")
         load_backbone(model.backbone, content, str(path), new_parts)
         return
+    content = read_checkpoint(path)
     if content["model"] != name:
         raise UserError(f"{path} holds a {content['model']}, not a {name}")
     if content["classes"] != list(classes):
         raise UserError(f"{path} was trained on other classes; take its backbone with --init-from RUN")
-    model.load_state_dict(content["state"])
+    load_state(model, content["state"], name, path)
+
+
+def load_state(model: FaceClassifier, state: dict[str, torch.Tensor], name: str, path: Path) -> None:
+    """Loads all weights of a model; UserError for those of another shape."""
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from error

@@ -19,7 +19,7 @@ from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
-from ferlib.networks.checkpoints import read_tensors, save_checkpoint
+from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
 from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
@@ -132,7 +132,7 @@ def run_settings(flags: config.Train) -> dict[str, Any]:
 
 def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
     """Goes on from a last checkpoint; UserError for one of other settings, seed, data, or of an earlier version."""
-    content = read_tensors(path)
+    content = read_checkpoint(path)
     check_identity(path, content["identity"], identity)
     training.restore(content)
     if is_main():
