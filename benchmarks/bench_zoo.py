@@ -34,7 +34,7 @@ from ferlib.evaluation.terminal import summarize_members
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
-from ferlib.training import engine, fitting
+from ferlib.training import engine, fitting, resuming
 from ferlib.training.losses import make_loss
 from ferlib.training.state import start_training
 from models import MODELS, model_spec, resized
@@ -80,7 +80,7 @@ def make_run(name: str, flags: Flags) -> None:
     run = wanted.run
     history = read_json(run.history, run.command("train.py")) if run.history.exists() else {"finished": False}
     finished = history["finished"]
-    if finished and (different := fitting.changed_settings(history, fitting.run_settings(wanted))):
+    if finished and (different := resuming.changed_settings(history, fitting.run_settings(wanted))):
         raise UserError(
             f"{run.name} was trained with other settings, give another --tag; these differ: {', '.join(different)}"
         )

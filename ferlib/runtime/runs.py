@@ -112,6 +112,10 @@ class Run:
         """The readings of the GPU on which a process of the training ran."""
         return self.logs / (f"gpu_{process}.csv" if process else "gpu.csv")
 
+    def lock(self, stage: str) -> Path:
+        """Held by the process that writes what `stage` makes of this run."""
+        return Path(self.outputs_dir) / "locks" / f"{self.name}.{slug(stage)}.lock"
+
     def plot(self, kind: str) -> Path:
         """A picture of the run, such as confusion_matrix."""
         return Path(self.outputs_dir) / "plots" / f"{self.name}_{kind}.png"

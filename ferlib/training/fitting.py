@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,28 @@ from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
-from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
+from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, rank, world_size
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import require, write_json
+from ferlib.runtime.files import UnwritableError, check_writable, explain_unwritable, require, write_json
+from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run
 from ferlib.training.batches import Faces, place_faces
 from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.losses import effective_loss, make_loss
+from ferlib.training.resuming import resume
 from ferlib.training.schedules import BETTER, finished_cycle
 from ferlib.training.state import Training, start_training
 from models import model_spec, resized
 from recipes import Recipe, Selection
 
 AfterEpoch = Callable[[dict[str, Any]], None]
+SAVED_COPIES = 8  # sizes of the weights that a run needs on disk: best and last with average and optimizer, old and new
 
 
 def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str, Any]:
@@ -45,20 +49,29 @@ def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str,
 
     After every epoch the last checkpoint, the best one and the history are on disk; then `after_epoch` gets the epoch's
     figures and may end the run by an exception of its own. UserError for settings that do not fit together, for weights
-    that cannot be had (before the faces are decoded), and for a loss that is not finite.
+    that cannot be had or files that cannot be written (before the faces are decoded), for a loss that is not finite,
+    and for a run that another process trains.
     """
+    check_settings(flags.settings, flags.snapshots)
+    with sole_process(flags.run.lock("train"), f"{flags.run.name} is being trained") if is_main() else nullcontext():
+        return fit_alone(flags, after_epoch)
+
+
+def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, Any]:
+    """As `fit`, while no other process trains the run."""
     recipe, run = flags.settings, flags.run
-    check_settings(recipe, flags.snapshots)
     device = resolve_device(flags.device)
     check_limit(device, flags.max_gpu_temp)
     dtype = autocast_dtype(device, flags.amp)
     training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
+    check_writable(run.last_checkpoint, size=SAVED_COPIES * size_in_bytes(training.model))
     data = load_shared(flags)
     identity = {**run_settings(flags), "fingerprint": data.fingerprint}
     if flags.resume:
-        resume(training, require(run.last_checkpoint, run.command("train.py")), identity)
+        resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
     parameters = count_parameters(training.model)
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
+    history |= {"begun_for_epochs": training.planned} if training.planned else {}
     if is_main():
         print(f"{run.name}: {parameters:,} parameters, {history['device']}, {history['precision']}")
         print(describe(data))
@@ -66,7 +79,10 @@ def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str,
     with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:
         while len(training.epochs) < recipe.training.epochs and not should_stop(training.epochs, recipe.selection):
             training.epochs.append(run_epoch(training, faces, val, flags, history["loss"], dtype, monitor))
-            save_epoch(training, flags, identity, history)
+            try:
+                save_epoch(training, flags, identity, history)
+            except UnwritableError as error:
+                raise UserError(f"{error}{how_to_go_on(run)}") from error
             if after_epoch:
                 after_epoch(training.epochs[-1])
     return finish(training, flags, history)
@@ -114,6 +130,18 @@ def check_settings(recipe: Recipe, snapshots: bool) -> None:
         raise UserError(f"--batch-size {batch_size} cannot be split into {parts} equal parts")
 
 
+def size_in_bytes(model: FaceClassifier) -> int:
+    """Of the weights."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def how_to_go_on(run: Run) -> str:
+    """What to add to an error after which a run can go on."""
+    return (
+        f"; go on after the last finished epoch with: {run.command('train.py --resume')}" * run.last_checkpoint.exists()
+    )
+
+
 def load_shared(flags: config.Train) -> FaceData:
     """The data set; where several processes run, the first one makes the cache."""
     if not is_main():
@@ -128,29 +156,6 @@ def run_settings(flags: config.Train) -> dict[str, Any]:
     """All settings that decide the weights, as plain Python."""
     beside = {name: getattr(flags, name) for name in (*config.RUN_SETTINGS, "seed")}
     return {"recipe": flags.settings.flat(), **beside}
-
-
-def resume(training: Training, path: Path, identity: dict[str, Any]) -> None:
-    """Goes on from a last checkpoint; UserError for one of other settings, seed, data, or of an earlier version."""
-    content = read_checkpoint(path)
-    check_identity(path, content["identity"], identity)
-    training.restore(content)
-    if is_main():
-        print(f"going on after epoch {len(training.epochs)} of {path}")
-
-
-def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """UserError unless the settings, seed and data of a checkpoint are those that are wanted."""
-    if missing := [name for name in wanted if name not in saved]:
-        raise UserError(f"{path} was begun by an earlier version, which did not record {missing[0]}; train it again")
-    if changed := changed_settings(saved, wanted):
-        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
-
-
-def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given."""
-    changed = [name for name, value in wanted.items() if name != "recipe" and saved.get(name) != value]
-    return changed + [name for name, value in wanted["recipe"].items() if saved["recipe"].get(name) != value]
 
 
 def validate(
@@ -230,7 +235,7 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
 
 def log_epoch(run: Run, epoch: dict[str, Any]) -> None:
     """TensorBoard events; an epoch that is repeated after an interruption replaces what it left."""
-    with SummaryWriter(run.logs, purge_step=epoch["epoch"]) as writer:
+    with explain_unwritable(run.logs), SummaryWriter(run.logs, purge_step=epoch["epoch"]) as writer:
         for name, value in epoch.items():
             split, _, kind = name.rpartition("_")
             if name != "epoch" and not isinstance(value, str):

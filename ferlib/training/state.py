@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -34,6 +34,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # does nothing unless the precision is float16
     epochs: list[dict[str, Any]]  # the history so far
+    planned: list[int] = field(default_factory=list)  # numbers of epochs that it was begun for, before it was extended
 
     @property
     def deployed(self) -> FaceClassifier:
@@ -47,6 +48,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "epochs": self.epochs,
+            "planned": self.planned,
         }
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -57,6 +59,7 @@ class Training:
         self.optimizer.load_state_dict(content["training"]["optimizer"])
         self.scaler.load_state_dict(content["training"]["scaler"])
         self.epochs[:] = content["training"]["epochs"]
+        self.planned[:] = content["training"].get("planned", [])
 
 
 def start_training(

@@ -1,0 +1,72 @@
+"""A run that goes on from its last checkpoint: whether it may, and what more epochs than planned change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ferlib.networks.checkpoints import read_checkpoint
+from ferlib.runtime.distributed import is_main
+from ferlib.runtime.errors import UserError
+from ferlib.training.state import Training
+from recipes import Recipe
+
+BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
+
+
+def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Recipe) -> None:
+    """Goes on from a last checkpoint, to more epochs than it was begun for where the recipe has more.
+
+    UserError for a checkpoint of other settings, seed, data, or of an earlier version.
+    """
+    content = read_checkpoint(path)
+    if not content.get("training") or not content.get("identity"):
+        raise UserError(f"{path} is no last checkpoint of a training; --resume goes on from one")
+    planned, wanted = check_identity(path, content["identity"], identity), recipe.training.epochs
+    try:
+        training.restore(content)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); train again without --resume") from error
+    done = len(training.epochs)
+    if wanted < min(done, planned):
+        raise UserError(f"--epochs {wanted}: {done} epochs of this run are done; name more, or none to keep {planned}")
+    if wanted != planned:
+        training.planned.append(planned)
+    if is_main():
+        print(f"going on after epoch {done} of {path}")
+        if wanted != planned:
+            print(describe_extension(recipe, planned))
+
+
+def describe_extension(recipe: Recipe, planned: int) -> str:
+    """What differs from a run that was begun for as many epochs."""
+    wanted = recipe.training.epochs
+    line = f"the run was begun for {planned} epochs and goes on to {wanted}"
+    parts = []
+    if recipe.learning_rate.schedule in BY_LENGTH:
+        parts.append(f"the learning rate follows the schedule {recipe.learning_rate.schedule} of {wanted} epochs")
+    if recipe.augmentation.start_size < 1:
+        parts.append(f"the size of the faces that of {wanted} epochs")
+    if not parts:
+        return f"{line}; its schedule does not depend on the number of epochs"
+    return f"{line}: from here on {' and '.join(parts)}, so that it is not a run of {wanted} epochs from the start"
+
+
+def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> int:
+    """The number of epochs that a checkpoint's run was begun for.
+
+    UserError unless its other settings, seed and data are those that are wanted.
+    """
+    if missing := [name for name in wanted if name not in saved]:
+        raise UserError(f"{path} was begun by an earlier version, which did not record {missing[0]}; train it again")
+    planned = saved["recipe"].get("epochs", wanted["recipe"].get("epochs"))
+    as_long = {**wanted, "recipe": {**wanted["recipe"], "epochs": planned}}
+    if changed := changed_settings(saved, as_long):
+        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
+    return planned
+
+
+def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given."""
+    changed = [name for name, value in wanted.items() if name != "recipe" and saved.get(name) != value]
+    return changed + [name for name, value in wanted["recipe"].items() if saved["recipe"].get(name) != value]

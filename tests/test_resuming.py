@@ -1,0 +1,129 @@
+"""Runs that go on: bit for bit after an interruption, to more epochs, after a full disk; one process at a time."""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import train
+from damage import limited_file_size
+from ferlib.networks.checkpoints import read_tensors
+from ferlib.runtime import files
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.locks import sole_process
+from ferlib.training import fitting, resuming
+from recipes import RECIPES, changed
+
+# trained in bfloat16
+
+
+EVERYTHING = {
+    "optimizer": "sgd", "ema_decay": 0.9, "mixup": 0.2, "cutmix": 0.5, "sam_rho": 0.05, "accumulate": 2,
+    "schedule": "plateau", "balanced_sampling": True, "loss": "focal", "conflicts": "share",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "adamw"}, {"optimizer": "muon"}, EVERYTHING])
+def test_resumed_run_ends_as_the_uninterrupted_one(train_flags, monkeypatch, options):
+    tag = options["optimizer"]
+    whole = train_flags(f"whole_{tag}", epochs=3, **options)
+    train.fit(whole)
+    broken = train_flags(f"broken_{tag}", epochs=3, **options)
+    original = fitting.train_one_epoch
+
+    def killed_in_epoch_3(*args, epoch, **kwargs):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return original(*args, epoch=epoch, **kwargs)
+
+    monkeypatch.setattr(fitting, "train_one_epoch", killed_in_epoch_3)
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(broken)
+    assert not json.loads(broken.run.history.read_text())["finished"]
+    monkeypatch.setattr(fitting, "train_one_epoch", original)
+    train.fit(replace(broken, resume=True))
+    for kind in ("best_checkpoint", "last_checkpoint"):
+        first, second = (read_tensors(getattr(flags.run, kind)) for flags in (whole, broken))
+        assert first["epoch"] == second["epoch"]
+        assert all(torch.equal(first["state"][name], second["state"][name]) for name in first["state"])
+
+
+def test_resume_of_a_finished_run_changes_nothing(train_flags):
+    flags = train_flags("finished")
+    first = train.fit(flags)
+    assert train.fit(replace(flags, resume=True))["epochs"] == first["epochs"]
+
+
+def test_resume_of_a_run_of_an_earlier_version_says_so():
+    saved = {"recipe": {"init_from": ""}, "seed": 0}
+    with pytest.raises(UserError, match="begun by an earlier version"):
+        resuming.check_identity(Path("last.pth"), saved, {"recipe": {}, "seed": 0, "init_from": ""})
+
+
+def test_resume_refuses_other_settings(train_flags):
+    flags = train_flags("settings", epochs=1)
+    with pytest.raises(UserError, match=r"settings_last\.pth does not exist; run: python train\.py"):
+        train.fit(replace(flags, resume=True))
+    train.fit(flags)
+    other = replace(flags, resume=True, seed=1, settings=changed(flags.settings, lr=0.5))
+    with pytest.raises(UserError, match="these differ: seed, lr"):
+        train.fit(other)
+
+
+def test_a_run_goes_on_to_more_epochs_and_says_what_depends_on_their_number(train_flags, capsys):
+    flags = train_flags("longer", epochs=1)
+    train.fit(flags)
+    longer = replace(flags, resume=True, settings=changed(flags.settings, epochs=2))
+    history = train.fit(longer)
+    assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
+    assert history["begun_for_epochs"] == [1]
+    printed = capsys.readouterr().out
+    assert "the run was begun for 1 epochs and goes on to 2" in printed
+    assert "the learning rate follows the schedule cosine of 2 epochs" in printed
+    assert train.fit(longer)["begun_for_epochs"] == [1]  # also where it is resumed once more
+    with pytest.raises(UserError, match="--epochs 1: 2 epochs of this run are done"):
+        train.fit(replace(flags, resume=True))
+
+
+def test_schedules_that_do_not_depend_on_the_number_of_epochs_say_so():
+    step = changed(RECIPES["quick"], schedule="step", epochs=9, start_size=1.0)
+    assert resuming.describe_extension(step, 3).endswith("its schedule does not depend on the number of epochs")
+    growing = changed(step, start_size=0.5)
+    assert "the size of the faces that of 9 epochs" in resuming.describe_extension(growing, 3)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(train_flags):
+    flags = train_flags("twice", epochs=1)
+    with sole_process(flags.run.lock("train"), ""), pytest.raises(UserError, match="is being trained by another proc"):
+        train.fit(flags)
+    train.fit(flags)  # the lock of a process that ended is free
+
+
+def test_a_disk_that_fills_up_ends_a_run_with_a_line_and_the_run_goes_on_afterwards(train_flags):
+    flags, whole = train_flags("full", epochs=2), train_flags("full_never", epochs=2)
+
+    def fill_up(epoch):
+        limit.enter_context(limited_file_size(100_000))
+
+    with (
+        contextlib.ExitStack() as limit,
+        pytest.raises(UserError, match=r"cannot be written: File too.*go on after.*--resume"),
+    ):
+        train.fit(flags, after_epoch=fill_up)
+    history = train.fit(replace(flags, resume=True))
+    expected = train.fit(whole)
+    assert [row["val_loss"] for row in history["epochs"]] == [row["val_loss"] for row in expected["epochs"]]
+
+
+def test_outputs_that_cannot_be_written_are_found_before_a_face_is_decoded(train_flags, monkeypatch, tmp_path):
+    monkeypatch.setattr(fitting, "load_stage", lambda _: pytest.fail("decoded"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written: Not a directory"):
+        train.fit(replace(train_flags("x"), outputs_dir=tmp_path / "file"))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e6))
+    with pytest.raises(UserError, match=r"needs about \d+ MB and its disk has 1 MB free"):
+        train.fit(train_flags("x"))
