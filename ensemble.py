@@ -18,7 +18,9 @@ from config import Ensemble
 from datasets import load_stage
 from ferlib.data.facts import dataset_facts
 from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.files import check_writable
 from ferlib.runtime.flags import parse_flags
+from ferlib.runtime.locks import sole_process
 from ferlib.runtime.runs import Run
 from models import MODELS
 
@@ -36,10 +38,12 @@ def join(flags: Ensemble) -> dict[str, Any]:
 
         return open_predictor(run, checkpoint=path, device=flags.device, amp=flags.amp, batch_size=flags.batch_size)
 
+    check_writable(flags.run.predictions)
     data = load_stage(flags)
     members = read_members(flags.members, data, flags.outputs_dir, flags.fold, open_checkpoint)
     found = join_members(flags.run, data, members, flags.method)
-    found.write()
+    with sole_process(flags.run.lock("evaluate"), f"{flags.run.name} is being written"):
+        found.write()
     if flags.figures:
         from ferlib.figures.ensemble import plot_members
         from ferlib.figures.evaluation import draw_plots

@@ -229,7 +229,7 @@ def test_predictions_that_are_not_finite(broken):
 def test_predictions_that_are_no_archive(broken):
     flags, run = broken
     run.predictions.write_bytes(b"half a file")
-    with pytest.raises(UserError, match="cannot be read as predictions"):
+    with pytest.raises(UserError, match="holds code or text, not arrays"):
         join(flags)
 
 

@@ -85,8 +85,13 @@ def test_predictions_of_several_views_are_not_taken_for_single_ones(flags, synth
 def test_broken_predictions(tmp_path):
     np.savez(tmp_path / "older.npz", labels=np.zeros(1))
     (tmp_path / "broken.npz").write_bytes(b"half a file")
-    for name in ("older.npz", "broken.npz", "none.npz"):
-        with pytest.raises(UserError, match=r"cannot be read as predictions .*; run: the command"):
+    reasons = {
+        "older.npz": "lacks probabilities, logits, names",
+        "broken.npz": "holds code",
+        "none.npz": "does not exist",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(UserError, match=rf"{reason}.*; run: the command"):
             read_predictions(tmp_path / name, "the command")
         assert find_predictions(tmp_path / name, "", "") is None
 

@@ -5,12 +5,14 @@ import hashlib
 import html
 import itertools
 import json
+import random
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from damage import mutated, mutated_json
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
 from ferlib.explanations import methods as report_methods
@@ -80,7 +82,7 @@ def test_better_model_comes_first_and_is_bold(tmp_path):
     for model, accuracy in (("aaa", 0.5), ("bbb", 0.8)):
         write_results(Run(model, DATASET, outputs_dir=tmp_path), accuracy)
     page = build_report(tmp_path, DATASET).read_text()
-    assert [model.label for model in report_data.read_models(tmp_path, DATASET)] == ["bbb", "aaa"]
+    assert [model.label for model in report_data.read_models(tmp_path, DATASET).models] == ["bbb", "aaa"]
     assert "<strong>80.0\u202f%</strong>" in page
     assert "<strong>50.0\u202f%</strong>" not in page
 
@@ -142,7 +144,7 @@ def test_a_method_of_one_run_is_missing_of_the_others(complete, started):
 
 def test_removed_plot_is_missing(complete):
     complete.plot("roc_curves").unlink()
-    models = report_data.read_models(complete.outputs_dir, DATASET)
+    models = report_data.read_models(complete.outputs_dir, DATASET).models
     methods = report_data.shown_methods(models)
     assert report_sections.find_missing(models, methods) == [Missing(models[0], "evaluate.py", ("ROC curves",))]
 
@@ -279,7 +281,7 @@ def test_transparent_parts_turn_white():
 
 
 def caveats(tmp_path, dataset: str = DATASET) -> str:
-    return " ".join(report_caveats.find_caveats(report_data.read_models(tmp_path, dataset), dataset))
+    return " ".join(report_caveats.find_caveats(report_data.read_models(tmp_path, dataset).models, dataset))
 
 
 def test_caveats_of_a_small_close_and_copied_test_split(tmp_path):
@@ -314,7 +316,8 @@ def test_caveat_of_averaged_views(tmp_path):
 
 
 def test_no_caveat_without_a_reason(tmp_path):
-    without = {"samples": 2100, "accuracy": 0.7012, "macro_f1": 0.65}
+    intervals = {"accuracy": [0.68, 0.72]}
+    without = {"samples": 2100, "accuracy": 0.7012, "macro_f1": 0.65, "intervals": intervals}
     write_results(Run("aaa", DATASET, outputs_dir=tmp_path), without_training_copies=without)
     write_results(Run("bbb", DATASET, outputs_dir=tmp_path), 0.5, without_training_copies=without)
     assert caveats(tmp_path) == ""
@@ -360,13 +363,13 @@ def test_main_confusions_by_share_of_the_true_class():
 def test_axis_holds_all_intervals_of_models_better_than_chance(tmp_path):
     for model, accuracy in (("aaa", 0.63), ("bbb", 0.69), ("ccc", 0.02)):
         write_results(Run(model, DATASET, outputs_dir=tmp_path), accuracy)
-    assert report_data.interval_axis(report_data.read_models(tmp_path, DATASET)) == (0.6, 0.75)
+    assert report_data.interval_axis(report_data.read_models(tmp_path, DATASET).models) == (0.6, 0.75)
 
 
 def test_highest_is_none_where_all_agree(tmp_path):
     for model, accuracy in (("aaa", 0.70), ("bbb", 0.69)):
         write_results(Run(model, DATASET, outputs_dir=tmp_path), accuracy)
-    highest = report_data.find_highest(report_data.read_models(tmp_path, DATASET))
+    highest = report_data.find_highest(report_data.read_models(tmp_path, DATASET).models)
     assert highest["accuracy"] == 0.70
     assert highest["macro_f1"] is None
     assert highest["mean_auc"] is None
@@ -385,14 +388,66 @@ def test_unknown_data_set_lists_the_known(tmp_path):
         build_report(tmp_path, "fer2031")
 
 
-def test_older_shape_and_broken_file_are_user_errors(complete):
-    summary = complete.explanation_summary("lime")
-    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"schema": 0}))
-    with pytest.raises(UserError, match=re.escape("explain_lime.py")):
-        build_report(complete.outputs_dir, DATASET)
-    summary.write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
-        build_report(complete.outputs_dir, DATASET)
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda text: json.dumps(json.loads(text) | {"schema": 0}), "has shape 0, this version reads 2"),
+        (lambda text: text[:100], "is not valid JSON"),
+        (lambda text: "[" * 100_000, "is not valid JSON (too deep)"),
+        (lambda text: "[]", "holds a list instead of an object"),
+        (lambda text: json.dumps({"schema": 2}), "run is missing"),
+        (lambda text: json.dumps(json.loads(text) | {"run": {"model": 1}}), "run.model is 1"),
+        (
+            lambda text: text.replace('"precision": 0.61', '"precision": "high"'),
+            "is damaged: per_class[0].precision is 'high'",
+        ),
+        (lambda text: text.replace("0.6543", "NaN"), "is damaged: macro_f1 is nan"),
+        (lambda text: b"\xff\xfe" + text.encode("utf-16-le"), "is not valid JSON"),
+    ],
+)
+def test_a_damaged_run_is_left_out_by_name_and_the_others_are_shown(tmp_path, capsys, damage, reason):
+    good, bad = (Run(name, DATASET, outputs_dir=tmp_path) for name in ("good", "bad"))
+    write_results(good)
+    write_results(bad)
+    damaged = damage(bad.results.read_text())
+    bad.results.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+    page = build_report(tmp_path, DATASET).read_text()
+    assert "good" in page
+    printed = capsys.readouterr().err
+    assert "bad_fer2013" in printed
+    assert reason in printed
+    assert "Left out" in page
+    assert "bad_fer2013_results.json" in page
+    good.results.write_text("{")
+    with pytest.raises(UserError, match="holds no run on fer2013; run: python train"):
+        build_report(tmp_path, DATASET)
+
+
+def test_files_that_a_killed_process_left_are_not_read(tmp_path):
+    run = Run("good", DATASET, outputs_dir=tmp_path)
+    write_results(run)
+    (run.results.parent / ".bad_results.host-1.tmp.json").write_text("{")
+    assert "Left out" not in build_report(tmp_path, DATASET).read_text()
+
+
+@pytest.mark.slow
+def test_mutated_files_of_a_run_never_keep_the_page_from_being_made(complete, tmp_path):
+    outputs, draw = complete.outputs_dir, random.Random(0)
+    write_results(Run("other", DATASET, outputs_dir=outputs), 0.5)
+    elsewhere = complete.elsewhere("rafdb")
+    elsewhere.parent.mkdir()
+    content = json.loads(complete.results.read_text()) | {"on": "rafdb", "without_training_copies": None}
+    elsewhere.write_text(json.dumps(content))
+    paths = [complete.results, complete.history, complete.explanation_summary("lime"), elsewhere]
+    contents = {path: path.read_bytes() for path in paths}
+    for _ in range(200):
+        path = draw.choice(paths)
+        if draw.random() < 0.7:
+            path.write_text(json.dumps(mutated_json(json.loads(contents[path]), draw)))
+        else:
+            path.write_bytes(mutated(contents[path], draw))
+        assert "other" in build_report(outputs, DATASET).read_text()
+        path.write_bytes(contents[path])
 
 
 def test_a_model_that_was_only_tried_out_is_named(tmp_path):

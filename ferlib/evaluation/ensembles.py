@@ -53,7 +53,9 @@ def read_members(
     open_checkpoint: makes the Predictor of a run and one of its checkpoints, for names with @. UserError with
     what to do for each member that is missing.
     """
-    reports = [report for report in read_models(outputs_dir, data.dataset) if report.run.fold == fold]
+    found = read_models(outputs_dir, data.dataset)
+    print(*(f"note: {line}" for line in found.left_out), sep="\n", end="\n" * bool(found.left_out))
+    reports = [report for report in found.models if report.run.fold == fold]
     known = {member_name(report.run): report for report in reports if is_model(report)}
     if tuple(names) == ("all",):
         names = [name for name, report in known.items() if report.results]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from config import EMOTIONS
 from ferlib.data.face_data import FaceData
+from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path
 
@@ -41,19 +42,42 @@ def make_predictions(
 
 
 def save_predictions(path: Path, predictions: SavedPredictions) -> None:
-    """Writes an npz file with an array for each field."""
+    """Writes an npz file with an array for each field; UserError for logits that are not finite."""
+    if not (np.isfinite(predictions.logits).all() and np.isfinite(predictions.probabilities).all()):
+        raise UserError(f"the logits for {path.name} are not finite; try --no-amp, or train the model again")
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **vars(predictions))
 
 
 def read_predictions(path: Path, command: str) -> SavedPredictions:
-    """The content of a predictions file; UserError naming `command` where it is broken or of another shape."""
+    """The content of a predictions file; UserError naming `command` where it is damaged or of another shape."""
     try:
-        with np.load(path) as saved:
-            columns: dict[str, Any] = {name: plain(saved[name]) for name in FIELDS}
-            return SavedPredictions(**columns)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as predictions ({error}); run: {command}") from error
+        arrays = read_npz(path, ("labels", "probabilities", "logits", "names"))
+        columns: dict[str, Any] = {name: plain(arrays[name]) for name in FIELDS}
+        found = SavedPredictions(**columns)
+        check_predictions(found, path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; run: {command}") from error
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error}; run: {command}") from error
+    except DamagedError as error:
+        raise UserError(f"{error}; run: {command}") from error
+    return found
+
+
+def check_predictions(found: SavedPredictions, path: Path) -> None:
+    """DamagedError for arrays of other kinds or shapes, labels that are no class, probabilities that are none."""
+    shape = len(found.labels), len(EMOTIONS)
+    right = (
+        found.labels.dtype.kind == "i"
+        and found.names.dtype.kind == "U"
+        and all(array.dtype.kind == "f" and array.shape == shape for array in (found.probabilities, found.logits))
+        and len(found.labels) > 0
+        and 0 <= found.labels.min() <= found.labels.max() < len(EMOTIONS)
+        and np.allclose(found.probabilities.sum(1), 1, atol=0.01)
+    )
+    if not right:
+        raise DamagedError(f"{path} does not hold the predictions of a split")
 
 
 def plain(array: np.ndarray) -> np.ndarray | str:

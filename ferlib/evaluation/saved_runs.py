@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferlib.data.facts import DATASETS
+from ferlib.data.facts import DATASETS, dataset_facts
+from ferlib.evaluation.stage_shapes import ELSEWHERE, HISTORY, RESULTS, RUN, SUMMARY
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import read_json
+from ferlib.runtime.files import is_temporary, read_json
 from ferlib.runtime.runs import Run
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
@@ -75,23 +76,49 @@ class CrossTable:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_models(outputs_dir: Path, dataset: str) -> list[ModelReport]:
-    """All runs on `dataset`: the evaluated ones by falling accuracy, then the others; UserError where there is none."""
-    runs = find_runs(outputs_dir, dataset)
-    if not runs:
+@dataclass(frozen=True)
+class SavedRuns:
+    """The runs on a data set, and what could not be read of others."""
+
+    models: list[ModelReport]
+    left_out: list[str]  # a line on each file that is damaged
+
+
+def read_models(outputs_dir: Path, dataset: str) -> SavedRuns:
+    """All runs on `dataset`: the evaluated ones by falling accuracy, then the others.
+
+    A run of which a file is damaged or of another shape is left out; UserError where no run is left.
+    """
+    runs, left_out = find_runs(outputs_dir)
+    models = []
+    for run in runs:
+        if run.dataset == dataset:
+            try:
+                models.append(read_model(run))
+            except UserError as error:
+                left_out.append(f"{run.name} is left out: {error}")
+    if not models:
         command = Run("mini_resnet", dataset, outputs_dir=outputs_dir).command("train.py")
-        raise UserError(f"{outputs_dir} holds no run on {dataset}; run: {command}")
-    return sorted((read_model(run) for run in runs), key=lambda model: -model.accuracy)
+        raise UserError(*left_out, f"{outputs_dir} holds no run on {dataset}; run: {command}")
+    return SavedRuns(sorted(models, key=lambda model: -model.accuracy), left_out)
 
 
-def find_runs(outputs_dir: Path, dataset: str) -> list[Run]:
-    """The runs on `dataset` that left a history or results file, sorted by name; UserError if one is broken."""
-    runs = set()
-    for path in (Path(outputs_dir) / "checkpoints").glob("*.json"):
-        run = read_json(path, stage_of(path))["run"]
-        if run["dataset"] == dataset:
-            runs.add(Run(**run, outputs_dir=Path(outputs_dir)))
-    return sorted(runs, key=lambda run: run.name)
+def find_runs(outputs_dir: Path) -> tuple[list[Run], list[str]]:
+    """The runs that left a history or results file, sorted by name, and a line on each file that cannot be read."""
+    runs, left_out = set(), []
+    for path in stage_files(Path(outputs_dir) / "checkpoints"):
+        try:
+            runs.add(Run(**read_json(path, stage_of(path), {"run": RUN})["run"], outputs_dir=Path(outputs_dir)))
+        except UserError as error:
+            left_out.append(f"a run is left out: {error}")
+        except TypeError:
+            left_out.append(f"a run is left out: {path} names it by other parts than {', '.join(RUN)}")
+    return sorted(runs, key=lambda run: run.name), left_out
+
+
+def stage_files(folder: Path) -> list[Path]:
+    """The JSON files of a folder, without those that are being written or that a killed process left."""
+    return sorted(path for path in folder.glob("*.json") if not is_temporary(path) and path.is_file())
 
 
 def stage_of(path: Path) -> str:
@@ -101,38 +128,43 @@ def stage_of(path: Path) -> str:
 
 def find_datasets(outputs_dir: Path) -> list[str]:
     """The data sets of all runs below `outputs_dir`, those of facts.DATASETS first, in its order."""
-    paths = (Path(outputs_dir) / "checkpoints").glob("*.json")
-    names = {read_json(path, stage_of(path))["run"]["dataset"] for path in paths}
+    names = {run.dataset for run in find_runs(outputs_dir)[0]}
     order = list(DATASETS)
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def read_model(run: Run) -> ModelReport:
-    """The files of one run; UserError for one that is broken or of another shape."""
+    """The files of one run; UserError for one that is damaged or of another shape."""
     return ModelReport(
         run=run,
-        history=read_if_there(run.history, run.command("train.py")),
-        results=read_if_there(run.results, run.command("evaluate.py")),
+        history=read_if_there(run.history, run.command("train.py"), HISTORY),
+        results=read_if_there(run.results, run.command("evaluate.py"), RESULTS),
         explanations={
-            name: read_if_there(run.explanation_summary(name), run.command(method.script))
+            name: read_if_there(run.explanation_summary(name), run.command(method.script), SUMMARY)
             for name, method in METHODS.items()
         },
     )
 
 
-def read_cross(outputs_dir: Path) -> CrossTable | None:
-    """The runs of any data set that were scored on others; None where there is no such run."""
+def read_cross(outputs_dir: Path) -> tuple[CrossTable | None, list[str]]:
+    """The runs of any data set that were scored on others (None where there is none), and lines on damaged files."""
     found: dict[Run, dict[str, dict[str, Any]]] = {}
-    for path in sorted((Path(outputs_dir) / "elsewhere").glob("*.json")):
-        results = read_json(path, "evaluate.py --on")
-        found.setdefault(Run(**results["run"], outputs_dir=Path(outputs_dir)), {})[results["on"]] = results
+    left_out = []
+    for path in stage_files(Path(outputs_dir) / "elsewhere"):
+        try:
+            results = read_json(path, "evaluate.py --on", ELSEWHERE)
+            run = Run(**results["run"], outputs_dir=Path(outputs_dir))
+            own = read_if_there(run.results, run.command("evaluate.py"), RESULTS)
+            dataset_facts(run.dataset), dataset_facts(results["on"])
+        except UserError as error:
+            left_out.append(f"figures on another data set are left out: {error}")
+            continue
+        cells = found.setdefault(run, {run.dataset: own} if own else {})
+        cells[results["on"]] = results
     if not found:
-        return None
-    for run, cells in found.items():
-        own = read_if_there(run.results, run.command("evaluate.py"))
-        cells |= {run.dataset: own} if own else {}
+        return None, left_out
     columns = sorted({dataset for cells in found.values() for dataset in cells})
-    return CrossTable(columns, sorted(found.items(), key=lambda row: (row[0].dataset, row[0].name)))
+    return CrossTable(columns, sorted(found.items(), key=lambda row: (row[0].dataset, row[0].name))), left_out
 
 
 def shown_methods(models: Iterable[ModelReport]) -> dict[str, Method]:
@@ -141,9 +173,9 @@ def shown_methods(models: Iterable[ModelReport]) -> dict[str, Method]:
     return {name: method for name, method in METHODS.items() if method.expected or name in done}
 
 
-def read_if_there(path: Path, command: str) -> dict[str, Any]:
+def read_if_there(path: Path, command: str, shape: dict[str, Any]) -> dict[str, Any]:
     """The content of a stage's JSON file; empty where there is no such file."""
-    return read_json(path, command) if path.exists() else {}
+    return read_json(path, command, shape) if path.exists() else {}
 
 
 # ── figures for the tables ───────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,9 @@ from ferlib.data.facts import SPLITS
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from ferlib.evaluation.predictions import SavedPredictions, make_predictions, save_predictions
-from ferlib.runtime.files import write_json
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import check_writable, write_json
+from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import provenance
 from ferlib.runtime.runs import Run
 
@@ -42,7 +44,7 @@ class Evaluation:
         return self.data.split(self.split)
 
     def write(self) -> None:
-        """Writes predictions and results to the run's files, which hold the test split."""
+        """Writes predictions and results to the run's files, which hold the test split; UnwritableError if it cannot."""
         save_predictions(self.run.predictions, self.predictions)
         write_json(self.run.results, self.results)
 
@@ -83,6 +85,8 @@ def predict_faces(predict: Predictor, faces: FaceData, views: str, progress: str
     started = time.perf_counter()
     logits = predict(faces.images, views, progress)
     seconds = time.perf_counter() - started
+    if not logits.isfinite().all():
+        raise UserError(f"the logits of {predict.path} are not finite; try --no-amp, or train the model again")
     predictions = make_predictions(
         faces,
         logits.numpy(),
@@ -108,6 +112,19 @@ def evaluate_run(
     compare_views: also the headline figures of the other kinds of views. Under torchrun every process must call this;
     the first one writes.
     """
+    from ferlib.runtime.distributed import is_main
+
+    if split != "test" or not is_main():
+        return evaluate_alone(run, predict, data, split, views, compare_views)
+    check_writable(run.predictions)
+    with sole_process(run.lock("evaluate"), f"{run.name} is being evaluated"):
+        return evaluate_alone(run, predict, data, split, views, compare_views)
+
+
+def evaluate_alone(
+    run: Run, predict: Predictor, data: FaceData, split: str, views: str, compare_views: bool
+) -> Evaluation:
+    """As `evaluate_run`, while no other process evaluates the run."""
     from ferlib.inference.views import VIEWS
     from ferlib.networks.classifier import count_parameters
     from ferlib.runtime.distributed import is_main
@@ -127,7 +144,7 @@ def evaluate_run(
         },
         "checkpoint": {
             "path": str(predict.path),
-            **{key: predict.checkpoint.info[key] for key in ("epoch", "metrics")},
+            **{key: predict.checkpoint.info.get(key) for key in ("epoch", "metrics")},
         },
         "parameters": count_parameters(predict.checkpoint.model),
         "images_per_second": len(faces) / seconds,

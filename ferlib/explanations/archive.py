@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace
+from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.files import atomic_path
 
 FOLDER = "faces"  # beside maps.npz
@@ -39,12 +38,11 @@ class Archive:
     def find(self, face: ExplainedFace) -> Entry | None:
         """The finished face; None where there is no whole file of it."""
         try:
-            with np.load(self.path(face)) as saved:
-                arrays = {name: saved[name] for name in saved.files}
+            arrays = read_npz(self.path(face))
             own: dict[str, Any] = {name: arrays.pop(name) for name in OWN}
-        except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return Entry(Attribution(own["map"], arrays, json.loads(str(own["facts"]))), float(own["seconds"]))
+        except (FileNotFoundError, DamagedError, KeyError, ValueError, TypeError):
             return None
-        return Entry(Attribution(own["map"], arrays, json.loads(str(own["facts"]))), float(own["seconds"]))
 
     def add(self, face: ExplainedFace, entry: Entry) -> None:
         """Keeps a finished face."""

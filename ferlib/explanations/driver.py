@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +39,8 @@ from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.distributed import barrier, is_main, rank, world_size
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import write_json
+from ferlib.runtime.files import check_writable, write_json
+from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run
 
@@ -159,6 +161,16 @@ def explain_run(
     Faces that the script explained before with the same settings are not explained again, and keep their figures.
     """
     paths = Paths(subject.run, method.name, "pictures" if flags.image else "")
+    check_writable(paths.maps)
+    lock = paths.run.lock(f"{method.name}-pictures" if flags.image else method.name)
+    with sole_process(lock, f"{subject.run.name} is being explained") if is_main() else nullcontext():
+        return explain_alone(subject, method, values, flags, figures, paths)
+
+
+def explain_alone(
+    subject: Subject, method: Method, values: Mapping[str, Any], flags: Explain, figures: Figures, paths: Paths
+) -> dict[str, Any]:
+    """As `explain_run`, while no other process explains the run by the method."""
     chosen = choose_faces(subject, flags)
     values = resolve(values, method, subject)
     archive = Archive(paths.maps, fingerprint(subject, method, values, flags))

@@ -15,6 +15,7 @@ from ferlib.data.face_data import FaceData
 from ferlib.evaluation.predictions import SavedPredictions, read_predictions
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.report.pictures import Sheet, thumbnail_sheet
+from ferlib.runtime.errors import UserError
 
 SHEET_FACES = 4000  # thumbnails of a data set at most, so that a page of many models stays small
 CELL_FACES = 8  # thumbnails of a cell at most
@@ -77,12 +78,16 @@ def face_key(model: ModelReport, index: int) -> tuple:
 # ── predictions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def read_run_predictions(model: ModelReport) -> SavedPredictions | None:
-    """The predictions of a run; None where they are gone or not those of its results. UserError for a broken file."""
+def read_run_predictions(model: ModelReport, left_out: list[str]) -> SavedPredictions | None:
+    """The predictions of a run; None where they are gone, damaged (told in `left_out`) or not of its results."""
     path = model.run.predictions
     if not model.results or not path.exists():
         return None
-    found = read_predictions(path, model.scoring_command)
+    try:
+        found = read_predictions(path, model.scoring_command)
+    except UserError as error:
+        left_out.append(f"predictions are left out: {error}")
+        return None
     return found if count_cells(found).tolist() == model.results["confusion_matrix"] else None
 
 

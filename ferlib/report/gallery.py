@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
 from ferlib.report.faces import FaceStore, face_key
 from ferlib.report.pictures import Picture, face_picture, map_picture
-from ferlib.runtime.errors import UserError
+from ferlib.runtime.arrays import DamagedError, read_npz
 
 
 @dataclass(frozen=True)
@@ -70,38 +69,44 @@ class Explained:
     map: np.ndarray | None
 
 
-def build_gallery(models: Iterable[ModelReport], faces: FaceStore, page_dir: Path) -> list[Card]:
-    """A card for every explained face, in the order of the test split; links are relative to `page_dir`."""
+def build_gallery(models: Iterable[ModelReport], faces: FaceStore, page_dir: Path, left_out: list[str]) -> list[Card]:
+    """A card for every explained face, in the order of the test split; links are relative to `page_dir`.
+
+    left_out: gets a line on each file of maps that is damaged.
+    """
     found: dict[tuple, list[Explained]] = {}
     for model in models:
-        for explained in explained_faces(model):
+        for explained in explained_faces(model, left_out):
             key = (*face_key(model, explained.face["index"]), explained.face["name"])
             found.setdefault(key, []).append(explained)
     order = sorted(found, key=lambda key: (key[2], str(key)))
     return [make_card(f"{number}", found[key], faces, page_dir) for number, key in enumerate(order)]
 
 
-def explained_faces(model: ModelReport) -> Iterator[Explained]:
+def explained_faces(model: ModelReport, left_out: list[str]) -> Iterator[Explained]:
     """Every face of every summary of a run, with its map where the maps are there."""
     for method, summary in model.explanations.items():
         if not summary:
             continue
-        maps = read_maps(model, method)
+        maps = read_maps(model, method, left_out)
         for face in summary["faces"]:
             yield Explained(model, method, summary, face, maps.get(face["index"]))
 
 
-def read_maps(model: ModelReport, method: str) -> dict[int, np.ndarray]:
-    """Index of a face → its map H×W; empty where the file is gone. UserError for a broken one."""
+def read_maps(model: ModelReport, method: str, left_out: list[str]) -> dict[int, np.ndarray]:
+    """Index of a face → its map H×W; empty where the file is gone or damaged, with a line in `left_out`."""
     path = model.run.explanation_maps(method)
-    if not path.exists():
-        return {}
     try:
-        with np.load(path) as saved:
-            return dict(zip(saved["indices"].tolist(), saved["maps"], strict=True))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, ("indices", "maps"))
+        if arrays["maps"].ndim != 3 or arrays["maps"].dtype.kind != "f" or arrays["indices"].dtype.kind != "i":
+            raise DamagedError(f"{path} does not hold maps N×H×W")
+    except FileNotFoundError:
+        return {}
+    except DamagedError as error:
         command = model.run.command(METHODS[method].script)
-        raise UserError(f"{path} cannot be read ({error}); run: {command}") from error
+        left_out.append(f"maps are left out: {error}; run: {command}")
+        return {}
+    return dict(zip(arrays["indices"].tolist(), arrays["maps"], strict=True))
 
 
 # ── cards ────────────────────────────────────────────────────────────────────────────────────────────────────────────

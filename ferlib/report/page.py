@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from ferlib.report.tables import READABLE, all_tables, readable, to_latex, write
 from ferlib.report.words import duration, element_id, number, percent
 from ferlib.runtime.files import atomic_path
 from ferlib.runtime.runs import Run, report_path
+from ferlib.runtime.terminal import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 ALL = "all"  # the name of the report on all data sets
@@ -178,11 +180,14 @@ def build_report(outputs_dir: Path, dataset: str) -> Path:
 def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats: Iterable[str]) -> list[Path]:
     """Writes the report `name` on some data sets from what the stages left below `outputs_dir`, in several formats.
 
-    Returns the paths of what was written. Raises UserError for an unknown data set, when no run is there, and for a
-    file that is broken or of another shape.
+    Returns the paths of what was written. What cannot be read is left out, which the page and stderr say. UserError for
+    an unknown data set, and when no run is there.
     """
     for dataset in datasets:
         dataset_facts(dataset)
     reports = read_reports(Path(outputs_dir), datasets, report_path(outputs_dir, name).parent)
-    cross = read_cross(outputs_dir)
+    cross, damaged = read_cross(outputs_dir)
+    reports[0].left_out.extend(damaged)
+    for line in dict.fromkeys(line for report in reports for line in report.left_out):
+        print(f"note: {printable(line)}", file=sys.stderr)
     return [path for each in formats for path in FORMATS[each](reports, name, cross)]

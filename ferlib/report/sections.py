@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import DatasetFacts, dataset_facts
-from ferlib.evaluation.saved_runs import ModelReport, find_highest, interval_axis, read_models, shown_methods
+from ferlib.evaluation.saved_runs import (
+    ModelReport,
+    SavedRuns,
+    find_highest,
+    interval_axis,
+    read_models,
+    shown_methods,
+)
 from ferlib.explanations.specs import Method
 from ferlib.report.caveats import find_caveats
 from ferlib.report.charts import Chart, model_charts
@@ -68,6 +75,7 @@ class DatasetReport:
     methods: dict[str, Method]  # that the page names
     missing: list[Missing]
     caveats: list[str]
+    left_out: list[str]  # a line on each damaged file
 
     @property
     def facts(self) -> DatasetFacts:
@@ -124,21 +132,21 @@ class DatasetReport:
 
 def read_reports(outputs_dir: Path, datasets: Sequence[str], page_dir: Path) -> list[DatasetReport]:
     """The content of the report on each data set; links are relative to `page_dir`."""
-    models = {dataset: read_models(outputs_dir, dataset) for dataset in datasets}
-    faces_each = cell_faces(model for found in models.values() for model in found if model.results)
-    plot_bytes = PICTURE_BYTES // len(models)
+    runs = {dataset: read_models(outputs_dir, dataset) for dataset in datasets}
+    faces_each = cell_faces(model for found in runs.values() for model in found.models if model.results)
+    plot_bytes = PICTURE_BYTES // len(runs)
     return [
-        make_report(outputs_dir, dataset, found, page_dir, faces_each, plot_bytes) for dataset, found in models.items()
+        make_report(outputs_dir, dataset, found, page_dir, faces_each, plot_bytes) for dataset, found in runs.items()
     ]
 
 
 def make_report(
-    outputs_dir: Path, dataset: str, models: list[ModelReport], page_dir: Path, faces_each: int, plot_bytes: int
+    outputs_dir: Path, dataset: str, found: SavedRuns, page_dir: Path, faces_each: int, plot_bytes: int
 ) -> DatasetReport:
     """The content of the page on one data set; `faces_each`: thumbnails of a cell of the confusion matrix at most."""
-    store = FaceStore(outputs_dir, dataset)
-    predictions = {model.run.name: read_run_predictions(model) for model in models}
-    gallery = build_gallery(models, store, page_dir)
+    store, models, left_out = FaceStore(outputs_dir, dataset), found.models, [*found.left_out]
+    predictions = {model.run.name: read_run_predictions(model, left_out) for model in models}
+    gallery = build_gallery(models, store, page_dir, left_out)
     evaluated = [model for model in models if model.results]
     cells = {model.run.name: confusion_cells(model, predictions[model.run.name], faces_each) for model in evaluated}
     errors = {model.run.name: worst_errors(model) for model in evaluated}
@@ -166,6 +174,7 @@ def make_report(
         methods=methods,
         missing=find_missing(models, methods),
         caveats=find_caveats(models, dataset) if evaluated else [],
+        left_out=left_out,
     )
 
 

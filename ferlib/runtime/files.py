@@ -11,11 +11,12 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.shapes import misfit
 from ferlib.runtime.terminal import printable
 
 SCHEMA = 2  # shape of the JSON files that pass between the stages
@@ -169,11 +170,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path, command: str, check: Callable[[dict[str, Any]], object] | None = None) -> dict[str, Any]:
+def read_json(path: Path, command: str, shape: Any = dict) -> dict[str, Any]:
     """Content of a stage's JSON file.
 
-    check: looks up what its reader needs. UserError naming `command` where the file is missing, broken, of another
-    shape, or lacks what `check` looks up.
+    shape: what its reader looks up, as in runtime.shapes. UserError naming `command` where the file is missing, broken,
+    or of another shape.
     """
     advice = f"run again: {command}"
     try:
@@ -186,13 +187,9 @@ def read_json(path: Path, command: str, check: Callable[[dict[str, Any]], object
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__} instead of an object; {advice}")
     if content.get("schema") != SCHEMA:
-        raise UserError(f"{path} has shape {content.get('schema')}, this version reads {SCHEMA}; {advice}")
-    if check:
-        try:
-            check(content)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            reason = f"lacks {error}" if isinstance(error, KeyError) else f"has a value of another kind ({error})"
-            raise UserError(f"{path} {reason}; {advice}") from error
+        raise UserError(f"{path} has shape {content.get('schema')!r:.20}, this version reads {SCHEMA}; {advice}")
+    if wrong := misfit(content, shape):
+        raise UserError(f"{path} is damaged: {wrong}; {advice}")
     return content
 
 

@@ -1,0 +1,150 @@
+"""What the readers of the stages' JSON files look up in them, as shapes (runtime.shapes)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config import EMOTIONS
+from ferlib.data.facts import SPLITS
+from ferlib.runtime.shapes import is_count, is_number, is_positive, is_share
+
+CLASSES = len(EMOTIONS)
+EMOTION = frozenset(EMOTIONS)
+NUMBER = (is_number, None)
+SHARE = (is_share, None)
+INTERVAL = ([is_number, is_number], None)
+COUNTS = [is_count] * CLASSES
+CLEAN = (
+    {"accuracy": is_share, "macro_f1?": SHARE, "intervals": {"accuracy": [is_share, is_share]}, "samples": is_count},
+    None,
+)
+
+
+def is_versions(value: Any) -> bool:
+    """Library → version."""
+    return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+
+
+RUN: dict[str, Any] = {"model": str, "dataset": str, "tag": str, "fold?": is_count}
+
+HISTORY: dict[str, Any] = {
+    "run": RUN,
+    "recipe": {"epochs": is_positive, "class_weights?": bool, "weights": str, "batch_size?": is_positive},
+    "recipe_name": str,
+    "init_from": str,
+    "image_size": (is_positive, None),
+    "max_steps": (is_positive, None),
+    "seed": int,
+    "device": str,
+    "precision": str,
+    "command": str,
+    "parameters": is_count,
+    "data": {"fingerprint": str, "counts": dict.fromkeys(SPLITS, (COUNTS, [is_count] * 8))},
+    "versions": is_versions,
+    "epochs": [
+        {"epoch": is_positive, "train_loss?": is_number, "train_accuracy?": NUMBER, "val_loss?": is_number,
+         "val_accuracy": is_share},
+    ],
+    "best_epoch": is_positive,
+    "finished": bool,
+    "minutes": is_number,
+    "paused_minutes?": is_number,
+}  # fmt: skip
+
+BIN = {"low": is_number, "high": is_number, "faces": is_count, "confidence": SHARE, "accuracy": SHARE, "gap": NUMBER}
+TEST = (
+    {"chi_square": NUMBER, "degrees_of_freedom": is_count, "p_value": SHARE, "cramers_v": NUMBER, "faces": is_count,
+     "sparse_cells": SHARE},
+    None,
+)  # fmt: skip
+CONFUSION = {"true": EMOTION, "predicted": EMOTION, "faces": is_count, "share": is_share}
+ERROR = {
+    "index": is_count, "name": str, "true": EMOTION, "predicted": EMOTION, "probability": is_share,
+    "probabilities": [is_share] * CLASSES,
+}  # fmt: skip
+
+
+def per_class(emotion: str) -> dict[str, Any]:
+    """The figures of a class."""
+    names = ("precision", "recall", "f1", "auc")
+    return {
+        "emotion": frozenset((emotion,)),
+        **dict.fromkeys(names, SHARE),
+        "average_precision": SHARE,
+        "support": is_count,
+        "intervals": dict.fromkeys(names, INTERVAL),
+    }
+
+
+# figures of a model on faces, its own test split or another set's
+FIGURES: dict[str, Any] = {
+    "run": RUN,
+    "samples": is_positive,
+    "accuracy": is_share,
+    "macro_f1": is_share,
+    "weighted_f1": is_share,
+    "mean_auc": SHARE,
+    **dict.fromkeys(("ece", "nll", "brier"), is_number),
+    "intervals": {
+        "accuracy": [is_share, is_share],
+        **dict.fromkeys(("macro_f1", "weighted_f1", "mean_auc"), INTERVAL),
+        **dict.fromkeys(("ece?", "nll?", "brier?"), INTERVAL),
+    },
+    "versions": is_versions,
+    "per_class": [per_class(emotion) for emotion in EMOTIONS],
+    "command": str,
+}
+
+MEMBER = {"name": str, "val_accuracy": is_share, "accuracy": is_share, "interval": [is_share, is_share]}
+GAIN = {"gain": is_number, "interval": [is_number, is_number], "p": is_share}
+
+RESULTS: dict[str, Any] = {
+    **FIGURES,
+    "split": str,
+    "fingerprint": str,
+    "views": str,
+    "other_views": dict,
+    "without_training_copies": CLEAN,
+    "confusion_matrix": [COUNTS] * CLASSES,
+    "main_confusions": [CONFUSION],
+    "confusion_test": {"errors": TEST, "all_faces": TEST},
+    "confident_errors": [ERROR],
+    "calibration": {"ece": is_number, "largest_gap": is_number, "mean_confidence": is_share, "bins": [BIN]},
+    "checkpoint": ({"path": str, "epoch": NUMBER, "metrics": (dict, None)}, None),
+    "parameters": is_count,
+    "images_per_second": NUMBER,
+    "device": str,
+    "precision": str,
+    "ensemble?": {
+        "members": [MEMBER],
+        "methods": [{**MEMBER, "title": str, "gain": GAIN}],
+        "chosen": str,
+        "best_member": str,
+        "weights": dict,
+        "any_right": SHARE,
+        "disagreement": [[is_number]],
+    },
+    "folds?": [dict],
+}
+
+SUMMARY: dict[str, Any] = {
+    "run": RUN,
+    "method": str,
+    "settings": dict,
+    "seed": int,
+    "command": str,
+    "explained": str,
+    "image_size": is_positive,
+    "scaled_size": is_positive,
+    "seconds_per_face": is_number,
+    "faces": [
+        {"index": is_count, "name": str, "true": (str, None), "predicted": str, "target": str,
+         "probability": is_share, "probabilities": [is_share] * CLASSES, "figure": (str, None)},
+    ],
+}  # fmt: skip
+
+ELSEWHERE: dict[str, Any] = {
+    **FIGURES,
+    "on": str,
+    "without_training_copies": ({"accuracy": is_share, "samples": is_count}, None),
+}
