@@ -44,7 +44,7 @@ class Evaluation:
         return self.data.split(self.split)
 
     def write(self) -> None:
-        """Writes predictions and results to the run's files, which hold the test split; UnwritableError if it cannot."""
+        """Writes predictions and results to the run's files, which hold the test split."""
         save_predictions(self.run.predictions, self.predictions)
         write_json(self.run.results, self.results)
 
