@@ -1,5 +1,6 @@
 """ferlib/runtime: errors that help, files that are whole or absent, seeds, devices, interrupts."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -8,16 +9,31 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from damage import limited_file_size
+from ferlib.runtime import cores, files
 from ferlib.runtime.devices import autocast, autocast_dtype, resolve_device, seed_everything
 from ferlib.runtime.errors import UserError, lookup, run_script
-from ferlib.runtime.files import atomic_path, read_json, require, write_json
+from ferlib.runtime.files import (
+    UnwritableError,
+    atomic_path,
+    check_writable,
+    host_name,
+    is_temporary,
+    read_json,
+    require,
+    write_json,
+)
 from ferlib.runtime.interrupts import interrupts_held
+from ferlib.runtime.locks import sole_process
 from ferlib.runtime.seeds import combine_seeds
+from ferlib.runtime.terminal import printable
 
 
 def test_lookup_lists_and_suggests():
@@ -174,3 +190,164 @@ def test_interrupts_are_held_in_a_thread_too():
 def test_negative_seeds_are_refused_in_one_line():
     with pytest.raises(UserError, match="--seed -1 is negative"):
         combine_seeds(-1, 3)
+
+
+# ── what cannot be written, and what was left ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_disk_that_is_full_is_a_line_and_keeps_the_old_file(tmp_path):
+    target = tmp_path / "a.json"
+    write_json(target, {"loss": 1})
+    with limited_file_size(1000), pytest.raises(UnwritableError, match=r"a\.json cannot be written: File too large"):
+        write_json(target, {"loss": [2] * 10_000})
+    assert read_json(target, "")["loss"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.ENOSPC, r"No space left on device \([\d,.]+ MB are free\); free some space, then run the command again"),
+        (errno.EROFS, "Read-only file system; name another folder or file, or change its permissions"),
+        (errno.EACCES, "Permission denied; name another folder"),
+    ],
+)
+def test_the_reason_and_what_to_do_are_said(tmp_path, monkeypatch, code, advice):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, "fsync", refuse)
+    for write in (lambda path: write_json(path, {}), check_writable):
+        with pytest.raises(UnwritableError, match=rf"a\.json cannot be written: {advice}"):
+            write(tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_that_cannot_be_files_are_found_at_the_start(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnwritableError, match="cannot be written: Not a directory"):
+        check_writable(tmp_path / "file" / "a.json")
+    with pytest.raises(UnwritableError, match="cannot be written: Is a directory"):
+        check_writable(tmp_path)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=3e6))
+    with pytest.raises(UnwritableError, match="needs about 5 MB and its disk has 3 MB free"):
+        check_writable(tmp_path / "a.json", size=5_000_000)
+    check_writable(tmp_path / "a.json", size=2_000_000)
+
+
+def test_errors_of_other_files_are_not_taken_for_the_written_one_s(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a.txt"):
+        (tmp_path.parent / "elsewhere" / "b.txt").read_text()
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    killed = "import os, sys; from ferlib.runtime.files import atomic_path\nfrom pathlib import Path\n"
+    killed += "with atomic_path(Path(sys.argv[1])) as path: path.write_text('half'); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", killed, tmp_path / "a.txt"], check=False)
+    (left,) = tmp_path.iterdir()
+    assert is_temporary(left)
+    folder, mine = tmp_path / f".cache.{host_name()}-99999999.tmp", files.temporary_path(tmp_path / "b.txt")
+    folder.mkdir()
+    mine.write_text("in the making")
+    elsewhere = [tmp_path / f".{name}.another-1.tmp.txt" for name in ("new", "old")]
+    for path in elsewhere:
+        path.write_text("")
+    os.utime(elsewhere[1], (0, 0))
+    (tmp_path / ".hidden.tmp").write_text("not ours")
+    files.remove_leftovers.cache_clear()
+    write_json(tmp_path / "c.json", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [".hidden.tmp", "c.json", mine.name, elsewhere[0].name]
+    )
+
+
+def test_a_lock_is_held_by_one_process_and_free_after_its_death(tmp_path):
+    hold = "import sys, time; from ferlib.runtime.locks import sole_process\nfrom pathlib import Path\n"
+    hold += "with sole_process(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", hold, tmp_path / "a.lock"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        held = pytest.raises(UserError, match="a is being trained by another process; wait")
+        with held, sole_process(tmp_path / "a.lock", "a is being trained"):
+            pass
+        holder.kill()
+    with sole_process(tmp_path / "a.lock", ""):
+        pass
+
+
+# ── at the terminal ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("face é 顔 😀.jpg", "face é 顔 😀.jpg"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+        (os.fsdecode(b"f\xe9.jpg"), r"f\xe9.jpg"),
+        ("two\nlines\ttab", r"two\nlines\ttab"),
+    ],
+)
+def test_names_are_printed_without_what_a_terminal_would_obey(name, shown, capsys):
+    assert printable(name) == shown
+    with pytest.raises(SystemExit) as left:
+        run_script(lambda: fail_with(UserError(f"{name} is broken")))
+    assert left.value.code == f"error: {shown} is broken"
+
+
+def fail_with(error):
+    raise error
+
+
+def test_errors_of_the_system_are_a_line_and_faults_of_the_program_a_traceback():
+    for error, line in (
+        (PermissionError(errno.EACCES, "", "data/a.csv"), "error: data/a.csv: Permission denied"),
+        (OSError(errno.EIO, ""), "error: Input/output error"),
+        (MemoryError(), "error: there is too little memory; take a smaller batch or data set"),
+        (UserError("a", "b\x07"), "error: a\nb\\x07"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            run_script(partial(fail_with, error))
+        assert left.value.code == line
+    for fault in (OSError("of no number"), KeyError("a"), ZeroDivisionError()):
+        with pytest.raises(type(fault)):
+            run_script(partial(fail_with, fault))
+
+
+@pytest.mark.process
+def test_output_that_nobody_reads_to_its_end_ends_a_script_quietly():
+    script = "from ferlib.runtime.errors import run_script\nrun_script(lambda: print('line\\n' * 100_000))"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 141
+
+
+# ── cores ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("busy", "threads"), [(0, 4), (1, 3), (3, 1), (30, 1)])
+def test_as_many_threads_are_taken_as_cores_are_free(monkeypatch, capsys, busy, threads):
+    taken = []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(cores.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(cores, "available_cores", lambda: 4)
+    monkeypatch.setattr(cores, "busy_processes", lambda: busy)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    cores.share_cores.__wrapped__()
+    assert taken == ([] if threads == 4 else [threads])
+    assert ("other programs use the cores" in capsys.readouterr().out) == (threads < 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    cores.share_cores.__wrapped__()
+    assert len(taken) <= 1
+
+
+def test_an_epoch_that_other_programs_slow_down_is_told(monkeypatch):
+    monkeypatch.setattr(cores, "busy_processes", lambda: 2)
+    assert "this epoch ran at 20% of the fastest one's speed" in cores.describe_slow_epoch([80, 100, 20])
+    assert cores.describe_slow_epoch([80, 100, 60]) == cores.describe_slow_epoch([100]) == ""
+    monkeypatch.setattr(cores, "busy_processes", lambda: 0)
+    assert cores.describe_slow_epoch([100, 20]) == ""

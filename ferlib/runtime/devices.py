@@ -9,6 +9,7 @@ import random
 import numpy as np
 import torch
 
+from ferlib.runtime.cores import share_cores
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.seeds import combine_seeds
 
@@ -19,6 +20,7 @@ def resolve_device(name: str) -> torch.device:
     """The device called `name`; "auto" takes cuda, then mps, then cpu."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     keep_freed_memory()
+    share_cores()
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     if not available[name]:

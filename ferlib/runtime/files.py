@@ -69,7 +69,10 @@ def host_name() -> str:
 
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, and removes from it what killed processes left half-written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
     remove_leftovers(folder.absolute())
 
 

@@ -23,6 +23,7 @@ from ferlib.inference.splits import predict_split
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.networks.specs import ModelSpec
+from ferlib.runtime.cores import describe_slow_epoch
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, rank, world_size
 from ferlib.runtime.errors import UserError
@@ -231,6 +232,8 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
     write_json(run.history, {**history, **progress(training.epochs, best), "finished": False})
     log_epoch(run, epoch)
     print(f"  val loss {epoch['val_loss']:.4f}, accuracy {epoch['val_accuracy']:.2%}, best epoch {best}")
+    if slow := describe_slow_epoch([each["images_per_second"] for each in training.epochs]):
+        print(slow)
 
 
 def log_epoch(run: Run, epoch: dict[str, Any]) -> None:

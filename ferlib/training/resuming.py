@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ferlib.networks.checkpoints import read_checkpoint
+from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.training.state import Training
@@ -28,6 +31,7 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); train again without --resume") from error
     done = len(training.epochs)
+    take_threads(content["training"].get("threads", torch.get_num_threads()))
     if wanted < min(done, planned):
         raise UserError(f"--epochs {wanted}: {done} epochs of this run are done; name more, or none to keep {planned}")
     if wanted != planned:

@@ -49,6 +49,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "epochs": self.epochs,
             "planned": self.planned,
+            "threads": torch.get_num_threads(),
         }
 
     def restore(self, content: dict[str, Any]) -> None:

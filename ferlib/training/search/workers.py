@@ -21,6 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState
 
 import config
+from ferlib.runtime.cores import OVERRIDE, available_cores
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.interrupts import interrupts_held
 from ferlib.runtime.seeds import combine_seeds
@@ -223,6 +224,8 @@ def run_helper(flags: config.Tune, fit: Fit, number: int) -> None:
 def share_machine(workers: int, number: int) -> None:
     """Each of several workers gets its share of the cores, and the GPUs in turn."""
     if workers > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        threads = max(1, available_cores() // workers)
+        os.environ[OVERRIDE] = str(threads)
+        torch.set_num_threads(threads)
         if torch.cuda.is_available():
             torch.cuda.set_device(number % torch.cuda.device_count())
