@@ -180,7 +180,7 @@ def unreadable_pictures(tree: Tree, reasons: Sequence[str], of: int) -> UserErro
         return UserError(f"{reasons[0]}; replace the file, or remove it from the set")
     more = [f"and {len(reasons) - SHOWN:,} more"] if len(reasons) > SHOWN else []
     first = f"{tree.root}: {len(reasons):,} of {of:,} pictures cannot be read; replace the files, or remove them:"
-    return UserError(first, *(f"  {reason}" for reason in [*reasons[:SHOWN], *more]))
+    return UserError(first, *(f"  {reason}" for reason in [*sorted(reasons)[:SHOWN], *more]))
 
 
 def try_decode(tree: Tree, path: str, facts: DatasetFacts) -> tuple[np.ndarray, tuple[str, ...]] | UserError:
