@@ -1,6 +1,5 @@
 """AffectNet, JAFFE, CK+, FER+ and folders of one's own: drawn faces in each layout, whole and broken."""
 
-import io
 import zipfile
 
 import numpy as np
@@ -99,25 +98,11 @@ def test_affectnet_of_its_authors_with_a_test_part_and_faces_without_annotation(
     assert "1 of 25 files are left out, as they have no annotation: train_set/images/99.jpg" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("code", [-1, 8, 1000])
-def test_codes_that_no_class_has(tmp_path, code):
-    root = tmp_path / "data/AffectNet/train_set"
-    for number, value in enumerate((0, code)):
-        save(root / f"images/{number}.jpg", 1, mode="RGB")
-        (root / "annotations").mkdir(exist_ok=True)
-        np.save(root / f"annotations/{number}_exp.npy", str(value))
-    assert len(load("affectnet8", tmp_path)) == 1
-
-
 def test_a_broken_label_of_affectnet(tmp_path):
     root = tmp_path / "data/AffectNet/train_set"
     save(root / "images/1.jpg", 1, mode="RGB")
     (root / "annotations").mkdir()
-    several, infinite, archive = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    np.save(several, [1, 2])
-    np.save(infinite, np.inf)
-    np.savez(archive, 1)
-    for content in (b"", b"no array", b"PK\x03\x04", *(file.getvalue() for file in (several, infinite, archive))):
+    for content in (b"", b"no array"):
         (root / "annotations/1_exp.npy").write_bytes(content)
         with pytest.raises(UserError, match=r"1_exp\.npy does not hold the code of an expression"):
             load("affectnet", tmp_path)

@@ -18,7 +18,8 @@ RED = (200, 30, 40)
 @pytest.fixture
 def without_heif(monkeypatch):
     """As where pillow-heif is not installed."""
-    monkeypatch.setattr(picture_files.importlib.util, "find_spec", lambda _: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pillow_heif" else find(name))
     kept = {name: getattr(Image, name).copy() for name in ("OPEN", "EXTENSION", "ID")}
     picture_formats()
     for ending in picture_files.HEIF_ENDINGS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +16,6 @@ from ferlib.data.readers.face_files import (
     decode_faces,
     note_left_out,
     of_known_class,
-    open_file,
     pictures_of,
 )
 from ferlib.data.readers.fer2013 import is_fer2013_name
@@ -55,10 +53,10 @@ def affectnet_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None
 
 
 def read_code(tree: Tree, path: str) -> int:
-    """Index into CLASSES; other codes than 0 to 7 (none, uncertain, no face) give an index that no set has."""
+    """Index into CLASSES; codes above 7 (none, uncertain, no face) give an index that no set has."""
     try:
-        with open_file(tree, path) as file:
+        with tree.open(path) as file:
             code = int(np.load(file))
-    except (ValueError, EOFError, TypeError, OverflowError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError) as error:
         raise UserError(f"{tree.root}/{path} does not hold the code of an expression ({error})") from error
-    return CLASSES.index(AFFECTNET_EMOTIONS[code]) if code in range(len(AFFECTNET_EMOTIONS)) else len(CLASSES)
+    return CLASSES.index(AFFECTNET_EMOTIONS[code]) if code < len(AFFECTNET_EMOTIONS) else len(CLASSES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import zipfile
 import zlib
 from collections import Counter
@@ -19,7 +18,7 @@ from config import EMOTIONS
 from ferlib.data.decoding import DEEP_NOTE, central_square, decode
 from ferlib.data.facts import SPLITS, DatasetFacts
 from ferlib.data.picture_files import is_hidden, is_picture, left_out, print_note
-from ferlib.data.readers.trees import Tree, ZipTree
+from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.terminal import printable
 
@@ -141,10 +140,9 @@ def note_left_out(tree: Tree, used: Iterable[FaceFile], candidates: Collection[s
 
 def open_file(tree: Tree, path: str) -> IO[bytes]:
     """A file of a tree, for reading; UserError for a pipe or a device, which may never end."""
-    if not isinstance(tree, ZipTree):
-        kind = (tree.folder / path).stat().st_mode
-        if not stat.S_ISREG(kind):
-            raise UserError(f"{tree.root}/{path} cannot be read: it is no file but a pipe or a device")
+    place = tree.root / path
+    if place.exists() and not place.is_file():
+        raise UserError(f"{place} cannot be read: it is no file but a pipe or a device")
     return tree.open(path)
 
 

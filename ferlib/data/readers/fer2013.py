@@ -20,7 +20,7 @@ from ferlib.data.readers.face_files import (
 )
 from ferlib.data.readers.parts import split_named, splits_of
 from ferlib.data.readers.pixel_csv import USAGES, parse_usage, pixel_csv
-from ferlib.data.readers.trees import FER_PLUS, Tree, ZipTree
+from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.data.votes import FER_PLUS_COLUMNS, FER_PLUS_OTHERS, majority_faces, read_fer_plus, vote_shares
 from ferlib.runtime.errors import UserError
 
@@ -93,7 +93,7 @@ def without_usage(tree: Tree, files: Sequence[FaceFile], facts: DatasetFacts) ->
     given = sum(found.values())
     mixed = official["val"] + official["test"]
     if not (np.array_equal(found["test"], mixed) and np.array_equal(given, official["train"] + mixed)):
-        place = tree.root.with_suffix("") if isinstance(tree, ZipTree) else tree.root
+        place = str(tree.root).removesuffix(".zip")  # an archive is found by the name of its folder
         raise UserError(
             f"{tree.root}: the names of the files do not begin with the Usage (Training_, PublicTest_, PrivateTest_), "
             f"and the numbers of faces ({describe_counts(found)}) are not FER2013's ({describe_counts(official)}); "
