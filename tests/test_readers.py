@@ -183,6 +183,13 @@ def test_faces_of_fer2013_in_other_folders_are_counted(tmp_path, capsys):
     assert "1 of 15 files are left out, as they are no pictures: train/angry/Training_5.heiX" in printed
 
 
+def test_the_folders_of_affectnet_beside_fer2013s(tmp_path):
+    write_fer_folders(tmp_path / "data")
+    (tmp_path / "data/train_set/images").mkdir(parents=True)
+    draw(1).save(tmp_path / "data/train_set/images/1.jpg")
+    check_fer(load("fer2013", tmp_path))
+
+
 def as_small_as(monkeypatch, **counts):
     """FER2013 as a set of so many faces of each class."""
     official = {split: (count,) * 7 for split, count in counts.items()}

@@ -136,8 +136,8 @@ def decode_all(paths: Sequence[Path]) -> list[DecodedPicture]:
         except UserError as error:
             errors.append(str(error))
             continue
-        if pictures[-1].notes:
-            print_note(f"{path}: {'; '.join(pictures[-1].notes)}")
+        if notes := [note for note in pictures[-1].notes if note != "grey"]:
+            print_note(f"{path}: {'; '.join(notes)}")
     if errors:
         raise UserError(*errors)
     return pictures

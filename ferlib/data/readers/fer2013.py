@@ -11,6 +11,7 @@ from ferlib.data.picture_files import is_picture, left_out, print_note
 from ferlib.data.readers.face_files import (
     Face,
     FaceFile,
+    class_named,
     decode_faces,
     hold_out,
     note_left_out,
@@ -57,7 +58,9 @@ def fer2013_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     Training faces in a folder val stay val. In the version without prefixes the folders give the split, if the set has
     as many faces of each class as FER2013.
     """
-    in_parts = [path for path in visible_files(tree) if folder_part(path)]
+    below_parts = [path for path in visible_files(tree) if folder_part(path)]
+    parts = {path.rsplit("/", 2)[0] for path in below_parts if class_named(path.split("/")[-2])}
+    in_parts = [path for path in below_parts if path.rsplit("/", 2)[0] in parts]  # not train_set/images of AffectNet
     paths = [path for path in in_parts if is_picture(path)]
     if not paths:
         return None
