@@ -1,10 +1,15 @@
 """data/decoding.py: one decoder for the readers of data sets, for explain --image and for photos."""
 
+import io
+import os
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageCms
 
 import datasets
 from config import Explain
@@ -12,6 +17,7 @@ from ferlib.data.decoding import central_square, decode
 from ferlib.data.facts import dataset_facts
 from ferlib.explanations import driver
 from ferlib.faces.photos import read_photo
+from ferlib.runtime.errors import UserError
 
 SIDE = 112  # of the faces of folder:PATH, so that nothing is scaled
 
@@ -29,7 +35,6 @@ def write_deep_png(path):
 
 def write_float_tiff(path):
     grey = smooth(1)
-    grey[0, 0] = 255  # the largest value becomes white
     Image.fromarray(grey[..., 0].astype(np.float32) / 255).save(path)
     return np.repeat(grey, 3, 2)
 
@@ -109,3 +114,254 @@ def test_the_central_square_is_scaled():
     face = central_square(Image.fromarray(pixels), 20, 3)
     assert face.shape == (20, 20, 3)
     assert (face[:, 1:-1] == (10, 200, 30)).all()
+
+
+# ── right values, kind by kind ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def grey_of(source):
+    """The pixels of a picture as a flat list of greys."""
+    picture = decode(source).image
+    assert picture.mode == "L" or (np.ptp(np.asarray(picture), axis=2) == 0).all()
+    return np.asarray(picture.convert("L")).ravel().tolist()
+
+
+def tiff(values, **options):
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.asarray(values)[None], **options)
+    return io.BytesIO(file.getvalue())
+
+
+def png(bits, colour_type, row, *chunks):
+    """A PNG of one row; `row`: its bytes, `chunks`: further ones before the pixels."""
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    header = struct.pack(">IIBBBBB", len(row) * 8 // bits // samples, 1, bits, colour_type, 0, 0, 0)
+    every = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    packed = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in every
+    ]
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+
+
+def shorts(*values):
+    return struct.pack(f">{len(values)}H", *values)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "expected", "white"),
+    [
+        ([0, 100, 255], np.uint16, [0, 100, 255], "255"),
+        ([0, 100, 255], np.int32, [0, 100, 255], "255"),
+        ([0, 100, 255], np.uint32, [0, 100, 255], "255"),
+        ([0, 100, 200], np.float32, [0, 100, 200], "255"),
+        ([0, 100, 256.5], np.float32, [0, 100, 255], "255"),  # resampling overshoots
+        ([0, 0.5, 0.8], np.float32, [0, 128, 204], "1"),
+        ([-0.1, 0.5, 1.1], np.float32, [0, 128, 255], "1"),
+        ([np.nan, 0.2, np.inf], np.float32, [0, 51, 255], "1"),
+        ([0, 2048, 4095], np.uint16, [0, 128, 255], "4,095"),
+        ([0, 2048, 4095], np.int32, [0, 128, 255], "4,095"),
+        ([0, 257 * 100, 65535], np.uint16, [0, 100, 255], "65,535"),
+        ([0, 257 * 100, 65535], np.int32, [0, 100, 255], "65,535"),
+        ([0, 257 * 100, 257 * 200], np.float32, [0, 100, 200], "65,535"),
+        ([-7, 100, 255], np.int16, [0, 100, 255], "255"),
+        ([0, 2**31, 2**32 - 1], np.uint32, [0, 128, 255], ""),
+        ([0, 0, 0], np.uint16, [0, 0, 0], "255"),
+    ],
+)
+def test_what_is_white_in_deep_grey(values, kind, expected, white):
+    file = tiff(np.array(values, kind))
+    [note, *_] = decode(file).notes
+    assert note.startswith("grey of more than 8 bits, scaled to 8 with ")
+    assert f"with {white}" in note
+    assert grey_of(file) == expected
+    assert central_square(decode(file).image, 1, 3).tolist() == [[[expected[1]] * 3]]
+
+
+def test_large_deep_pictures_are_scaled_as_small_ones():
+    values = np.arange(1 << 17, dtype=np.uint16).reshape(512, 256)
+    expected = (values / 257).round().astype(np.uint8)
+    assert np.array_equal(decode(Image.fromarray(values)).image, expected)
+    assert np.array_equal(decode(Image.fromarray(values[:16])).image, (values[:16] * (255 / 4095)).round())
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_tiffs_in_which_zero_is_white(kind):
+    top = np.iinfo(kind).max
+    assert grey_of(tiff(np.array([0, top // 5, top], kind), photometric="miniswhite")) == [255, 204, 0]
+
+
+def test_formats_that_state_their_full_scale():
+    assert grey_of(io.BytesIO(b"P5 3 1 1000\n" + shorts(0, 200, 1000))) == [0, 51, 255]
+    dark = io.BytesIO(b"P5 3 1 65535\n" + shorts(0, 2570, 100))
+    assert grey_of(dark) == [0, 10, 0]
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        (png(1, 0, bytes([0b01010000]), (b"tRNS", shorts(0))), [255] * 8),
+        (png(2, 0, bytes([0b00011011]), (b"tRNS", shorts(1))), [0, 255, 170, 255]),
+        (png(4, 0, bytes([0x05]), (b"tRNS", shorts(5))), [0, 255]),
+        (png(8, 0, bytes([5, 9]), (b"tRNS", shorts(5))), [255, 9]),
+        (png(16, 0, shorts(5000, 40000), (b"tRNS", shorts(5000))), [255, 156]),
+        (png(8, 2, bytes([5] * 3 + [9] * 3), (b"tRNS", shorts(5, 5, 5))), [255, 9]),
+        (png(16, 2, shorts(*[5000] * 3, *[40000] * 3), (b"tRNS", shorts(5000, 5000, 5000))), [255, 156]),
+        (png(8, 3, bytes([0, 1]), (b"PLTE", bytes([7] * 3 + [8] * 3)), (b"tRNS", bytes([255, 0]))), [7, 255]),
+        (png(8, 4, bytes([7, 255, 8, 0])), [7, 255]),
+        (png(16, 4, shorts(5000, 65535, 40000, 0)), [19, 255]),
+        (png(16, 6, shorts(*[5000] * 3, 65535, *[40000] * 3, 0)), [19, 255]),
+        (png(16, 2, shorts(*[5000] * 3, *[40000] * 3)), [19, 156]),
+    ],
+)
+def test_pngs_of_every_depth_over_white(file, expected):
+    assert grey_of(file) == expected
+
+
+def test_colours_of_sixteen_bits():
+    file = tiff(np.array([[0, 257 * 90, 65535]], np.uint16), photometric="rgb")
+    assert np.asarray(decode(file).image).tolist() == [[[0, 90, 255]]]
+    planes = np.zeros((3, 1, 2), np.uint16)
+    file = io.BytesIO()
+    tifffile.imwrite(file, planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(UserError, match="separate planes of more than 8 bits"):
+        decode(io.BytesIO(file.getvalue()))
+
+
+@pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa"])
+def test_pictures_with_an_alpha_channel(mode):
+    assert set(grey_of(Image.new(mode, (2, 1)))) == {255}, "transparent everywhere"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["TIFF", "PNG", "WEBP", "JPEG"])
+def test_every_orientation(orientation, form):
+    blocks = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, np.ones((16, 16), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(form, {})
+    Image.fromarray(np.dstack([blocks] * 3)).save(file, form, exif=exif, **options)
+    upright = {
+        1: blocks, 2: np.fliplr(blocks), 3: np.rot90(blocks, 2), 4: np.flipud(blocks), 5: blocks.T,
+        6: np.rot90(blocks, -1), 7: np.rot90(blocks, 2).T, 8: np.rot90(blocks),
+    }[orientation]  # fmt: skip
+    picture = decode(file)
+    assert np.abs(np.asarray(picture.image, int)[..., 0] - upright).max() <= 2
+    assert len(picture.notes) == (orientation > 1)
+
+
+def swapped_profile():
+    """sRGB with red and blue exchanged."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile.replace(b"rXYZ", b"tmp.").replace(b"bXYZ", b"rXYZ").replace(b"tmp.", b"bXYZ")
+
+
+def test_colours_are_those_of_the_profile():
+    colours = np.array([[(255, 0, 0), (0, 255, 0), (250, 250, 250)]], np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(colours).save(file, "PNG", icc_profile=swapped_profile())
+    picture = decode(file)
+    assert np.abs(np.asarray(picture.image, int) - colours[..., ::-1]).max() <= 3
+    assert picture.notes == ("colours converted from its ICC profile",)
+    transparent = Image.fromarray(np.dstack([colours, [[255, 255, 0]]]).astype(np.uint8))
+    transparent.info["icc_profile"] = swapped_profile()
+    assert np.abs(np.asarray(decode(transparent).image, int) - [[(0, 0, 255), (0, 255, 0), (255, 255, 255)]]).max() <= 3
+
+
+@pytest.mark.parametrize("profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"no profile"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_profiles_that_change_nothing(profile, mode):
+    picture = Image.fromarray(smooth(3)).convert(mode)
+    expected = decode(picture)
+    picture.info["icc_profile"] = profile
+    assert np.array_equal(decode(picture).image, expected.image)
+    assert decode(picture).notes == expected.notes
+
+
+# ── what is refused ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "link.jpg").symlink_to("nowhere.jpg")
+    for name, reason in (
+        ("pipe", "a pipe or a device"),
+        ("folder", "a folder"),
+        ("link", "a link to a file that does not"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}\.jpg .*is {reason}"):
+            decode(tmp_path / f"{name}.jpg")
+    with pytest.raises(UserError, match="a pipe or a device"):
+        decode("/dev/zero")
+
+
+def test_no_other_program_is_run_for_a_picture(tmp_path):
+    """Pillow hands PostScript to Ghostscript, whatever the file is called."""
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+    with pytest.raises(UserError, match=r"a\.jpg cannot be read as a picture; take a JPEG"):
+        decode(tmp_path / "a.jpg")
+
+
+def test_all_pictures_that_cannot_be_explained_are_named(tmp_path, read_for_explanation, capsys):
+    write_deep_png(tmp_path / "deep.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "bomb.png").write_bytes(
+        png(8, 0, b"\0").getvalue().replace(struct.pack(">II", 1, 1), struct.pack(">II", 30_000, 30_000))
+    )
+    with pytest.raises(UserError) as error:
+        driver.decode_all([tmp_path / "text.jpg", tmp_path / "deep.png", tmp_path / "bomb.png"])
+    assert [str(line).split("/")[-1].split()[0] for line in error.value.args] == ["text.jpg", "bomb.png"]
+    assert "deep.png: grey of more than 8 bits, scaled to 8 with 65,535 as white" in capsys.readouterr().out
+
+
+def samples():
+    """Small files of the common formats."""
+    picture, exif = Image.fromarray(smooth(3)[:32, :32]), Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    deep = Image.fromarray(smooth(1)[:32, :32, 0].astype(np.uint16) * 257)
+    frames = {"save_all": True, "append_images": [picture.rotate(90)]}
+    kinds = [
+        (picture, "JPEG", {"exif": exif, "icc_profile": swapped_profile()}), (picture.convert("CMYK"), "JPEG", {}),
+        (picture, "PNG", {"exif": exif}), (picture.quantize(8), "PNG", {"transparency": 1}), (deep, "PNG", {}),
+        (picture, "TIFF", {"exif": exif}), (deep, "TIFF", {"compression": "tiff_lzw"}), (picture, "GIF", frames),
+        (picture, "WEBP", {"exif": exif}), (picture, "BMP", {}), (picture, "AVIF", {}),
+    ]  # fmt: skip
+    Image.init()
+    for image, form, options in kinds:
+        if form in Image.SAVE:
+            file = io.BytesIO()
+            image.save(file, form, **options)
+            yield file.getvalue()
+
+
+def damage(content, rng):
+    """The bytes cut short, or some of them overwritten, mostly near the beginning."""
+    damaged = np.frombuffer(content, np.uint8).copy()
+    if rng.random() < 0.3:
+        return damaged[: rng.integers(len(damaged))].tobytes()
+    reach = min(200, len(damaged)) if rng.random() < 0.6 else len(damaged)
+    places = rng.integers(0, reach, rng.integers(1, 12))
+    damaged[places] = rng.choice([0, 1, 127, 255, rng.integers(256)], len(places))
+    return damaged.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_are_read_or_refused(tmp_path):
+    """Whatever the bytes are: a picture or a UserError, by itself and in a data set."""
+    rng, refused = np.random.default_rng(0), []
+    root = tmp_path / "faces"
+    (root / "happy").mkdir(parents=True)
+    for number, content in enumerate(damage(sample, rng) for sample in samples() for _ in range(20)):
+        (root / "happy" / f"{number}.jpg").write_bytes(content)
+        try:
+            assert decode(io.BytesIO(content), "x").image.mode in ("L", "RGB")
+        except UserError:
+            refused.append(number)
+    assert len(refused) > 50
+    with pytest.raises(UserError, match=rf"{len(refused)} of \d+ pictures cannot be read"):
+        datasets.load_faces(f"folder:{root}", tmp_path, tmp_path / "outputs")
+    for number in refused:
+        (root / "happy" / f"{number}.jpg").unlink()
+    assert len(datasets.load_faces(f"folder:{root}", tmp_path, tmp_path / "outputs")) > 20

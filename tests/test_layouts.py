@@ -22,9 +22,9 @@ def draw(seed, side=32, mode="L"):
     return Image.new(mode, (side, side), (10 * seed % 256,) * len(mode) if len(mode) > 1 else 10 * seed % 256)
 
 
-def save(path, seed, **look):
+def save(path, seed, form=None, **look):
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(seed, **look).save(path)
+    draw(seed, **look).save(path, form)
 
 
 def load(dataset, tmp_path, fold=0):
@@ -85,6 +85,19 @@ def test_affectnet_as_its_authors_send_it(tmp_path):
     assert data.counts()["test"] == [2] * 7
 
 
+def test_affectnet_of_its_authors_with_a_test_part_and_faces_without_annotation(tmp_path, capsys):
+    root = tmp_path / "data/AffectNet"
+    for seed, part in enumerate(("train_set", "val_set", "test_set")):
+        for number in range(8):
+            save(root / part / f"images/{number}.jpg", seed, mode="RGB")
+            (root / part / "annotations").mkdir(exist_ok=True)
+            np.save(root / part / f"annotations/{number}_exp.npy", str(number))
+    save(root / "train_set/images/99.jpg", 0, mode="RGB")
+    data = load("affectnet", tmp_path)
+    assert [greys(data, split) for split in ("train", "val", "test")] == [{0}, {1}, {2}]
+    assert "1 of 25 files are left out, as they have no annotation: train_set/images/99.jpg" in capsys.readouterr().out
+
+
 def test_a_broken_label_of_affectnet(tmp_path):
     root = tmp_path / "data/AffectNet/train_set"
     save(root / "images/1.jpg", 1, mode="RGB")
@@ -125,6 +138,63 @@ def test_a_misspelt_class_is_not_lost(tmp_path):
         load(f"folder:{tmp_path / 'nowhere'}", tmp_path)
 
 
+def write_parts(root, *parts, count=4):
+    """`count` faces of two classes in each part; a face's grey is 10 times the part's number."""
+    for seed, part in enumerate(parts):
+        for word in ("anger", "happiness"):
+            for number in range(count):
+                save(root / part / word / f"{number}.png", seed)
+
+
+def greys(data, split):
+    return {round(float(image.mean())) // 10 for image in data.split(split).images}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_set", "dev", "test-set"),
+        ("Training", "PublicTest", "PrivateTest"),
+        ("images/training", "images/validation", "images/testing"),
+        ("train", "val", "eval"),
+    ],
+)
+def test_parts_keep_their_faces(tmp_path, names):
+    write_parts(tmp_path / "faces", *names)
+    data = load(f"folder:{tmp_path / 'faces'}", tmp_path)
+    assert [greys(data, split) for split in ("train", "val", "test")] == [{0}, {1}, {2}]
+    assert [sum(counts) for counts in data.counts().values()] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("part", ["dev", "eval", "val", "PublicTest", "PrivateTest", "test_set"])
+def test_the_only_part_beside_train_is_never_trained_on(tmp_path, capsys, part):
+    write_parts(tmp_path / "faces", "train", part, count=20)
+    data = load(f"folder:{tmp_path / 'faces'}", tmp_path)
+    assert [greys(data, split) for split in ("train", "val", "test")] == [{0}, {0}, {1}]
+    assert data.counts()["val"][0] == 3
+    says_so = "its only part beside train is the test split" in capsys.readouterr().out
+    assert says_so == (part not in ("PrivateTest", "test_set"))
+
+
+def test_parts_that_cannot_be_understood_are_refused(tmp_path):
+    write_parts(tmp_path / "faces", "train", "golden")
+    with pytest.raises(UserError, match="faces in golden are for training or testing; rename the folders"):
+        load(f"folder:{tmp_path / 'faces'}", tmp_path)
+    write_parts(tmp_path / "data/affectnet", "train", "golden")
+    with pytest.raises(UserError, match="faces in golden are for training or testing"):
+        load("affectnet", tmp_path)
+
+
+def test_hidden_files_of_a_mac_in_a_zip(tmp_path):
+    write_parts(tmp_path / "faces", "train", "test")
+    with zipfile.ZipFile(tmp_path / "zipped.zip", "w") as archive:
+        for path in sorted((tmp_path / "faces").rglob("*")):
+            name = path.relative_to(tmp_path / "faces")
+            archive.write(path, name)
+            archive.writestr(f"__MACOSX/{name.parent}/._{name.name}", b"no picture")
+    assert len(load(f"folder:{tmp_path / 'zipped'}", tmp_path)) == 16
+
+
 # ── JAFFE ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
@@ -148,6 +218,15 @@ def test_jaffe(tmp_path):
     check_greys(data, faces)
     assert len(np.unique(data.subjects)) == 10
     check_subjects(data)
+
+
+def test_pictures_whose_names_say_nothing_are_counted(tmp_path, capsys):
+    write_jaffe(tmp_path / "data/jaffe")
+    save(tmp_path / "data/jaffe/me.png", 1)
+    (tmp_path / "data/jaffe/KA.AN1.40.xyz").touch()
+    (tmp_path / "data/jaffe/README").touch()
+    assert len(load("jaffe", tmp_path)) == 210
+    assert "2 of 212 files are left out, as they are no pictures named by" in capsys.readouterr().out
 
 
 def check_subjects(data):
@@ -226,6 +305,23 @@ def test_ckplus_in_folders_of_48_px_in_a_zip(tmp_path):
     data = load("ckplus", tmp_path)
     check_greys(data, [face for face in faces if face[0] != "Contempt"])
     check_subjects(data)
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "x", "\xff", ""])
+def test_a_broken_label_of_ckplus(tmp_path, text):
+    write_ckplus(tmp_path / "data/CK+")
+    [label, *_] = sorted((tmp_path / "data/CK+/Emotion").rglob("*.txt"))
+    label.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=rf"{label.name}: '.*' is not the number of an expression"):
+        load("ckplus", tmp_path)
+
+
+def test_ckplus_faces_without_a_subject_are_counted(tmp_path, capsys):
+    for subject in range(3):
+        save(tmp_path / f"data/CK+48/anger/S{subject:03d}_001_00000001.jfif", subject, form="JPEG")
+    save(tmp_path / "data/CK+48/anger/me.png", 1)
+    assert len(load("ckplus", tmp_path)) == 3
+    assert "1 of 4 files are left out, as their names do not begin with a subject: " in capsys.readouterr().out
 
 
 def test_ckplus_as_a_csv_has_its_own_parts(tmp_path):

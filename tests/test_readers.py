@@ -1,7 +1,9 @@
 """The readers of FER2013, FER+ and RAF-DB on drawn files in each data set's own layouts, whole and broken."""
 
 import io
+import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 import datasets
 from config import EMOTIONS
+from ferlib.data.facts import DATASETS, SPLITS
 from ferlib.data.readers.face_files import parse_emotion
 from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
 from ferlib.data.votes import RAFDB_EMOTIONS
@@ -147,6 +150,95 @@ def test_unknown_folder_and_prefix(tmp_path):
         load("fer2013", tmp_path)
 
 
+def write_fer_parts(root, **parts):
+    """A face a class and part; part → beginning of its files' names."""
+    for value, (part, prefix) in enumerate(parts.items()):
+        for name in FER2013_EMOTIONS:
+            folder = root / part / name.lower()
+            folder.mkdir(parents=True)
+            Image.new("L", (48, 48), 10 * value).save(folder / f"{prefix}0.png")
+
+
+def values_of(data):
+    """split → the greys of its faces."""
+    return {split: set(data.images[data.splits == code].ravel() // 10) for code, split in enumerate(SPLITS)}
+
+
+def test_a_folder_val_of_fer2013(tmp_path, capsys):
+    write_fer_parts(tmp_path / "data/fer2013", train="Training_", val="PublicTest_", test="PrivateTest_")
+    assert values_of(load("fer2013", tmp_path)) == {"train": {0}, "val": {1}, "test": {2}}
+    assert "note" not in capsys.readouterr().out
+    for path in (tmp_path / "data/fer2013/val").rglob("*.png"):
+        path.rename(path.with_name("Training_1.png"))
+    assert values_of(load("fer2013", tmp_path)) == {"train": {0}, "val": {1}, "test": {2}}
+    assert "7 Training faces in a folder val count as val" in capsys.readouterr().out
+
+
+def test_faces_of_fer2013_in_other_folders_are_counted(tmp_path, capsys):
+    write_fer_parts(tmp_path / "data/fer2013", train="Training_", extra="Training_", test="PrivateTest_")
+    (tmp_path / "data/fer2013/train/angry/Training_5.heiX").touch()
+    assert len(load("fer2013", tmp_path)) == 14
+    printed = capsys.readouterr().out
+    assert "7 of 21 files are left out, as they lie in no folder train, val or test: extra/angry/" in printed
+    assert "1 of 15 files are left out, as they are no pictures: train/angry/Training_5.heiX" in printed
+
+
+def test_the_folders_of_affectnet_beside_fer2013s(tmp_path):
+    write_fer_folders(tmp_path / "data")
+    (tmp_path / "data/train_set/images").mkdir(parents=True)
+    draw(1).save(tmp_path / "data/train_set/images/1.jpg")
+    check_fer(load("fer2013", tmp_path))
+
+
+def as_small_as(monkeypatch, **counts):
+    """FER2013 as a set of so many faces of each class."""
+    official = {split: (count,) * 7 for split, count in counts.items()}
+    monkeypatch.setitem(DATASETS, "fer2013", replace(DATASETS["fer2013"], official_counts=official))
+
+
+def write_without_usage(root, **parts):
+    """`count` faces a class and part, named as in im0.png."""
+    for value, (part, count) in enumerate(parts.items()):
+        for name in FER2013_EMOTIONS:
+            (root / part / name.lower()).mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (48, 48), 10 * value).save(root / part / name.lower() / f"im{number}.png")
+
+
+def test_fer2013_without_usage_in_its_names(tmp_path, capsys, monkeypatch):
+    as_small_as(monkeypatch, train=20, val=3, test=2)
+    write_without_usage(tmp_path / "data/fer2013", train=20, test=5)
+    data = load("fer2013", tmp_path)
+    assert data.counts() == {"train": [18] * 7, "val": [2] * 7, "test": [5] * 7}
+    assert values_of(data) == {"train": {0}, "val": {0}, "test": {1}}
+    printed = capsys.readouterr().out
+    assert "PublicTest and PrivateTest mixed (35 faces); val is 10 % of train, stratified. Figures are not" in printed
+
+
+@pytest.mark.parametrize(("parts", "says_mixed"), [({"train": 20, "val": 3, "test": 2}, False),
+                                                   ({"train": 17, "validation": 3, "test": 5}, True)])  # fmt: skip
+def test_fer2013_without_usage_and_with_a_part_for_validation(tmp_path, capsys, monkeypatch, parts, says_mixed):
+    as_small_as(monkeypatch, train=20, val=3, test=2)
+    write_without_usage(tmp_path / "data/fer2013", **parts)
+    data = load("fer2013", tmp_path)
+    assert [counts[0] for counts in data.counts().values()] == list(parts.values())
+    assert values_of(data) == {"train": {0}, "val": {1}, "test": {2}}
+    assert ("mixed" in capsys.readouterr().out) == says_mixed
+
+
+def test_what_may_not_be_fer2013_is_a_set_of_ones_own(tmp_path):
+    write_without_usage(tmp_path / "data/fer2013", train=4, test=2)
+    with pytest.raises(UserError, match=r"train 28, val 0, test 14.*not FER2013's.*--dataset folder:(.*)") as error:
+        load("fer2013", tmp_path)
+    advice = str(error.value).partition("--dataset ")[2]
+    assert load(advice, tmp_path).counts()["test"] == [2] * 7
+    zip_folder(tmp_path / "data/fer2013", tmp_path / "data/fer-2013.zip")
+    shutil.rmtree(tmp_path / "data/fer2013")
+    with pytest.raises(UserError, match="--dataset folder:") as error:
+        load("fer2013", tmp_path)
+    assert load(str(error.value).partition("--dataset ")[2], tmp_path).counts()["test"] == [2] * 7
+
+
 def test_broken_zip(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/fer2013.zip").write_bytes(b"PK\x03\x04 half a download")
@@ -196,6 +288,24 @@ def test_rafdb_folders(tmp_path, place):
         folder.mkdir(parents=True, exist_ok=True)
         rafdb_picture(code).save(folder / f"{split}_{code}{number:04d}_aligned.jpg", quality=95)
     check_rafdb(load("rafdb", tmp_path))
+
+
+@pytest.mark.parametrize(("train", "val"), [("train", "val"), ("Train", "valid"), ("train_set", "validation")])
+def test_rafdb_with_a_part_for_validation(tmp_path, capsys, train, val):
+    for number, part in enumerate((train, val, "test", "more")):
+        for code in range(1, 8):
+            folder = tmp_path / "data/rafdb" / part / str(code)
+            folder.mkdir(parents=True)
+            Image.new("RGB", (100, 100), (10 * number,) * 3).save(folder / "a.png")
+    assert values_of(load("rafdb", tmp_path)) == {"train": {0}, "val": {1}, "test": {2}}
+    assert "7 of 28 files are left out, as they lie in no folder 1 to 7 of train" in capsys.readouterr().out
+
+
+def test_rafdb_pictures_that_are_not_listed_are_counted(tmp_path, capsys):
+    write_rafdb_with_votes(tmp_path / "data/rafdb", {1: [1, 0, 0, 0, 0, 0, 0], 2: [1, 0, 0, 0, 0, 0, 0]}, " ")
+    rafdb_picture(3).save(tmp_path / "data/rafdb/Image/aligned/train_00009_aligned.jpg")
+    assert len(load("rafdb", tmp_path)) == 2
+    assert "1 of 3 files are left out, as EmoLabel/list_patition_label.txt does not" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["data/rafdb", "data/basic", "data"])

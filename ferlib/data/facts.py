@@ -7,6 +7,7 @@ from pathlib import Path
 
 from config import EMOTIONS
 from ferlib.runtime.errors import lookup
+from ferlib.runtime.terminal import printable
 
 SPLITS = ("train", "val", "test")
 
@@ -86,7 +87,7 @@ def dataset_facts(name: str) -> DatasetFacts:
 def folder_facts(path: Path) -> DatasetFacts:
     """What holds for any folder of class-named folders."""
     return DatasetFacts(
-        path.name, size=112, channels=3, places=(str(path),), validation_fraction=0.15, test_fraction=0.15
+        printable(path.name), size=112, channels=3, places=(str(path),), validation_fraction=0.15, test_fraction=0.15
     )
 
 

@@ -20,8 +20,9 @@ import torch
 from tqdm import tqdm
 
 from config import EMOTIONS, Explain
-from ferlib.data.decoding import central_square, decode
+from ferlib.data.decoding import DecodedPicture, central_square, decode
 from ferlib.data.facts import dataset_facts
+from ferlib.data.picture_files import print_note
 from ferlib.evaluation.predictions import find_predictions
 from ferlib.explanations.archive import Archive
 from ferlib.explanations.binding import bind
@@ -43,6 +44,7 @@ from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run
+from ferlib.runtime.terminal import printable
 
 FIGURE_NAME = re.compile(rf"\d{{3,}}_({'|'.join(EMOTIONS)}|unknown)_pred({'|'.join(EMOTIONS)})\.(png|pdf|svg)")
 
@@ -112,8 +114,11 @@ def choose_faces(subject: Subject, flags: Explain) -> Chosen:
     labels: list[int | None]
     if flags.image:
         facts = dataset_facts(flags.dataset)
-        images = np.stack([central_square(decode(path).image, facts.size, facts.channels) for path in flags.image])
-        names, labels, rows = [path.name for path in flags.image], [None] * len(images), list(range(len(images)))
+        images = np.stack(
+            [central_square(picture.image, facts.size, facts.channels) for picture in decode_all(flags.image)]
+        )
+        names = [printable(path.name) for path in flags.image]
+        labels, rows = [None] * len(images), list(range(len(images)))
     else:
         test = subject.data.split("test")
         predictions = predict_classes(subject, test.images) if needs_predictions(flags) else None
@@ -122,6 +127,22 @@ def choose_faces(subject: Subject, flags: Explain) -> Chosen:
         names, labels = list(map(str, test.names[chosen])), test.labels[chosen].tolist()
     columns = zip(rows, names, labels, images, predict_probabilities(subject, images), strict=True)
     return Chosen([make_face(*column, flags) for column in columns], images)
+
+
+def decode_all(paths: Sequence[Path]) -> list[DecodedPicture]:
+    """The pictures, whose notes are printed; UserError that names all that cannot be read."""
+    pictures, errors = [], []
+    for path in paths:
+        try:
+            pictures.append(decode(path))
+        except UserError as error:
+            errors.append(str(error))
+            continue
+        if notes := [note for note in pictures[-1].notes if note != "grey"]:
+            print_note(f"{path}: {'; '.join(notes)}")
+    if errors:
+        raise UserError(*errors)
+    return pictures
 
 
 def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:

@@ -63,7 +63,10 @@ def describe_line(face: dict[str, Any]) -> str:
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """A line for each face, and one for each photo without faces and for each unreadable file."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ferlib.data.decoding import MAX_PIXELS, Source, decode
+from ferlib.data.picture_files import is_hidden, is_picture, left_out, print_note
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import slug
-
-PICTURE = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|webp|gif)$", re.I)
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,19 @@ class Photo:
 def find_photos(paths: Sequence[Path]) -> list[Path]:
     """The files given, and those of folders and their subfolders that are named as pictures, in order.
 
-    UserError for a path that does not exist and for a folder without pictures.
+    Other files in folders are counted in a printed line. UserError for a path that does not exist and for a folder
+    without pictures.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            pictures = sorted(file for file in path.rglob("*") if PICTURE.search(file.name) and is_visible(file, path))
+            files = sorted(file for file in path.rglob("*") if is_visible(file, path))
+            pictures = [file for file in files if is_picture(file) and file.is_file()]
+            others = [str(file.relative_to(path)) for file in sorted(set(files) - set(pictures))]
+            line = left_out(path, others, len(files))
             if not pictures:
-                raise UserError(f"{path} holds no picture (jpg, png, bmp, tif, webp, gif)")
+                raise UserError(line or f"{path} holds no picture")
+            print_note(line)
             found += pictures
         elif path.exists():
             found.append(path)
@@ -45,7 +48,7 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
 
 def is_visible(file: Path, folder: Path) -> bool:
     """Not one of the hidden files that cameras, archives and file managers leave."""
-    return file.is_file() and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts)
+    return not file.is_dir() and not is_hidden(file.relative_to(folder).as_posix())
 
 
 def name_photos(paths: Sequence[Path]) -> dict[str, Path]:

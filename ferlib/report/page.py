@@ -168,7 +168,7 @@ FORMATS: dict[str, Writer] = {"html": write_html, "md": write_markdown, "csv": w
 def write_text(path: Path, text: str) -> Path:
     """Writes a text file whole or not at all; returns its path."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # data sets whose paths are no UTF-8
     return path
 
 

@@ -9,21 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.readers.face_files import CLASSES, Face, FaceFile, decode_faces, of_known_class
+from ferlib.data.readers.face_files import (
+    CLASSES,
+    Face,
+    FaceFile,
+    decode_faces,
+    note_left_out,
+    of_known_class,
+    pictures_of,
+)
 from ferlib.data.readers.fer2013 import is_fer2013_name
-from ferlib.data.readers.folders import class_folders, with_missing_splits
+from ferlib.data.readers.folders import class_folders, with_missing_splits, with_splits
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
 
 AFFECTNET_EMOTIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry", "Contempt")  # codes 0..7
-AFFECTNET_LABEL = re.compile(r"(?P<part>(?:^|.*/)(?P<split>train|val)_set)/annotations/(?P<number>\d+)_exp\.npy$")
+AFFECTNET_LABEL = re.compile(r"(?P<part>(?:^|.*/)(?P<split>train|val|test)_set)/annotations/(?P<number>\d+)_exp\.npy$")
 
 
 def affectnet_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """Folders named by class or by the codes 0..7, below train and val (and test), as on Kaggle."""
     if any(is_fer2013_name(path) for path in tree.paths):
         return None  # the folders of FER2013 have the same names
-    files = class_folders(tree, AFFECTNET_EMOTIONS)
+    files = with_splits(tree, class_folders(tree, AFFECTNET_EMOTIONS))
     return decode_faces(tree, with_missing_splits(of_known_class(files, facts), facts), facts) if files else None
 
 
@@ -38,6 +46,9 @@ def affectnet_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None
             FaceFile(f"{match['part']}/images/{match['number']}.jpg", code, match["split"])
             for match, code in zip(found, codes, strict=True)
         ]
+    folders = {f"{match['part']}/images/" for match in found}
+    pictures = [path for path in pictures_of(tree) if path.rpartition("/")[0] + "/" in folders]
+    note_left_out(tree, files, pictures, "as they have no annotation")
     return decode_faces(tree, with_missing_splits(of_known_class(files, facts), facts), facts)
 
 

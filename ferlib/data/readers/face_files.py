@@ -1,24 +1,26 @@
-"""Faces in files: names and codes of classes, faces held out for val and test, pictures decoded."""
+"""Faces in files: names and codes of classes, faces held out for val and test, pictures found and decoded."""
 
 from __future__ import annotations
 
 import io
 import os
-import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from config import EMOTIONS
-from ferlib.data.decoding import central_square, decode
+from ferlib.data.decoding import DEEP_NOTE, central_square, decode
 from ferlib.data.facts import SPLITS, DatasetFacts
+from ferlib.data.picture_files import is_hidden, is_picture, left_out, print_note
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import printable
 
 CLASSES = (*EMOTIONS, "Contempt")  # of all sets together
 WORDS = {  # what else a class is called, in lower case; JAFFE's file names have the two letters
@@ -32,7 +34,9 @@ WORDS = {  # what else a class is called, in lower case; JAFFE's file names have
     "Contempt": ("contemptuous", "co"),
 }
 NAMES = {word: name for name, words in WORDS.items() for word in (name.lower(), *words)}
-PICTURE = re.compile(r"\.(?:jpe?g|png|bmp|tiff?|webp)$", re.I)
+JUNK = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
+MAX_BYTES = 1 << 29  # of a picture's file; in an archive a small file may unpack to far more
+SHOWN = 10  # unreadable pictures that an error names
 
 
 class Face(NamedTuple):
@@ -114,24 +118,86 @@ def hold_out(files: Sequence[FaceFile], fraction: float, source: str, split: str
     return [file._replace(split=split) if row in moved else file for row, file in enumerate(files)]
 
 
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def visible_files(tree: Tree) -> list[str]:
+    """The paths of a tree without folders and without what operating systems leave."""
+    paths = (path for path in tree.paths if not path.endswith("/") and not is_hidden(path))
+    return [path for path in paths if path.rpartition("/")[2].lower() not in JUNK]
+
+
+def pictures_of(tree: Tree) -> list[str]:
+    """The paths of a tree that are named as pictures."""
+    return [path for path in visible_files(tree) if is_picture(path)]
+
+
+def note_left_out(tree: Tree, used: Iterable[FaceFile], candidates: Collection[str], reason: str) -> None:
+    """Prints how many of the candidates are no faces of the set, and the first of their names."""
+    paths = {file.path for file in used}
+    print_note(left_out(tree.root, [path for path in candidates if path not in paths], len(candidates), reason))
+
+
+def open_file(tree: Tree, path: str) -> IO[bytes]:
+    """A file of a tree, for reading; UserError for a pipe or a device, which may never end."""
+    place = tree.root / path
+    if place.exists() and not place.is_file():
+        raise UserError(f"{place} cannot be read: it is no file but a pipe or a device")
+    return tree.open(path)
+
+
 # ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def decode_faces(tree: Tree, files: Iterable[FaceFile], facts: DatasetFacts) -> Iterator[Face]:
-    """Decodes picture files in parallel, split by split; of other sizes, the central square is scaled."""
+    """Decodes picture files in parallel, split by split; of other sizes, the central square is scaled.
+
+    UserError that names all pictures that cannot be read, or the first ten of them.
+    """
     files = sorted(files, key=lambda file: (SPLITS.index(file.split), file.path))
+    unreadable: list[str] = []
+    scales: Counter[str] = Counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = pool.map(lambda file: decode_file(tree, file.path, facts), files)
-        for file, image in zip(files, images, strict=True):
-            yield Face(image, file.label, file.split, Path(file.path).name, file.subject)
+        outcomes = pool.map(lambda file: try_decode(tree, file.path, facts), files)
+        for file, outcome in zip(files, outcomes, strict=True):
+            if isinstance(outcome, UserError):
+                unreadable.append(str(outcome))
+            elif not unreadable:
+                image, notes = outcome
+                scales.update(note for note in notes if note.startswith(DEEP_NOTE))
+                yield Face(image, file.label, file.split, printable(Path(file.path).name), file.subject)
+    if unreadable:
+        raise unreadable_pictures(tree, unreadable, len(files))
+    for note, count in scales.items():
+        print_note(f"{tree.root}: {count:,} of {len(files):,} pictures are {note}")
 
 
-def decode_file(tree: Tree, path: str, facts: DatasetFacts) -> np.ndarray:
-    """uint8 size×size×channels of a picture file; UserError for one that is missing or broken."""
+def unreadable_pictures(tree: Tree, reasons: Sequence[str], of: int) -> UserError:
+    """What is wrong with the pictures of a set, and what to do."""
+    if len(reasons) == 1:
+        return UserError(f"{reasons[0]}; replace the file, or remove it from the set")
+    more = [f"and {len(reasons) - SHOWN:,} more"] if len(reasons) > SHOWN else []
+    first = f"{tree.root}: {len(reasons):,} of {of:,} pictures cannot be read; replace the files, or remove them:"
+    return UserError(first, *(f"  {reason}" for reason in [*sorted(reasons)[:SHOWN], *more]))
+
+
+def try_decode(tree: Tree, path: str, facts: DatasetFacts) -> tuple[np.ndarray, tuple[str, ...]] | UserError:
+    """A picture as decode_file gives it, or why it cannot be read."""
+    try:
+        return decode_file(tree, path, facts)
+    except UserError as error:
+        return error
+
+
+def decode_file(tree: Tree, path: str, facts: DatasetFacts) -> tuple[np.ndarray, tuple[str, ...]]:
+    """uint8 size×size×channels of a picture file, and notes; UserError for one that is missing, broken or huge."""
     name = f"{tree.root}/{path}"
     try:
-        with tree.open(path) as file:
-            content = io.BytesIO(file.read())
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        with open_file(tree, path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{name} is missing or broken: {error}") from error
-    return central_square(decode(content, name).image, facts.size, facts.channels)
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{name} is too large; more than {MAX_BYTES / 1e6:.0f} MB are refused")
+    picture = decode(io.BytesIO(content), name)
+    return central_square(picture.image, facts.size, facts.channels), picture.notes

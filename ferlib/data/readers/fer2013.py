@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.readers.face_files import Face, FaceFile, decode_faces, parse_emotion
+from ferlib.data.picture_files import is_picture, left_out, print_note
+from ferlib.data.readers.face_files import (
+    Face,
+    FaceFile,
+    class_named,
+    decode_faces,
+    hold_out,
+    note_left_out,
+    parse_emotion,
+    pictures_of,
+    visible_files,
+)
+from ferlib.data.readers.parts import split_named, splits_of
 from ferlib.data.readers.pixel_csv import USAGES, parse_usage, pixel_csv
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.data.votes import FER_PLUS_COLUMNS, FER_PLUS_OTHERS, majority_faces, read_fer_plus, vote_shares
 from ferlib.runtime.errors import UserError
 
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6
-FER2013_FACE = re.compile(r"(?:^|/)(?:train|test)/(?P<emotion>[^/]+)/(?P<usage>[^/_]+)[^/]*\.(?:jpe?g|png)$", re.I)
+VALIDATION_FRACTION = 0.1  # of train, in the version whose files are not named by their Usage
 
 
 def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -40,16 +53,86 @@ def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
 
 
 def fer2013_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
-    """train|test/<emotion>/<Usage>_*.jpg; the prefix of the file name gives the split."""
-    files = []
-    for path in tree.paths:
-        if match := FER2013_FACE.search(path):
-            where = f"{tree.root}/{path}"
-            files.append(FaceFile(path, parse_emotion(match["emotion"], where), parse_usage(match["usage"], where)))
-    return decode_faces(tree, files, facts) if files else None
+    """train|test/<emotion>/<Usage>_*.jpg; the prefix of the file name gives the split.
+
+    Training faces in a folder val stay val. In the version without prefixes the folders give the split, if the set has
+    as many faces of each class as FER2013.
+    """
+    below_parts = [path for path in visible_files(tree) if folder_part(path)]
+    parts = {path.rsplit("/", 2)[0] for path in below_parts if class_named(path.split("/")[-2])}
+    in_parts = [path for path in below_parts if path.rsplit("/", 2)[0] in parts]  # not train_set/images of AffectNet
+    paths = [path for path in in_parts if is_picture(path)]
+    if not paths:
+        return None
+    files = [FaceFile(path, parse_emotion(path.split("/")[-2], f"{tree.root}/{path}")) for path in paths]
+    print_note(left_out(tree.root, [path for path in in_parts if not is_picture(path)], len(in_parts)))
+    note_left_out(tree, files, pictures_of(tree), "as they lie in no folder train, val or test")
+    by_folder = splits_of([file.path for file in files], tree.root)
+    if any(usage_of(file.path) in USAGES for file in files):
+        return decode_faces(tree, by_usage(tree, files, by_folder), facts)
+    files = [file._replace(split=split) for file, split in zip(files, by_folder, strict=True)]
+    return decode_faces(tree, without_usage(tree, files, facts), facts)
+
+
+def by_usage(tree: Tree, files: Sequence[FaceFile], by_folder: Sequence[str]) -> list[FaceFile]:
+    """The files with the splits of their names' prefixes; UserError for names without one."""
+    found, moved = [], 0
+    for file, folder in zip(files, by_folder, strict=True):
+        split = parse_usage(usage_of(file.path), f"{tree.root}/{file.path}")
+        own_val = folder == "val" and split == "train"
+        moved += own_val
+        found.append(file._replace(split="val" if own_val else split))
+    if moved:
+        print_note(f"{tree.root}: {moved:,} Training faces in a folder val count as val, beside those of PublicTest")
+    return found
+
+
+def without_usage(tree: Tree, files: Sequence[FaceFile], facts: DatasetFacts) -> list[FaceFile]:
+    """The files with val held out of train where there is none; UserError if they are not as many as FER2013's."""
+    official = {split: np.array(counts) for split, counts in (facts.official_counts or {}).items()}
+    found = {split: class_counts(files, split, facts) for split in official}
+    if all(np.array_equal(found[split], official[split]) for split in official):
+        return list(files)
+    given = sum(found.values())
+    mixed = official["val"] + official["test"]
+    if not (np.array_equal(found["test"], mixed) and np.array_equal(given, official["train"] + mixed)):
+        place = str(tree.root).removesuffix(".zip")  # an archive is found by the name of its folder
+        raise UserError(
+            f"{tree.root}: the names of the files do not begin with the Usage (Training_, PublicTest_, PrivateTest_), "
+            f"and the numbers of faces ({describe_counts(found)}) are not FER2013's ({describe_counts(official)}); "
+            f"read it as a set of your own: --dataset folder:{place}"
+        )
+    own_val = found["val"].any()
+    val = "the given part" if own_val else "10 % of train, stratified"
+    print_note(
+        f"{tree.root}: FER2013 without the Usage in its file names: test is the given part, PublicTest and PrivateTest "
+        f"mixed ({mixed.sum():,} faces); val is {val}. Figures are not comparable with those on PrivateTest"
+    )
+    return list(files) if own_val else hold_out(files, VALIDATION_FRACTION, "train", "val")
+
+
+def class_counts(files: Sequence[FaceFile], split: str, facts: DatasetFacts) -> np.ndarray:
+    """int64 classes: the faces of a split."""
+    labels = [file.label for file in files if file.split == split]
+    return np.bincount(np.array(labels, dtype=np.int64), minlength=len(facts.classes))
+
+
+def describe_counts(counts: dict[str, np.ndarray]) -> str:
+    """The number of faces in each split."""
+    return ", ".join(f"{split} {found.sum():,}" for split, found in counts.items())
+
+
+def folder_part(path: str) -> str | None:
+    """The part that the folder above a file's class folder names."""
+    names = path.split("/")
+    return split_named(names[-3]) if len(names) > 2 else None
+
+
+def usage_of(path: str) -> str:
+    """What a file's name has before its first underscore or its ending."""
+    return path.rpartition("/")[2].split("_")[0].split(".")[0]
 
 
 def is_fer2013_name(path: str) -> bool:
     """Whether a file's name begins with a Usage of FER2013, as in its image-folder version."""
-    match = FER2013_FACE.search(path)
-    return match is not None and match["usage"] in USAGES
+    return folder_part(path) is not None and usage_of(path) in USAGES

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.readers.face_files import Face, FaceFile, decode_faces, parse_code, with_validation
+from ferlib.data.picture_files import is_picture, left_out, print_note
+from ferlib.data.readers.face_files import (
+    Face,
+    FaceFile,
+    decode_faces,
+    note_left_out,
+    open_file,
+    parse_code,
+    pictures_of,
+    visible_files,
+    with_validation,
+)
+from ferlib.data.readers.parts import split_named, splits_of
 from ferlib.data.readers.trees import Tree
 from ferlib.data.votes import RAFDB_EMOTIONS, with_rafdb_votes
 from ferlib.runtime.errors import UserError
 
-RAFDB_FACE = re.compile(r"(?:^|/)(?P<split>train|test)/(?P<code>\d+)/[^/]+\.(?:jpe?g|png)$", re.I)
 RAFDB_LIST = "EmoLabel/list_patition_label.txt"  # spelled so by its authors
 
 
 def rafdb_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
-    """DATASET/train|test/1..7/*.jpg, as on Kaggle."""
-    files = []
-    for path in tree.paths:
-        if match := RAFDB_FACE.search(path):
-            files.append(FaceFile(path, parse_code(match["code"], RAFDB_EMOTIONS, 1, path), match["split"]))
-    return with_rafdb_votes(tree, decode_faces(tree, with_validation(files, facts), facts)) if files else None
+    """DATASET/train|test/1..7/*.jpg, as on Kaggle, with val beside them or not."""
+    in_parts = [path for path in visible_files(tree) if is_rafdb_path(path)]
+    paths = [path for path in in_parts if is_picture(path)]
+    if not paths:
+        return None
+    print_note(left_out(tree.root, [path for path in in_parts if not is_picture(path)], len(in_parts)))
+    files = [
+        FaceFile(path, parse_code(path.split("/")[-2], RAFDB_EMOTIONS, 1, path), split)
+        for path, split in zip(paths, splits_of(paths, tree.root), strict=True)
+    ]
+    note_left_out(tree, files, pictures_of(tree), "as they lie in no folder 1 to 7 of train, val or test")
+    if "val" not in {file.split for file in files}:
+        files = with_validation(files, facts)
+    return with_rafdb_votes(tree, decode_faces(tree, files, facts))
+
+
+def is_rafdb_path(path: str) -> bool:
+    """Whether a file lies in a folder named by a number, below a part."""
+    names = path.split("/")
+    return len(names) > 2 and names[-2].isdecimal() and split_named(names[-3]) is not None
 
 
 def rafdb_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -32,12 +56,14 @@ def rafdb_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     if not lists:
         return None
     folder = lists[0].removesuffix(RAFDB_LIST) + "Image/aligned"
-    with io.TextIOWrapper(tree.open(lists[0]), "utf-8") as file:
+    with io.TextIOWrapper(open_file(tree, lists[0]), "utf-8", errors="replace") as file:
         files = [
             parse_rafdb_line(line, folder, f"{tree.root}/{lists[0]}, row {row}")
             for row, line in enumerate(file, start=1)
             if line.strip()
         ]
+    aligned = [path for path in pictures_of(tree) if path.startswith(f"{folder}/")]
+    note_left_out(tree, files, aligned, f"as {RAFDB_LIST} does not list them")
     return with_rafdb_votes(tree, decode_faces(tree, with_validation(files, facts), facts))
 
 

@@ -1,0 +1,102 @@
+"""The parts train, val and test of a data set by the names of its folders."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ferlib.runtime.errors import UserError
+
+WORDS = {
+    "train": ("train", "training", "trn", "trainval"),
+    "val": ("val", "valid", "validation", "validate", "dev", "devel", "development", "publictest"),
+    "test": ("test", "tests", "testing", "tst", "privatetest"),
+    "eval": ("eval", "evaluation"),  # val, or test where there is a val too
+}
+SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
+KNOWN = ", ".join(word for words in WORDS.values() for word in words)
+ENDING = re.compile(
+    r"(?<=.)(?:dataset|data|set|images?|imgs?|faces|class(?:es)?|part|split)$"
+)  # of trainset, valimages
+FOLDS = re.compile(r"fold|split|cv|run|repeat|round", re.I)
+NAMED = 5  # folders that an error names
+
+
+@functools.cache
+def split_named(folder: str) -> str | None:
+    """The part that a folder's name states, whatever its case, separators and further words; None if it states none.
+
+    train_set, Train-Images, affectnet_train: train; PublicTest: val; `eval` of eval and evaluation; train_test: None.
+    """
+    words = [ENDING.sub("", word.lower()) for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", folder)]
+    joined = "".join(words)
+    if joined in SPLIT_OF:  # PublicTest, TrainVal, vAlId
+        return SPLIT_OF[joined]
+    if folder.lower() in SPLIT_OF:
+        return SPLIT_OF[folder.lower()]
+    if "test" in words and {"public", "private"} & set(words):
+        return "val" if "public" in words else "test"
+    found = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
+    return found.pop() if len(found) == 1 else None
+
+
+def splits_of(paths: Sequence[str], root: Path) -> list[str]:
+    """The split of each path …/PART/…/CLASS/FILE, "train" where no folder states a part.
+
+    A folder that all paths share, such as images/, is no part unless its name states one. UserError for names that
+    state none beside parts or class folders, as their faces could be trained and tested on: for folders of
+    cross-validations, for parts inside other parts, for class folders beside a folder train.
+    """
+    folders = [tuple(path.split("/")[:-2]) for path in paths]
+    split_of = splits_of_folders(set(folders), root)
+    return [split_of[folder] for folder in folders]
+
+
+def splits_of_folders(folders: set[tuple[str, ...]], root: Path) -> dict[tuple[str, ...], str]:
+    """The split of each folder of class folders, which are given as the names on the way to them."""
+    levels = enumerate(zip(*folders, strict=False))
+    shared = next((level for level, names in levels if len(set(names)) > 1), min(map(len, folders)))
+    general = next(filter(None, map(split_named, reversed(next(iter(folders))[:shared]))), None)
+    own: dict[tuple[str, ...], str | None] = {}
+    for folder in folders:
+        found = {split_named(name) for name in folder[shared:]} - {None}
+        if len(found) > 1:
+            raise UserError(
+                f"{root}: {'/'.join(folder)} names more than one of train, val and test; rename its folders"
+            )
+        own[folder] = found.pop() if found else general
+    refuse_unclear({folder[shared:] for folder, split in own.items() if split is None}, own, root)
+    if general is None:
+        refuse_folds({folder[shared] for folder in folders if len(folder) > shared}, root)
+    present = set(own.values())
+    held_out = "test" if "val" in present and "test" not in present else "val"
+    return {folder: held_out if split == "eval" else split or "train" for folder, split in own.items()}
+
+
+def refuse_unclear(unclear: set[tuple[str, ...]], own: dict[tuple[str, ...], str | None], root: Path) -> None:
+    """UserError for folders of which it is not known whether they are for training."""
+    strangers = sorted({names[0] for names in unclear if names})
+    if strangers:
+        named = ", ".join(strangers[:NAMED]) + (", …" if len(strangers) > NAMED else "")
+        raise UserError(
+            f"{root}: it is not clear whether the faces in {named} are for training or testing; rename the folders "
+            f"(known names: {KNOWN}), or move them away"
+        )
+    if unclear and "train" in own.values():
+        raise UserError(
+            f"{root}: class folders lie beside the folder of the part train; move them into a part (known names: "
+            f"{KNOWN}), or away"
+        )
+
+
+def refuse_folds(names: Iterable[str], root: Path) -> None:
+    """UserError for numbered folders with parts inside, in which a face of one's train may be of another's test."""
+    folds = sorted(name for name in names if split_named(name) is None)
+    alike = {re.sub(r"\d+", "", name) for name in folds}
+    if len(folds) > 1 and (len(alike) < len(folds) or any(map(FOLDS.search, folds))):
+        raise UserError(
+            f"{root}: {', '.join(folds[:NAMED])} look like the folds of a cross-validation, of which each has its own "
+            f"train and test; name one of them, as in --dataset folder:{root}/{folds[0]}"
+        )
