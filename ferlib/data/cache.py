@@ -116,7 +116,7 @@ def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts, size: 
         temporary.mkdir()
         try:
             columns = write_images(temporary / IMAGES, bar)
-            np.savez(temporary / COLUMNS, allow_pickle=False, **columns)
+            np.savez(temporary / COLUMNS, **columns)
             content = {
                 "shape": [len(columns["labels"]), facts.size, facts.size, facts.channels],
                 "fingerprint": fingerprint_of(temporary / IMAGES, columns["labels"], columns["splits"]),
