@@ -19,7 +19,16 @@ from ferlib.data.facts import DATASETS
 from ferlib.data.readers import archives, pixel_csv
 from ferlib.data.readers.places import plain_name
 from ferlib.runtime.errors import UserError
-from test_readers import check_fer, fer_rows, load, write_csv, write_fer_folders, write_votes, zip_folder
+from test_readers import (
+    check_fer,
+    fer_rows,
+    load,
+    write_csv,
+    write_fer_folders,
+    write_rafdb_with_votes,
+    write_votes,
+    zip_folder,
+)
 
 CHALLENGE = "challenges-in-representation-learning-facial-expression-recognition-challenge"
 VOTES = [(10,) + (0,) * 9] * 14
@@ -66,7 +75,7 @@ VARIANTS = {
     "spaces": csv_text(header=" emotion , pixels , Usage ").replace(",P", ", P"),
     "CRLF": csv_text(end="\r\n"),
     "CR": csv_text(end="\r"),
-    "blank lines": csv_text(end="\n\n \n"),
+    "blank lines": "\n \n" + csv_text(end="\n\n \n"),
     "no last line end": csv_text().rstrip(),
 }
 
@@ -215,6 +224,14 @@ def test_damaged_fer_plus(tmp_path, damage, messages, dataset):
     write_votes(path, VOTES)
     path.write_text(damage(path.read_text()))
     refused(tmp_path, *messages, dataset=dataset)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_rafdb_votes_of_other_encodings(tmp_path, encoding):
+    write_rafdb_with_votes(tmp_path / "data/rafdb", {1: [1, 0, 0, 0, 0, 0, 0]}, " ")
+    path = tmp_path / "data/rafdb/EmoLabel/distribution_basic.txt"
+    path.write_bytes(path.read_text().replace("\n", "\r").encode(encoding))
+    assert load("rafdb", tmp_path).votes.tolist() == [[0, 0, 0, 0, 0, 0, 1]]
 
 
 # ── archives ─────────────────────────────────────────────────────────────────────────────────────────────────────────

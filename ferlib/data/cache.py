@@ -77,7 +77,7 @@ def find_cached(dataset: str, outputs_dir: Path, fingerprint: str, fold: int = 0
 def one_process(folder: Path, title: str) -> Iterator[None]:
     """Holds the lock of a cache while the block runs, after waiting for another process that holds it."""
     path = folder.with_name(f".{folder.name}.lock")
-    with explain_unwritable(path):
+    with explain_unwritable(folder):
         make_folder(path.parent)
         lock = FileLock(path)
         try:
@@ -116,7 +116,7 @@ def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts, size: 
         temporary.mkdir()
         try:
             columns = write_images(temporary / IMAGES, bar)
-            np.savez(temporary / COLUMNS, **columns)
+            np.savez(temporary / COLUMNS, **columns)  # type: ignore[arg-type]
             content = {
                 "shape": [len(columns["labels"]), facts.size, facts.size, facts.channels],
                 "fingerprint": fingerprint_of(temporary / IMAGES, columns["labels"], columns["splits"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.data.readers.face_files import Face
-from ferlib.data.readers.tables import Row, Table
+from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
 
@@ -96,12 +95,12 @@ def with_rafdb_votes(tree: Tree, faces: Iterable[Face]) -> Iterator[Face]:
     if path is None:
         yield from faces
         return
-    with io.TextIOWrapper(tree.open(path), "utf-8-sig", errors="replace") as file:
-        rows = (re.split(r"[\s,]+", line.strip()) for line in file if line.strip())
+    with open_text(tree, path) as file:
+        rows = (re.split(r"[\s,]+", line.strip()) for line in lines_of(file) if line.strip())
         shares = {Path(row[0]).stem.removesuffix("_aligned"): row[1:] for row in rows}
     for face in faces:
         name = Path(face.name).stem.removesuffix("_aligned")
-        yield face._replace(votes=parse_shares(shares.get(name, []), f"{tree.root}/{path}, {name}"))
+        yield face._replace(votes=parse_shares(shares.get(name, []), f"{tree.locate(path)}, {name}"))
 
 
 def parse_shares(texts: list[str], where: str) -> np.ndarray:

@@ -186,6 +186,8 @@ def explain(act: Callable[[], Result], name: str, fault: str = "is missing or br
     try:
         return act()
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(f"{name} cannot be read: {error.strerror}") from error
         reason = str(error) or type(error).__name__
         if isinstance(error, UnicodeDecodeError):
             reason = "the name of a file in it is not UTF-8"

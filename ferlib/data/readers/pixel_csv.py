@@ -13,6 +13,7 @@ from ferlib.data.readers.face_files import Face, parse_code
 from ferlib.data.readers.tables import Row, Table
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import printable
 
 COLUMNS = ("emotion", "pixels", "Usage")
 LABELLED = {"emotion", "pixels"}
@@ -38,8 +39,8 @@ def pixel_csv(tree: Tree, facts: DatasetFacts, emotions: Sequence[str]) -> Itera
     for table in tables:
         if set(table.columns) >= LABELLED and "fer2013" in facts.places and is_official_order(table, emotions):
             print(
-                f"note: {table.name} has no column Usage; its labels are those of FER2013 in the official order, so "
-                "that the first 28,709 rows are train, the next 3,589 val and the last 3,589 test",
+                f"note: {printable(table.name)} has no column Usage; its labels are those of FER2013 in the official "
+                "order, so that the first 28,709 rows are train, the next 3,589 val and the last 3,589 test",
                 file=sys.stderr,
             )
             return read_faces(table, facts, emotions, lambda row: official_split(row.number))

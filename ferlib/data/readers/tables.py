@@ -25,6 +25,30 @@ ENCODINGS = {  # by byte order mark; UTF-32's begins with that of UTF-16
 Parsed = TypeVar("Parsed")
 
 
+@contextlib.contextmanager
+def open_text(tree: Tree, path: str) -> Iterator[IO[str]]:
+    """A file as text of the encoding that its first bytes show.
+
+    Bytes that the encoding does not have become U+FFFD, which is in no number or name; line ends stay as they are.
+    """
+    with tree.open(path) as file:
+        start = file.read(4)
+    encoding = next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and start.count(0) == 2:  # UTF-16 without its mark
+        encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
+    with io.TextIOWrapper(tree.open(path), encoding, errors="replace", newline="") as text:
+        yield text
+
+
+def lines_of(file: IO[str]) -> Iterator[str]:
+    """The lines of a text, each cut off after LONGEST_ROW characters."""
+    while line := file.readline(LONGEST_ROW):
+        rest = line
+        while len(rest) == LONGEST_ROW and not rest.endswith(("\n", "\r")):
+            rest = file.readline(LONGEST_ROW)
+        yield line
+
+
 class Row(NamedTuple):
     """A row of a table below its header."""
 
@@ -39,8 +63,9 @@ class Table:
     def __init__(self, tree: Tree, path: str):
         self.tree, self.path = tree, path
         self.name = tree.locate(path)
-        with self._text() as file:
-            header = file.readline(LONGEST_ROW)
+        with open_text(tree, path) as file:
+            lines = enumerate(lines_of(file), start=1)
+            self.header, header = next(((line, text) for line, text in lines if text.strip()), (1, ""))
         self.separator = max(SEPARATORS, key=header.count)
         self.columns: list[str] = []
         with contextlib.suppress(csv.Error):  # a line without end: no table
@@ -54,44 +79,24 @@ class Table:
         """
         bad: list[str] = []
         faults = number = 0
-        for line, text in self._lines():
-            try:
-                parsed = parse(self._row(f"{self.name}, row {line}", number, text))
-            except UserError as error:
-                faults += 1
-                bad += [str(error)][: SHOWN - len(bad)]
-            else:
-                if not faults:
-                    yield parsed
-            number += 1
+        with open_text(self.tree, self.path) as file:
+            for line, text in enumerate(lines_of(file), start=1):
+                if line <= self.header or not text.strip():
+                    continue
+                try:
+                    parsed = parse(self._row(f"{self.name}, row {line}", number, text))
+                except UserError as error:
+                    faults += 1
+                    bad += [str(error)][: SHOWN - len(bad)]
+                else:
+                    if not faults:
+                        yield parsed
+                number += 1
         if faults > 1:
             more = [f"… and {faults - SHOWN:,} more"] if faults > SHOWN else []
             raise UserError(f"{self.name}: {faults:,} of {number:,} rows are damaged:", *bad, *more)
         if faults:
             raise UserError(*bad)
-
-    @contextlib.contextmanager
-    def _text(self) -> Iterator[IO[str]]:
-        """The file as text; bytes that its encoding does not have become U+FFFD, which is in no number or name."""
-        with self.tree.open(self.path) as file:
-            start = file.read(4)
-        encoding = next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), "utf-8")
-        if encoding == "utf-8" and start.count(0) == 2:  # UTF-16 without its mark
-            encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
-        with io.TextIOWrapper(self.tree.open(self.path), encoding, errors="replace", newline="") as text:
-            yield text
-
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        """Number from 1 and text of the lines below the header that are not blank, cut off after LONGEST_ROW."""
-        with self._text() as file:
-            number = 0
-            while line := file.readline(LONGEST_ROW):
-                number += 1
-                rest = line
-                while len(rest) == LONGEST_ROW and not rest.endswith(("\n", "\r")):
-                    rest = file.readline(LONGEST_ROW)
-                if number > 1 and line.strip():
-                    yield number, line
 
     def _row(self, where: str, number: int, text: str) -> Row:
         """A line as a row; UserError for one that is too long, or has another number of cells than the header."""

@@ -29,18 +29,18 @@ class Tree:
 
         A folder that a link repeats below itself is entered once.
         """
-        pending: list[tuple[Path, str, tuple[object, ...]]] = [(self.folder, "", (inode(self.folder),))]
+        pending: list[tuple[str, str, tuple[object, ...]]] = [(str(self.folder), "", (identity(self.folder),))]
         while pending:
             folder, above, parents = pending.pop()
             for entry in scan(folder):
-                path, place = f"{above}{entry.name}", folder / entry.name
+                path = f"{above}{entry.name}"
                 if not above and self.only is not None and entry.name not in self.only:
                     continue
-                if place.is_dir():
-                    if inode(place) not in parents:
-                        pending.append((place, f"{path}/", (*parents, inode(place))))
+                if is_folder(entry):
+                    if identity(entry) not in parents:
+                        pending.append((entry.path, f"{path}/", (*parents, identity(entry))))
                 elif not entry.name.startswith("."):
-                    yield path, *size_and_time(place)
+                    yield path, *size_and_time(entry)
 
     def open(self, path: str) -> IO[bytes]:
         """A file below, for reading; UserError if it is missing, no regular file, or cannot be read."""
@@ -65,13 +65,21 @@ class Tree:
         return digest(str(self.root.resolve()), self.files)
 
 
-def inode(folder: Path) -> tuple[int, int]:
+def identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
     """What identifies a folder, by whatever path it is reached."""
     facts = folder.stat()
     return facts.st_dev, facts.st_ino
 
 
-def scan(folder: Path) -> list[os.DirEntry[str]]:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def scan(folder: Path | str) -> list[os.DirEntry[str]]:
     """The entries of a folder; UserError where it cannot be read, as its faces would be missing."""
     try:
         with os.scandir(folder) as entries:
@@ -82,10 +90,10 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def size_and_time(path: Path) -> tuple[int, int]:
+def size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
     """Of a file; MISSING for a broken link and a file that is gone, which a reader reports if it needs it."""
     try:
-        facts = path.stat()
+        facts = file.stat()
     except OSError:
         return MISSING
     return facts.st_size, facts.st_mtime_ns
