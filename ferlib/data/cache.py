@@ -112,9 +112,11 @@ def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts, size: 
     if not folder.is_dir():
         check_writable(folder, size)
     bar = tqdm(faces, desc=f"reading {facts.title}", unit=" faces", disable=not facts.places)  # drawing has its own bar
-    with explain_unwritable(folder):
-        temporary.mkdir()
-        try:
+    try:
+        with explain_unwritable(
+            folder
+        ):  # inside, so that the error says how much was free before the files are removed
+            temporary.mkdir()
             columns = write_images(temporary / IMAGES, bar)
             np.savez(temporary / COLUMNS, **columns)  # type: ignore[arg-type]
             content = {
@@ -127,8 +129,8 @@ def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts, size: 
                 synchronise(temporary / name)
             write_stamp(temporary)
             move_folder(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_images(path: Path, faces: Iterable[Face]) -> dict[str, np.ndarray]:
