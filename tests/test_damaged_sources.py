@@ -444,11 +444,20 @@ def test_a_folder_with_the_name_of_a_csv(tmp_path):
 # ── folders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", ["data/fer2013.csv", "data/fer2013/fer2013.csv", "data/fer2013.zip", "data/fer2013"])
-def test_named_pipes_are_not_waited_for(tmp_path, path):
-    (tmp_path / path).parent.mkdir(parents=True)
-    os.mkfifo(tmp_path / path)
-    refused(tmp_path, path, "is n")  # neither a file nor a folder, no regular file
+@pytest.mark.parametrize("name", ["fer2013.csv", "fer2013.zip", "fer2013"])
+def test_named_pipes_are_not_waited_for(tmp_path, name):
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data" / name)
+    refused(tmp_path, "no FER2013", f"it holds {name} (neither a file nor a folder)")
+    (tmp_path / "data/archive").symlink_to("gone")
+    put(tmp_path / "data/FER-2013.csv", csv_text())
+    check_fer(load("fer2013", tmp_path))
+
+
+def test_a_named_pipe_with_the_name_of_a_csv(tmp_path):
+    (tmp_path / "data/fer2013").mkdir(parents=True)
+    os.mkfifo(tmp_path / "data/fer2013/fer2013.csv")
+    refused(tmp_path, "fer2013/fer2013.csv is no regular file")
 
 
 def test_a_named_pipe_among_pictures(tmp_path):

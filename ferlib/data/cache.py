@@ -29,7 +29,7 @@ from ferlib.runtime.terminal import printable
 
 NO_IMAGE = np.zeros((0, 0, 0), np.uint8)
 IMAGES, COLUMNS, FACTS = FILES = ("images.bin", "columns.npz", "facts.json")
-STAMP = "checked.json"  # size, times and number of each file when its content was last compared with its digest
+STAMP = "checked.json"  # size and times of each file when its content was last compared with its digest
 SETTLED = 12  # milliseconds by which a stamp must be newer than the files: clocks of file systems are coarse
 CHUNK = 1 << 22  # bytes hashed at once
 LARGE = 1 << 32  # bytes of images from which hashing shows its progress
@@ -282,9 +282,9 @@ def digest_of(path: Path, *arrays: np.ndarray, size: int = 32) -> str:
 
 
 def states(folder: Path) -> dict[str, list[int]]:
-    """Size, times and number of each file; one of them changes when a file is written or replaced."""
+    """Size and times of each file; one of them changes when a file is written or replaced."""
     facts = {name: (folder / name).stat() for name in FILES}
-    return {name: [of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino] for name, of in facts.items()}
+    return {name: [of.st_size, of.st_mtime_ns, of.st_ctime_ns] for name, of in facts.items()}
 
 
 def write_stamp(folder: Path) -> None:
@@ -304,6 +304,6 @@ def is_stamped(folder: Path) -> bool:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
         written = (folder / STAMP).stat().st_mtime_ns
         found = states(folder)
-        return stamp == found and all(max(times) + SETTLED * 1e6 < written for _, *times, _ in found.values())
+        return stamp == found and all(max(times) + SETTLED * 1e6 < written for _, *times in found.values())
     except (OSError, ValueError, RecursionError):
         return False

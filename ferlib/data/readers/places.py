@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -57,8 +56,6 @@ def trees_at(paths: Iterable[Path]) -> Iterator[Tree]:
             yield open_archive(path)
         elif path.is_file():
             yield Tree(path)
-        elif os.path.lexists(path):
-            raise UserError(f"{path} is neither a file nor a folder, or a link to nothing; remove it")
 
 
 def is_archive(path: Path) -> bool:
@@ -95,4 +92,4 @@ def describe_entry(path: Path) -> str:
             return f"{path.name} ({first}, …{', archives in an archive: unpack it' if nested else ''})"
     except UserError:
         return f"{path.name} (cannot be read)"
-    return path.name
+    return path.name if path.is_file() else f"{path.name} (neither a file nor a folder)"
