@@ -8,22 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from config import Audit, Evaluate, Stage, Train
 from ferlib.data.audit import describe
-from ferlib.data.cache import read_cache, write_cache
+from ferlib.data.cache import cached_faces
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
+from ferlib.data.picture_files import is_picture
 from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
 from ferlib.data.readers.ckplus import ckplus_csv, ckplus_folders, ckplus_official
 from ferlib.data.readers.face_files import Face
 from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_csv
 from ferlib.data.readers.folders import any_folders
 from ferlib.data.readers.jaffe import jaffe_files
+from ferlib.data.readers.pixel_csv import IncompleteError
+from ferlib.data.readers.places import candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
-from ferlib.data.readers.trees import Tree, candidate_trees
+from ferlib.data.readers.trees import Tree
 from ferlib.data.synthetic.reader import synthetic_faces
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError, run_script
@@ -54,28 +57,76 @@ def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -
     UserError for an unknown name, a missing folder, or a file that breaks the data set's format.
     """
     facts = dataset_facts(dataset)
-    key, faces = find_faces(dataset, facts, Path(data_dir))
-    folder = cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
-    if not folder.exists():
-        write_cache(folder, faces, facts)
-    return read_cache(folder, dataset).in_fold(fold)
+
+    def cache_of(key: str) -> Path:
+        return cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
+
+    source = find_source(dataset, facts, Path(data_dir), is_known=lambda key: cache_of(key).is_dir())
+    return cached_faces(cache_of(source.key), dataset, source.faces, source.size).in_fold(fold)
 
 
-def find_faces(dataset: str, facts: DatasetFacts, data_dir: Path) -> tuple[str, Iterable[Face]]:
-    """A digest of the source, and its faces, which are decoded one by one as they are iterated over."""
+class Source(NamedTuple):
+    """Where the faces of a data set come from."""
+
+    key: str  # a digest that changes with the source
+    faces: Iterable[Face]  # decoded one by one as they are iterated over
+    size: int = 0  # bytes that they take decoded, at least
+
+
+def find_source(
+    dataset: str, facts: DatasetFacts, data_dir: Path, is_known: Callable[[str], bool] = lambda _: False
+) -> Source:
+    """The source of a data set below `data_dir`; UserError if there is none.
+
+    is_known: whether the faces of a source with this key are cached; its files are then not looked into.
+    """
     if dataset == "synthetic":
         counts = SYNTHETIC_FACES, SYNTHETIC_SUBJECTS
-        return digest(*counts), synthetic_faces(facts, *counts)
+        size = SYNTHETIC_FACES * facts.size**2 * facts.channels
+        return Source(digest(*counts), synthetic_faces(facts, *counts), size)
+    incomplete: IncompleteError | None = None
     for tree in candidate_trees(facts, data_dir):
-        for reader in (any_folders,) if dataset.startswith(FOLDER) else READERS[dataset]:
-            faces = reader(tree, facts)
-            if faces is not None:
-                return tree.signature(), at_least_one(faces, tree.root)
+        try:
+            key = tree.signature()
+            faces = faces_when_asked(dataset, facts, tree) if is_known(key) else faces_in(dataset, facts, tree)
+        except IncompleteError as error:
+            incomplete = incomplete or error
+            continue
+        if faces is not None:
+            return Source(key, at_least_one(faces, tree.root), 0 if is_known(key) else decoded_size(tree, facts))
+    raise incomplete or UserError(describe_missing(dataset, facts, data_dir))
+
+
+def faces_in(dataset: str, facts: DatasetFacts, tree: Tree) -> Iterator[Face] | None:
+    """The faces of a tree by the first reader that knows its layout; None if none does."""
+    readers = (any_folders,) if dataset.startswith(FOLDER) else READERS[dataset]
+    return next((faces for reader in readers if (faces := reader(tree, facts)) is not None), None)
+
+
+def faces_when_asked(dataset: str, facts: DatasetFacts, tree: Tree) -> Iterator[Face]:
+    """The same, but the tree is looked into only when the first face is asked for."""
+    yield from faces_in(dataset, facts, tree) or ()
+
+
+def decoded_size(tree: Tree, facts: DatasetFacts) -> int:
+    """Bytes that the faces of a tree take decoded, at least: a pixel takes up to 4 characters of a CSV.
+
+    Pictures may be larger or smaller than the faces, and not all of them are used: half of them is assumed.
+    """
+    pictures = sum(is_picture(path) for path in tree.paths) // 2
+    tables = sum(max(0, tree.size(path)) for path in tree.paths if path.lower().endswith(".csv"))
+    return pictures * facts.size**2 * facts.channels if pictures else max(0, tables // 4)
+
+
+def describe_missing(dataset: str, facts: DatasetFacts, data_dir: Path) -> str:
+    """The line that says that a data set is not there, where it was searched for, and what is there instead."""
     if dataset.startswith(FOLDER):
-        raise UserError(f"{facts.places[0]} is no folder that holds folders named by class, such as Angry or happiness")
+        return f"{facts.places[0]} is no folder that holds folders named by class, such as Angry or happiness"
     places = ", ".join(f"{place}[.zip]" for place in facts.places)
-    where = f"{data_dir.resolve()} (searched for {places})"
-    raise UserError(f"no {facts.title} in {where}; see data/README.md for where to get it and what --data-dir expects")
+    return (
+        f"no {facts.title} in {data_dir.resolve()} (searched for {places}); {describe_folder(data_dir)}; "
+        "see data/README.md for where to get it and what --data-dir expects"
+    )
 
 
 def at_least_one(faces: Iterable[Face], source: Path) -> Iterator[Face]:

@@ -13,8 +13,9 @@ from ferlib.data.cache import read_cache, write_cache
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import DATASETS, SPLITS
+from ferlib.data.readers.archives import ZipTree
 from ferlib.data.readers.face_files import Face
-from ferlib.data.readers.trees import ZipTree, candidate_trees
+from ferlib.data.readers.places import candidate_trees
 from ferlib.runtime.errors import UserError
 
 
@@ -144,5 +145,6 @@ def test_real_fer2013_is_recognised():
     tree = next(iter(candidate_trees(DATASETS["fer2013"], REAL)))
     assert isinstance(tree, ZipTree)
     assert len(tree.paths) == 35887
-    key, _ = datasets.find_faces("fer2013", DATASETS["fer2013"], REAL)
-    assert len(key) == 16
+    source = datasets.find_source("fer2013", DATASETS["fer2013"], REAL)
+    assert len(source.key) == 16
+    assert source.size <= 35887 * 48**2

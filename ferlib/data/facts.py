@@ -74,6 +74,9 @@ DATASETS = {
     ),
     "synthetic": DatasetFacts("Synthetic faces", size=48, channels=3, places=()),
 }
+DOWNLOADS = {  # the names under which sites hand a data set out, in lower case, and the place that they stand for
+    "challenges-in-representation-learning-facial-expression-recognition-challenge": "fer2013",
+}
 FOLDER = "folder:"  # begins the name of a data set that is any folder of class-named folders, as in folder:my/faces
 
 

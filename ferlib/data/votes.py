@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.data.readers.face_files import Face
+from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
 
@@ -26,32 +26,53 @@ RAFDB_VOTES = re.compile(r"[^/]*distribution[^/]*\.(?:txt|csv)$", re.I)  # share
 
 def read_fer_plus(tree: Tree, columns: Sequence[str]) -> np.ndarray | None:
     """Votes int64 rows×columns of FER+ (Barsoum et al., 2016), if its file lies beside the CSV."""
-    import pandas as pd
-
-    paths = [path for path in tree.paths if path.endswith(FER_PLUS)]
-    if not paths:
+    path = next((path for path in tree.paths if path.lower().endswith(FER_PLUS)), None)
+    if path is None:
         return None
-    try:
-        with tree.open(paths[0]) as file:
-            return pd.read_csv(file, usecols=list(columns), dtype=np.int64)[list(columns)].to_numpy()
-    except ValueError as error:  # a column is missing, a cell is no whole number, the file is no CSV
-        wanted = ", ".join(columns)
-        raise UserError(f"{tree.root}/{paths[0]} needs whole numbers in the columns {wanted} ({error})") from error
+    table, names = Table(tree, path), [column.lower() for column in columns]
+    wanted = f"needs whole numbers in the columns {', '.join(columns)}"
+    if missing := [column for column, name in zip(columns, names, strict=True) if name not in table.columns]:
+        raise UserError(f"{table.name} {wanted} (it has no {', '.join(missing)}); download it again")
+
+    def parse(row: Row) -> list[int]:
+        cells = [row.cells[name].strip() for name in names]
+        if not all(cell.isascii() and cell.isdigit() and len(cell) < 6 for cell in cells):
+            raise UserError(f"{row.where} {wanted} (it has {', '.join(cells)})")
+        return list(map(int, cells))
+
+    counts = list(table.rows(parse))
+    if not counts:
+        raise UserError(f"{table.name} holds no votes; download it again")
+    return np.array(counts, dtype=np.int64)
 
 
-def row_of(face: Face, counts: np.ndarray) -> int:
-    """The face's row among the votes; its name holds its row in the CSV, where the header is the first."""
-    row = int(face.name.removeprefix("row_")) - 2
-    if row >= len(counts):
-        raise UserError(f"row {row + 2}: {FER_PLUS} has only {len(counts)} rows; it must belong to the same CSV")
-    return row
+def with_counts(faces: Iterable[Face], counts: np.ndarray) -> Iterator[tuple[Face, np.ndarray]]:
+    """Each face with its row of `counts`; its name holds its row in the CSV, where the header is the first.
+
+    UserError where the CSV has more rows or fewer: then the votes are those of other faces.
+    """
+    row = -1
+    for face in faces:
+        row = int(face.name.removeprefix("row_")) - 2
+        if row >= len(counts):
+            raise UserError(f"row {row + 2}: {FER_PLUS} has only {len(counts)} rows; it must belong to the same CSV")
+        yield face, counts[row]
+    if row + 1 < len(counts):
+        raise UserError(
+            f"{FER_PLUS} has {len(counts):,} rows and the CSV beside it {row + 1:,}; they must belong together; "
+            "one of them may be cut short: download both again"
+        )
 
 
-def vote_shares(counts: np.ndarray, face: Face) -> np.ndarray:
+def with_votes(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
+    """The faces with the shares of the annotators who named each class; counts: votes rows×7."""
+    return (face._replace(votes=vote_shares(votes, face.label)) for face, votes in with_counts(faces, counts))
+
+
+def vote_shares(votes: np.ndarray, label: int) -> np.ndarray:
     """float32 7: share of the annotators who named each class; 1 for the face's label where no annotator named any."""
-    votes = counts[row_of(face, counts)]
     total = votes.sum()
-    return (votes / total if total else np.eye(len(EMOTIONS))[face.label]).astype(np.float32)
+    return (votes / total if total else np.eye(len(EMOTIONS))[label]).astype(np.float32)
 
 
 def majority_faces(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
@@ -59,11 +80,10 @@ def majority_faces(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
 
     counts: votes rows×10 for FER_PLUS_COLUMNS and FER_PLUS_OTHERS.
     """
-    for face in faces:
-        votes = counts[row_of(face, counts)]
+    for face, votes in with_counts(faces, counts):
         label = int(votes.argmax())
         if votes[label] > votes.sum() / 2 and label < len(EMOTIONS):
-            yield face._replace(label=label, votes=vote_shares(counts[:, : len(EMOTIONS)], face))
+            yield face._replace(label=label, votes=vote_shares(votes[: len(EMOTIONS)], label))
 
 
 # ── RAF-DB ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -75,12 +95,12 @@ def with_rafdb_votes(tree: Tree, faces: Iterable[Face]) -> Iterator[Face]:
     if path is None:
         yield from faces
         return
-    with io.TextIOWrapper(tree.open(path), "utf-8-sig") as file:
-        rows = (re.split(r"[\s,]+", line.strip()) for line in file if line.strip())
+    with open_text(tree, path) as file:
+        rows = (re.split(r"[\s,]+", line.strip()) for line in lines_of(file) if line.strip())
         shares = {Path(row[0]).stem.removesuffix("_aligned"): row[1:] for row in rows}
     for face in faces:
         name = Path(face.name).stem.removesuffix("_aligned")
-        yield face._replace(votes=parse_shares(shares.get(name, []), f"{tree.root}/{path}, {name}"))
+        yield face._replace(votes=parse_shares(shares.get(name, []), f"{tree.locate(path)}, {name}"))
 
 
 def parse_shares(texts: list[str], where: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ferlib.data.facts import DatasetFacts
+from ferlib.data.readers.archives import NUMPY_DAMAGE
 from ferlib.data.readers.face_files import (
     CLASSES,
     Face,
@@ -25,6 +27,9 @@ from ferlib.runtime.errors import UserError
 
 AFFECTNET_EMOTIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry", "Contempt")  # codes 0..7
 AFFECTNET_LABEL = re.compile(r"(?P<part>(?:^|.*/)(?P<split>train|val|test)_set)/annotations/(?P<number>\d+)_exp\.npy$")
+
+CODES = range(11)  # 8 none, 9 uncertain, 10 no face
+LABEL_BYTES = 4096  # of a file with one number, which has some 130
 
 
 def affectnet_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -56,7 +61,13 @@ def read_code(tree: Tree, path: str) -> int:
     """Index into CLASSES; codes above 7 (none, uncertain, no face) give an index that no set has."""
     try:
         with tree.open(path) as file:
-            code = int(np.load(file))
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{tree.root}/{path} does not hold the code of an expression ({error})") from error
-    return CLASSES.index(AFFECTNET_EMOTIONS[code]) if code < len(AFFECTNET_EMOTIONS) else len(CLASSES)
+            content = file.read(LABEL_BYTES)
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        code = float(array.item()) if isinstance(array, np.ndarray) and array.size == 1 else np.nan
+        if code not in CODES:
+            raise ValueError(f"it is not a whole number from 0 to {CODES.stop - 1}")
+    except NUMPY_DAMAGE as error:
+        pickled = "pickle" in str(error)
+        reason = "it is a pickled object, which may run any program and is not loaded" if pickled else str(error)
+        raise UserError(f"{tree.locate(path)} does not hold the code of an expression ({reason})") from error
+    return CLASSES.index(AFFECTNET_EMOTIONS[int(code)]) if code < len(AFFECTNET_EMOTIONS) else len(CLASSES)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -138,14 +138,6 @@ def note_left_out(tree: Tree, used: Iterable[FaceFile], candidates: Collection[s
     print_note(left_out(tree.root, [path for path in candidates if path not in paths], len(candidates), reason))
 
 
-def open_file(tree: Tree, path: str) -> IO[bytes]:
-    """A file of a tree, for reading; UserError for a pipe or a device, which may never end."""
-    place = tree.root / path
-    if place.exists() and not place.is_file():
-        raise UserError(f"{place} cannot be read: it is no file but a pipe or a device")
-    return tree.open(path)
-
-
 # ── pixels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -193,7 +185,7 @@ def decode_file(tree: Tree, path: str, facts: DatasetFacts) -> tuple[np.ndarray,
     """uint8 size×size×channels of a picture file, and notes; UserError for one that is missing, broken or huge."""
     name = f"{tree.root}/{path}"
     try:
-        with open_file(tree, path) as file:
+        with tree.open(path) as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{name} is missing or broken: {error}") from error

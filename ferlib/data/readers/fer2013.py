@@ -20,9 +20,9 @@ from ferlib.data.readers.face_files import (
     visible_files,
 )
 from ferlib.data.readers.parts import split_named, splits_of
-from ferlib.data.readers.pixel_csv import USAGES, parse_usage, pixel_csv
+from ferlib.data.readers.pixel_csv import USAGES, IncompleteError, parse_usage, pixel_csv
 from ferlib.data.readers.trees import FER_PLUS, Tree
-from ferlib.data.votes import FER_PLUS_COLUMNS, FER_PLUS_OTHERS, majority_faces, read_fer_plus, vote_shares
+from ferlib.data.votes import FER_PLUS_COLUMNS, FER_PLUS_OTHERS, majority_faces, read_fer_plus, with_votes
 from ferlib.runtime.errors import UserError
 
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6
@@ -32,10 +32,8 @@ VALIDATION_FRACTION = 0.1  # of train, in the version whose files are not named 
 def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """The Kaggle CSV, with the votes of FER+ where their file lies beside it."""
     faces = pixel_csv(tree, facts, FER2013_EMOTIONS)
-    counts = read_fer_plus(tree, FER_PLUS_COLUMNS)
-    if faces is None or counts is None:
-        return faces
-    return (face._replace(votes=vote_shares(counts, face)) for face in faces)
+    counts = read_fer_plus(tree, FER_PLUS_COLUMNS) if faces else None
+    return faces if faces is None or counts is None else with_votes(faces, counts)
 
 
 def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -44,11 +42,11 @@ def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     Faces are left out where the majority is contempt, unknown or not a face, or where there is none.
     """
     faces = pixel_csv(tree, facts, FER2013_EMOTIONS)
-    counts = read_fer_plus(tree, (*FER_PLUS_COLUMNS, *FER_PLUS_OTHERS))
     if faces is None:
         return None
+    counts = read_fer_plus(tree, (*FER_PLUS_COLUMNS, *FER_PLUS_OTHERS))
     if counts is None:
-        raise UserError(f"{FER_PLUS} is missing beside the CSV in {tree.root}; see data/README.md")
+        raise IncompleteError(f"{FER_PLUS} is missing beside the CSV in {tree.root}; see data/README.md")
     return majority_faces(faces, counts)
 
 

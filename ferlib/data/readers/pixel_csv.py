@@ -2,60 +2,91 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ferlib.data.facts import DatasetFacts
+from config import EMOTIONS
+from ferlib.data.facts import DATASETS, SPLITS, DatasetFacts
 from ferlib.data.readers.face_files import Face, parse_code
-from ferlib.data.readers.trees import FER_PLUS, Tree, ZipTree
+from ferlib.data.readers.tables import Row, Table
+from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import printable
 
-COLUMNS = {"emotion", "pixels", "Usage"}
+COLUMNS = ("emotion", "pixels", "Usage")
+LABELLED = {"emotion", "pixels"}
 USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+SPLIT_OF_USAGE = {usage.lower(): split for usage, split in USAGES.items()}
+ADVICE = "download fer2013.csv, or icml_face_data.csv of the Kaggle challenge; see data/README.md"
+
+
+class IncompleteError(UserError):
+    """Files of a data set that lack a part of it; another place may hold the whole."""
 
 
 def pixel_csv(tree: Tree, facts: DatasetFacts, emotions: Sequence[str]) -> Iterator[Face] | None:
-    """A CSV with the columns emotion (a code into `emotions`), pixels and Usage in any order, spaces around allowed.
+    """A CSV with the columns emotion (a code into `emotions`), pixels and Usage in any order, case and quotes.
 
-    UserError if the tree is a CSV of other columns, None if there is none.
+    None if there is none; IncompleteError if the tree is a CSV of other columns, or has one with some of these.
     """
-    for path in tree.paths:
-        if path.endswith(".csv") and not path.endswith(FER_PLUS):
-            with io.TextIOWrapper(tree.open(path), "utf-8-sig") as file:
-                columns = [name.strip() for name in file.readline().split(",")]
-            if set(columns) >= COLUMNS:
-                return read_pixel_csv(tree, path, columns, facts, emotions)
-    if tree.root.suffix == ".csv":
-        raise UserError(f"{tree.root} does not begin with the columns emotion, pixels, Usage; download it again")
+    tables = [Table(tree, path) for path in tree.paths if is_pixel_csv(path)]
+    wanted = {name.lower() for name in COLUMNS}
+    for table in tables:
+        if wanted <= set(table.columns):
+            return read_faces(table, facts, emotions, lambda row: parse_usage(row.cells["usage"].strip(), row.where))
+    for table in tables:
+        if set(table.columns) >= LABELLED and "fer2013" in facts.places and is_official_order(table, emotions):
+            print(
+                f"note: {printable(table.name)} has no column Usage; its labels are those of FER2013 in the official "
+                "order, so that the first 28,709 rows are train, the next 3,589 val and the last 3,589 test",
+                file=sys.stderr,
+            )
+            return read_faces(table, facts, emotions, lambda row: official_split(row.number))
+    lacking = [describe_lacking(table) for table in tables if "pixels" in table.columns]
+    if lacking:
+        raise IncompleteError(f"{'; '.join(lacking)}; {ADVICE}")
+    if tree.root.suffix.lower() == ".csv" and tree.root.is_file():
+        raise IncompleteError(f"{tree.root} does not begin with the columns {', '.join(COLUMNS)}; download it again")
     return None
 
 
-def read_pixel_csv(
-    tree: Tree, path: str, columns: list[str], facts: DatasetFacts, emotions: Sequence[str]
+def is_pixel_csv(path: str) -> bool:
+    """Whether a file may hold pixels: a CSV other than the votes of FER+."""
+    return path.lower().endswith(".csv") and not path.lower().endswith(FER_PLUS)
+
+
+def describe_lacking(table: Table) -> str:
+    """Which columns a table lacks, and what that means."""
+    lacking = [name for name in COLUMNS if name.lower() not in table.columns]
+    return (
+        f"{table.name} has no column {' and none '.join(lacking)}"
+        f" ({'no labels' if 'emotion' in lacking else 'which face is train, val or test is not said'})"
+    )
+
+
+def read_faces(
+    table: Table, facts: DatasetFacts, emotions: Sequence[str], split_of: Callable[[Row], str]
 ) -> Iterator[Face]:
-    """The faces row by row, in the memory of one row; UserError that names the row for one that breaks the format."""
-    emotion, pixels, usage = (columns.index(name) for name in ("emotion", "pixels", "Usage"))
-    with io.TextIOWrapper(tree.open(path), "utf-8-sig", newline="") as file:
-        for row, values in enumerate(csv.reader(file), start=1):
-            if row == 1 or not values:
-                continue
-            where = f"{tree.root} ({path}), row {row}" if isinstance(tree, ZipTree) else f"{tree.root}, row {row}"
-            if len(values) != len(columns):
-                raise UserError(f"{where}: {len(values)} columns instead of {len(columns)}; the file may be cut short")
-            label = parse_code(values[emotion], emotions, 0, where)
-            if label < len(facts.classes):
-                image = parse_pixels(values[pixels], facts.size, where)
-                yield Face(image, label, parse_usage(values[usage].strip(), where), f"row_{row}")
+    """The faces row by row, less those of classes that the data set leaves out; UserError that lists all bad rows."""
+
+    def parse(row: Row) -> Face:
+        label = parse_code(row.cells["emotion"], emotions, 0, row.where)
+        image = parse_pixels(row.cells["pixels"], facts.size, row.where)
+        return Face(image, label, split_of(row), f"row_{row.number + 2}")  # the header is row 1
+
+    return (face for face in table.rows(parse) if face.label < len(facts.classes))
 
 
 def parse_pixels(text: str, size: int, where: str) -> np.ndarray:
     """uint8 size×size×1 from numbers between spaces; UserError for other text."""
     try:
-        values = np.fromstring(text, dtype=np.int64, sep=" ")
-    except (ValueError, DeprecationWarning) as error:
+        if text.encode("ascii", "replace").translate(None, b"0123456789 \t"):
+            values = np.array(text.split(), dtype=np.int64)  # slower, and exact about what is no number
+        else:
+            values = np.fromstring(text, dtype=np.int64, sep=" ")
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{where}: the pixels are not whole numbers between spaces") from error
     if len(values) != size * size:
         raise UserError(f"{where}: {len(values)} pixels instead of {size}×{size} = {size * size}")
@@ -65,7 +96,34 @@ def parse_pixels(text: str, size: int, where: str) -> np.ndarray:
 
 
 def parse_usage(text: str, where: str) -> str:
-    """The split of a Usage such as PublicTest; UserError for other words."""
-    if text not in USAGES:
+    """The split of a Usage such as PublicTest, whatever its case; UserError for other words."""
+    if text.lower() not in SPLIT_OF_USAGE:
         raise UserError(f"{where}: unknown Usage '{text}'; known are {', '.join(USAGES)}")
-    return USAGES[text]
+    return SPLIT_OF_USAGE[text.lower()]
+
+
+# ── FER2013 without Usage ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def official_split(number: int) -> str:
+    """The split of a row of FER2013 in its official order, in which the parts follow one another."""
+    ends = np.cumsum([sum(official_counts()[split]) for split in SPLITS])
+    return SPLITS[int(np.searchsorted(ends, number, side="right"))]
+
+
+def official_counts() -> dict[str, tuple[int, ...]]:
+    """The published number of faces per split and class of FER2013."""
+    counts = DATASETS["fer2013"].official_counts
+    assert counts is not None
+    return counts
+
+
+def is_official_order(table: Table, emotions: Sequence[str]) -> bool:
+    """Whether a table has as many rows as FER2013, and each part in the official order its number of every class."""
+    labels = list(table.rows(lambda row: parse_code(row.cells["emotion"], emotions, 0, row.where)))
+    if len(labels) != sum(map(sum, official_counts().values())):
+        return False
+    found = {split: [0] * len(EMOTIONS) for split in SPLITS}
+    for number, label in enumerate(labels):
+        found[official_split(number)][label] += 1
+    return all(tuple(found[split]) == tuple(counts) for split, counts in official_counts().items())

@@ -1,21 +1,18 @@
-"""The files of a data set, in a folder or in a zip archive alike."""
+"""The files of a data set, as relative paths that can be opened."""
 
 from __future__ import annotations
 
-import io
 import os
-import threading
-import zipfile
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ferlib.data.facts import DatasetFacts
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError
 
 FER_PLUS = "fer2013new.csv"  # the votes of FER+; they belong to the CSV that they lie beside
-FOLDERS = ("train", "val", "test", "Image", "EmoLabel", "train_set", "val_set", "cohn-kanade-images", "Emotion")
+MISSING = (-1, 0)  # size and time of a file that cannot be looked at
 
 
 class Tree:
@@ -28,63 +25,75 @@ class Tree:
         self.paths = [path for path, *_ in self.files]
 
     def _walk(self) -> Iterator[tuple[str, int, int]]:
-        """(path, size, time of change) of every file; at the top only the entries named in `only`."""
-        entries = os.scandir(self.folder)
-        pending = [(entry, entry.name) for entry in entries if self.only is None or entry.name in self.only]
+        """(path, size, time of change) of every file; at the top only the entries named in `only`.
+
+        A folder that a link repeats below itself is entered once.
+        """
+        pending: list[tuple[str, str, tuple[object, ...]]] = [(str(self.folder), "", (identity(self.folder),))]
         while pending:
-            entry, path = pending.pop()
-            if entry.is_dir():
-                pending += [(child, f"{path}/{child.name}") for child in os.scandir(entry)]
-            elif not entry.name.startswith("."):
-                facts = entry.stat()
-                yield path, facts.st_size, facts.st_mtime_ns
+            folder, above, parents = pending.pop()
+            for entry in scan(folder):
+                path = f"{above}{entry.name}"
+                if not above and self.only is not None and entry.name not in self.only:
+                    continue
+                if is_folder(entry):
+                    if identity(entry) not in parents:
+                        pending.append((entry.path, f"{path}/", (*parents, identity(entry))))
+                elif not entry.name.startswith("."):
+                    yield path, *size_and_time(entry)
 
     def open(self, path: str) -> IO[bytes]:
-        """A file below, for reading; OSError or KeyError if it is missing."""
-        return (self.folder / path).open("rb")
+        """A file below, for reading; UserError if it is missing, no regular file, or cannot be read."""
+        place = self.folder / path
+        try:
+            if not stat.S_ISREG(place.stat().st_mode):  # opening a named pipe waits for its writer
+                raise UserError(f"{place} is no regular file; remove it, or put the file in its place")
+            return place.open("rb")
+        except OSError as error:
+            raise UserError(f"{place} is missing or broken: {error.strerror}") from error
+
+    def locate(self, path: str) -> str:
+        """A file below as errors call it."""
+        return str(self.folder / path)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file below, unpacked."""
+        return next(size for name, size, _ in self.files if name == path)
 
     def signature(self) -> str:
         """Changes when any file below is added, removed or written."""
         return digest(str(self.root.resolve()), self.files)
 
 
-class ZipTree(Tree):
-    """The files of a zip archive, read where they are."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self._lock = threading.Lock()
-        try:
-            self._archive = zipfile.ZipFile(root)
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{root} is not a whole zip archive ({error}); download it again") from error
-        self.paths = sorted(self._archive.namelist())
-
-    def open(self, path: str) -> IO[bytes]:
-        """A file of the archive; small ones are unpacked at once, so that threads read them side by side."""
-        with self._lock:
-            if self._archive.getinfo(path).file_size < 1 << 20:
-                return io.BytesIO(self._archive.read(path))
-            return self._archive.open(path)
-
-    def signature(self) -> str:
-        """Changes when the archive is written."""
-        facts = self.root.stat()
-        return digest(str(self.root.resolve()), facts.st_size, facts.st_mtime_ns)
+def identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
+    """What identifies a folder, by whatever path it is reached."""
+    facts = folder.stat()
+    return facts.st_dev, facts.st_ino
 
 
-def candidate_trees(facts: DatasetFacts, data_dir: Path) -> Iterator[Tree]:
-    """The places below `data_dir` where the data set may lie: a file, a folder, a zip beside or inside the folder."""
-    in_data_dir = not any(Path(place).is_absolute() for place in facts.places)
-    if in_data_dir and not data_dir.is_dir():
-        return
-    for place in (data_dir / name for name in facts.places):
-        if place.exists():
-            yield Tree(place)
-            if place.is_dir():
-                yield from map(ZipTree, sorted(place.glob("*.zip")))
-        archive = place.with_name(f"{place.name}.zip")
-        if archive.exists():
-            yield ZipTree(archive)
-    if in_data_dir:
-        yield Tree(data_dir, only=FOLDERS)  # the data folder is the data set itself
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def scan(folder: Path | str) -> list[os.DirEntry[str]]:
+    """The entries of a folder; UserError where it cannot be read, as its faces would be missing."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be read: {error.strerror}; change its permissions, or move it away"
+        ) from error
+
+
+def size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
+    """Of a file; MISSING for a broken link and a file that is gone, which a reader reports if it needs it."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return MISSING
+    return facts.st_size, facts.st_mtime_ns
