@@ -87,6 +87,7 @@ class Serving:
             timeout_graceful_shutdown=1,
         )
         logging.getLogger("uvicorn.error").addFilter(shorten)
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every broken form
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True, name="server")
         self.thread.start()

@@ -25,7 +25,7 @@ def check_event(body: bytes, page: gr.Blocks, uploads: Uploads) -> tuple[str, by
     Gradio checks neither paths without `meta` nor types, numbers of inputs and event data.
     """
     event = read_event(body)
-    function = page.fns.get(whole_number(event.get("fn_index"), "fn_index"))
+    function = page.fns.get(whole_number(event.get("fn_index")))
     session, values = event.get("session_hash"), event.get("data")
     if function is None or function.fn is None:
         raise Refusal(400, "This page has no such function; load it again.")
@@ -36,7 +36,7 @@ def check_event(body: bytes, page: gr.Blocks, uploads: Uploads) -> tuple[str, by
     checked = {
         "fn_index": event["fn_index"],
         "session_hash": session,
-        "trigger_id": None if event.get("trigger_id") is None else whole_number(event["trigger_id"], "trigger_id"),
+        "trigger_id": None if event.get("trigger_id") is None else whole_number(event["trigger_id"]),
         "data": [check_value(value, control, uploads) for value, control in zip(values, function.inputs, strict=True)],
         "event_data": check_choice(event.get("event_data")) if function.collects_event_data else None,
     }
@@ -54,10 +54,10 @@ def read_event(body: bytes) -> dict[str, Any]:
     return event
 
 
-def whole_number(value: Any, name: str) -> int:
+def whole_number(value: Any) -> int:
     """A whole number from 0 on."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_NUMBER:
-        raise Refusal(400, f"{name} is not a number of this page; load it again.")
+        raise Refusal(400, UNREADABLE)
     return value
 
 
@@ -65,7 +65,7 @@ def check_choice(data: Any) -> dict[str, int]:
     """The face or the example that was clicked."""
     if not isinstance(data, dict):
         raise Refusal(400, UNREADABLE)
-    return {"number": whole_number(data.get("number"), "number")}
+    return {"number": whole_number(data.get("number"))}
 
 
 # ── values of controls ───────────────────────────────────────────────────────────────────────────────────────────────

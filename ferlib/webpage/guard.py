@@ -28,7 +28,10 @@ HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?"
 
 ROUTES = {  # name → methods, path; all else of Gradio is not served: other APIs, proxies, component servers, streams
     "page": (("GET", "HEAD"), r"/"),
-    "assets": (("GET", "HEAD"), r"/(?:assets|static|svelte)/(?!.*\.\.)[\w./@+-]+|/theme\.css|/favicon\.ico"),
+    "assets": (
+        ("GET", "HEAD"),
+        r"/(?:assets|static|svelte)/(?!.*(?:\.\.|//))[\w.@+-][\w./@+-]*|/theme\.css|/favicon\.ico",
+    ),
     "manifest": (("GET", "HEAD"), r"/manifest\.json|/robots\.txt|/gradio_api/app_id"),
     "heartbeat": (("GET",), r"/gradio_api/heartbeat/[\w-]{1,64}"),
     "upload": (("POST",), r"/gradio_api/upload"),

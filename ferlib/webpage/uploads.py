@@ -106,17 +106,25 @@ class Uploads:
     async def receive(self, request: Request) -> Response:
         """The route of uploads: one file of a form → the path by which the page's events name it."""
         try:
-            async with request.form(max_files=1, max_fields=0) as form:
-                files = [value for value in form.values() if isinstance(value, UploadFile)]
-                if len(files) != 1:
-                    raise Refusal(400, "One picture is uploaded at a time.")
-                content, name = await files[0].read(), files[0].filename or ""
-        except (MultiPartException, HTTPException, FormParserError) as error:
-            raise Refusal(400, "This upload cannot be read; it must be a form with one file.") from error
-        except OSError as error:  # of the temporary file of a form
-            raise Refusal(507, FULL) from error
-        client = request.client.host if request.client else ""
-        return JSONResponse([str(await run_in_threadpool(self.add, content, name, client))])
+            content, name = await read_form(request)
+            client = request.client.host if request.client else ""
+            return JSONResponse([str(await run_in_threadpool(self.add, content, name, client))])
+        except Refusal as refusal:
+            return refusal.answer()
+
+
+async def read_form(request: Request) -> tuple[bytes, str]:
+    """The only file of a form and its name; Refusal for other forms."""
+    try:
+        async with request.form(max_files=1, max_fields=0) as form:
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            if len(files) == 1:
+                return await files[0].read(), files[0].filename or ""
+    except (MultiPartException, HTTPException, FormParserError) as error:
+        raise Refusal(400, "This upload cannot be read; it must be a form with one file.") from error
+    except OSError as error:  # of the temporary file of a form
+        raise Refusal(507, FULL) from error
+    raise Refusal(400, "One picture is uploaded at a time.")
 
 
 async def report_progress(_request: Request) -> Response:
