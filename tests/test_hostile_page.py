@@ -21,12 +21,11 @@ import config
 from ferlib.faces.face_model import FaceModel
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import shipped_checkpoint
-from ferlib.webpage import answers, connections, guard, sessions
+from ferlib.webpage import answers, connections, guard, photo_results, sessions
 from ferlib.webpage import server as app_server
 from ferlib.webpage import uploads as app_uploads
 from ferlib.webpage.computations import Computations
 from ferlib.webpage.guard import own_names
-from ferlib.webpage.photo_results import predict_upload
 from ferlib.webpage.refusals import Refusal
 from ferlib.webpage.resources import Resources
 from ferlib.webpage.results import Results
@@ -535,7 +534,7 @@ def test_of_a_large_photo_little_is_kept(tmp_path):
     photo = np.asarray(Image.fromarray(data.astronaut()).resize((2400, 2400)))
     Image.fromarray(photo).save(tmp_path / "large.jpg")
     resources = Resources({"m": shipped_checkpoint()}, device="cpu", detector="haar")
-    result = predict_upload(str(tmp_path / "large.jpg"), "m", "haar", resources)
+    result = photo_results.predict_upload(str(tmp_path / "large.jpg"), "m", "haar", resources)
     assert len(result.faces) >= 1
     assert result.volume < 10**6
     assert not hasattr(result, "pixels")
@@ -603,6 +602,25 @@ def test_too_little_memory_and_unreadable_files_are_sentences(site, client, monk
             patch.setattr(answers, "predict_upload", fail)
             assert words in ask(client, photo_event(site, picture))[2]
     assert quiet() == 1
+
+
+def test_broken_pictures_and_formats_that_other_programs_open_are_refused(tmp_path, monkeypatch):
+    picture = Image.fromarray(data.astronaut()[:64, :64])
+    for kind in ("EPS", "PDF", "PPM", "QOI", "DDS"):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind)
+        (tmp_path / "photo.png").write_bytes(buffer.getvalue())
+        with pytest.raises(UserError, match="cannot be read as a picture"):
+            photo_results.read_upload(str(tmp_path / "photo.png"), 10**6)
+    (tmp_path / "photo.png").write_bytes(png())
+    for error in photo_results.BROKEN:
+
+        def fail(*_, error=error):
+            raise error("broken")
+
+        monkeypatch.setattr(photo_results, "read_photo", fail)
+        with pytest.raises(UserError, match="cannot be read as a picture"):
+            photo_results.read_upload(str(tmp_path / "photo.png"), 10**6)
 
 
 def test_words_of_a_person_are_no_html(site, client):

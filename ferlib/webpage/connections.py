@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -64,7 +65,9 @@ def shorten(record: logging.LogRecord) -> bool:
         error = record.exc_info[1]
         record.msg, record.args = printable(f"a request failed: {type(error).__name__}: {error}"[:300]), ()
         record.exc_info = record.exc_text = None
-    return record.levelno < logging.ERROR or "graceful shutdown" not in str(record.msg)
+        if isinstance(error, h11.LocalProtocolError):  # a refusal of a connection that ended already
+            return False
+    return "graceful shutdown" not in str(record.msg)
 
 
 class Serving:

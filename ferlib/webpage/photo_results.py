@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from ferlib.data.decoding import open_picture
 from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.faces.face_model import FaceModel, to_grey
 from ferlib.faces.photos import read_photo
@@ -16,6 +19,11 @@ from ferlib.webpage.resources import Resources
 
 LONGEST_SIDE = 3000  # pixels of the photo in which faces are searched
 MAX_FACES = 64  # of a photo; the largest ones
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")  # of Pillow; it opens some with other programs
+BROKEN = (  # what Pillow raises for some broken pictures beside OSError, ValueError and SyntaxError
+    RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error, zlib.error,
+)  # fmt: skip
+UNREADABLE = "this picture cannot be read as a picture; take a JPEG, PNG or WebP"
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class PhotoResult:
 
 def predict_upload(path: str, model: str, detector: str, resources: Resources) -> PhotoResult:
     """The result of an uploaded photo; UserError for unreadable and too large ones, and for those without a face."""
-    photo = shrink(read_photo(path, "this picture", resources.max_pixels).pixels)
+    photo = shrink(read_upload(path, resources.max_pixels))
     network = resources.open_model(model)
     faces = resources.open_detector(detector)(photo)
     if not faces:
@@ -68,6 +76,25 @@ def predict_upload(path: str, model: str, detector: str, resources: Resources) -
         model=network.label,
         found=len(faces),
     )
+
+
+def read_upload(path: str, max_pixels: int) -> np.ndarray:
+    """The pixels uint8 H×W×3 of an upload; UserError for broken and too large ones and for other FORMATS."""
+    try:
+        if not has_known_format(path):
+            raise UserError(UNREADABLE)
+        return read_photo(path, "this picture", max_pixels).pixels
+    except BROKEN as error:
+        raise UserError(UNREADABLE) from error
+
+
+def has_known_format(path: str) -> bool:
+    """Whether a picture is of FORMATS; True also for files that read_photo refuses with a reason of their own."""
+    try:
+        with open_picture(path) as picture:
+            return picture.format in FORMATS
+    except (OSError, Image.DecompressionBombError):
+        return True
 
 
 def shrink(photo: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -85,8 +86,9 @@ class Uploads:
         limit = time.time() - self.keep_seconds
         with self.lock:
             for path in list(self.files()):
-                if path.lstat().st_mtime < limit:
-                    self.remove(path)
+                with contextlib.suppress(OSError):  # written or deleted by Gradio at the same time
+                    if path.lstat().st_mtime < limit:
+                        self.remove(path)
 
     def files(self) -> Iterator[Path]:
         """All files below the folder."""
