@@ -15,7 +15,7 @@ from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
 from ferlib.webpage.server import find_port, serve_page
 
-LOCAL = ("127.0.0.1", "localhost")
+LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
