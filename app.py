@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from config import App
 from ferlib.faces.model_files import find_checkpoint
@@ -14,7 +15,7 @@ from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
 from ferlib.webpage.server import find_port, serve_page
 
-LOCAL = ("127.0.0.1", "localhost")
+LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
@@ -32,10 +33,11 @@ def running(flags: App) -> Iterator[str]:
     from ferlib.webpage.page import make_page
 
     with serve_page(
-        lambda: make_page(resources, flags.keep_seconds),
+        partial(make_page, resources),
         host=flags.host,
         port=port,
         max_file_bytes=round(flags.max_upload_mb * 2**20),
+        keep_seconds=flags.keep_seconds,
         open_browser=flags.open,
     ) as address:
         yield address

@@ -25,10 +25,9 @@ from ferlib.runtime.runs import shipped_checkpoint
 from ferlib.webpage import page as app_page
 from ferlib.webpage import server as app_server
 from ferlib.webpage import views as app_views
-from ferlib.webpage.answers import answer_photo
 from ferlib.webpage.models import find_models
-from ferlib.webpage.photo_results import PhotoResult, shrink
-from ferlib.webpage.pictures import draw_map
+from ferlib.webpage.photo_results import PhotoResult, predict_upload, shrink
+from ferlib.webpage.pictures import draw_map, encode_crop, encode_photo
 from ferlib.webpage.resources import Resources
 from ferlib.webpage.settings import SETTINGS, count_faces, how_to_read, list_choices, own_settings
 
@@ -78,16 +77,16 @@ def test_a_large_photo_is_made_smaller():
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
     bomb = save(tmp_path, Image.new("1", (20_000, 20_000)), "bomb.png")
     assert bomb.stat().st_size < 100_000
-    message = answer_photo(str(bomb), "m", "haar", Resources({"m": SHIPPED}, max_pixels=MAX_PIXELS))[2]
-    assert "This picture is too large" in message
+    with pytest.raises(UserError, match="this picture is too large"):
+        predict_upload(str(bomb), "m", "haar", Resources({"m": SHIPPED}, max_pixels=MAX_PIXELS))
 
 
 def test_what_is_refused_is_said_without_a_path_of_this_computer(tmp_path):
     for content in (b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(50)):
         (tmp_path / "photo.png").write_bytes(content)
-        message = answer_photo(str(tmp_path / "photo.png"), "m", "haar", Resources({"m": SHIPPED}))[2]
-        assert "This picture cannot be read as a picture" in message
-        assert str(tmp_path) not in message
+        with pytest.raises(UserError, match="this picture cannot be read as a picture") as refusal:
+            predict_upload(str(tmp_path / "photo.png"), "m", "haar", Resources({"m": SHIPPED}))
+        assert str(tmp_path) not in str(refusal.value)
 
 
 # ── what is shown ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -97,7 +96,17 @@ def make_result(label="a model", probabilities=None):
     face = DetectedFace((10.0, 5.0, 40.0, 50.0), 0.9, None)
     photo = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
     shares = np.full((1, 7), 1 / 7, np.float32) if probabilities is None else np.array([probabilities], np.float32)
-    return PhotoResult(photo, (face,), crop_face(photo, face, 48)[None], 2, shares, label)
+    return PhotoResult(
+        photo=encode_photo(photo),
+        size=photo.shape[:2],
+        faces=(face,),
+        close_ups=(encode_crop(photo, face),),
+        crops=crop_face(photo, face, 48)[None],
+        margin=2,
+        probabilities=shares,
+        model=label,
+        found=1,
+    )
 
 
 def test_a_map_lies_over_the_input_of_the_network():
@@ -353,7 +362,7 @@ def test_a_picture_of_too_many_pixels_is_refused_in_words(visit, tmp_path):
 def test_too_large_a_file_is_refused_in_words(visit, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
     upload(visit.page, save(tmp_path, noise))  # 1.9 MB
-    visit.page.get_by_text("exceed").first.wait_for()
+    visit.page.get_by_text("The file is too large: more than 1 MiB are refused").first.wait_for()
     visit.errors[:] = [text for text in visit.errors if "413" not in text]  # the answer that refuses it
 
 

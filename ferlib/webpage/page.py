@@ -22,28 +22,28 @@ from ferlib.webpage.answers import (
 )
 from ferlib.webpage.examples import make_examples
 from ferlib.webpage.resources import Resources
+from ferlib.webpage.results import Results
 from ferlib.webpage.settings import SETTINGS, describe_setting, list_choices
+from ferlib.webpage.uploads import Uploads
 
 STRENGTH = 80  # percent, as in app.css
 FIRST = "gradcam"  # the method that is chosen at first
-EMPTIED = 60  # seconds between two searches for uploads that are too old
 
 
-def make_page(resources: Resources, keep_seconds: int) -> gr.Blocks:
-    """The page with its events; uploads are deleted and their results forgotten after `keep_seconds`."""
-    delete_cache = (EMPTIED, keep_seconds)
-    with gr.Blocks(title="Facial expressions, explained", analytics_enabled=False, delete_cache=delete_cache) as page:
+def make_page(resources: Resources, results: Results, uploads: Uploads) -> gr.Blocks:
+    """The page with its events."""
+    with gr.Blocks(title="Facial expressions, explained", analytics_enabled=False) as page:
         gr.HTML(views.read_template("head.html"))
         with gr.Tab("Photo"):
-            make_photo_tab(resources, keep_seconds)
+            make_photo_tab(resources, results, uploads)
         with gr.Tab("What the maps mean"):
             gr.Markdown(views.show_meaning(), elem_classes="meaning")
     return page
 
 
-def make_photo_tab(resources: Resources, keep_seconds: int) -> None:
+def make_photo_tab(resources: Resources, results: Results, uploads: Uploads) -> None:
     """The tab of a photo: inputs, faces, probabilities, controls and explanation, and how events change them."""
-    result, chosen = gr.State(time_to_live=keep_seconds), gr.State(0)
+    token, chosen = gr.State(), gr.State(0)  # the token of a result
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
             photo, model, detector = make_inputs(resources)
@@ -61,18 +61,24 @@ def make_photo_tab(resources: Resources, keep_seconds: int) -> None:
 
     one_at_a_time = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
     explained = {
-        "fn": partial(answer_explain, resources=resources),
-        "inputs": [result, chosen, model, method, target, *settings],
+        "fn": partial(answer_explain, resources=resources, results=results),
+        "inputs": [token, chosen, model, method, target, *settings],
         "outputs": explanation,
         **one_at_a_time,
     }
-    results = [result, chosen, faces, probabilities, explanation, below]
+    shown = [token, chosen, faces, probabilities, explanation, below]
     changed = [photo.change, model.input, detector.input]
-    predict = partial(answer_photo, resources=resources)
-    predicted = gr.on(changed, predict, [photo, model, detector], results, show_progress="minimal", **one_at_a_time)
+    predict = partial(answer_photo, resources=resources, results=results, uploads=uploads)
+    predicted = gr.on(
+        changed, predict, [photo, token, model, detector], shown, show_progress="minimal", **one_at_a_time
+    )
     predicted.then(**explained)
     marked = [chosen, faces, probabilities]
-    faces.select(answer_choice, result, marked, show_progress="hidden", **one_at_a_time).then(**explained)
+
+    def choose(token: str | None, event: gr.EventData) -> tuple:  # Gradio finds the event by its annotation
+        return answer_choice(token, event.number, results)
+
+    faces.select(choose, token, marked, show_progress="hidden", **one_at_a_time).then(**explained)
     method.input(show_settings, method, groups, show_progress="hidden", api_visibility="private").then(**explained)
     target.input(**explained)
     explain.click(**explained)

@@ -1,32 +1,49 @@
-"""The result of a photo: its faces, their crops as the network gets them, their probabilities."""
+"""The result of a photo: its faces, their crops as the network gets them, their probabilities; a few hundred kB."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from ferlib.explanations.photo_predictions import predict_photo
-from ferlib.faces.crops import DetectedFace
+from ferlib.data.decoding import open_picture
+from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.faces.face_model import FaceModel, to_grey
-from ferlib.faces.photos import Photo, read_photo
+from ferlib.faces.photos import read_photo
 from ferlib.runtime.errors import UserError
+from ferlib.webpage.pictures import EncodedPhoto, encode_crop, encode_photo
 from ferlib.webpage.resources import Resources
 
-LONGEST_SIDE = 3000  # pixels of a photo that is kept in memory
+LONGEST_SIDE = 3000  # pixels of the photo in which faces are searched
+MAX_FACES = 64  # of a photo; the largest ones
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")  # of Pillow; it opens some with other programs
+BROKEN = (  # what Pillow raises for some broken pictures beside OSError, ValueError and SyntaxError
+    RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, struct.error, zlib.error,
+)  # fmt: skip
+UNREADABLE = "this picture cannot be read as a picture; take a JPEG, PNG or WebP"
 
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """The faces of a photo and what was predicted for each."""
+    """The faces of a photo and what was predicted for each; the photo itself is kept as the page shows it only."""
 
-    photo: np.ndarray  # uint8 H×W×3
+    photo: EncodedPhoto
+    size: tuple[int, int]  # height and width of the photo in which the faces were found
     faces: tuple[DetectedFace, ...]  # the largest first
+    close_ups: tuple[bytes, ...]  # the crop of each face in more pixels than the network gets, as JPEG
     crops: np.ndarray  # uint8 N×S×S×3, grey for a network that gets grey faces
     margin: int  # pixels at each border of a crop outside of the network's input
     probabilities: np.ndarray  # float32 N×7
     model: str  # its name for people
+    found: int  # number of faces in the photo, those beyond MAX_FACES included
+
+    @property
+    def volume(self) -> int:
+        """Bytes of memory, about."""
+        return len(self.photo.uri) + sum(map(len, self.close_ups)) + self.crops.nbytes
 
     def code(self, face: int) -> int:
         """Index of the class with the highest probability of a face."""
@@ -35,19 +52,49 @@ class PhotoResult:
 
 def predict_upload(path: str, model: str, detector: str, resources: Resources) -> PhotoResult:
     """The result of an uploaded photo; UserError for unreadable and too large ones, and for those without a face."""
-    photo = shrink(read_photo(path, "this picture", resources.max_pixels).pixels)
+    photo = shrink(read_upload(path, resources.max_pixels))
     network = resources.open_model(model)
-    found = predict_photo(Photo(photo), network, resources.open_detector(detector))
-    if not found:
+    faces = resources.open_detector(detector)(photo)
+    if not faces:
         raise UserError(
             "No face was found in this picture. Use one in which a face looks towards the camera, upright and well "
             "lit, or choose another detector under “Model and detector”."
         )
-    crops = np.stack([item.crop for item in found])
-    inputs = np.repeat(to_grey(crops), 3, axis=3) if network.grey else crops
-    probabilities = np.stack([item.probabilities for item in found])
-    faces = tuple(item.face for item in found)
-    return PhotoResult(photo, faces, inputs, input_margin(network), probabilities, network.label)
+    kept = tuple(faces[:MAX_FACES])
+    crops = np.stack([crop_face(photo, face, network.crop_size) for face in kept])
+    probabilities = network.probabilities(crops)
+    if not np.isfinite(probabilities).all():
+        raise UserError("This model gives no numbers for this picture: its weights are broken. Choose another model.")
+    return PhotoResult(
+        photo=encode_photo(photo),
+        size=photo.shape[:2],
+        faces=kept,
+        close_ups=tuple(encode_crop(photo, face) for face in kept),
+        crops=np.repeat(to_grey(crops), 3, axis=3) if network.grey else crops,
+        margin=input_margin(network),
+        probabilities=probabilities,
+        model=network.label,
+        found=len(faces),
+    )
+
+
+def read_upload(path: str, max_pixels: int) -> np.ndarray:
+    """The pixels uint8 H×W×3 of an upload; UserError for broken and too large ones and for other FORMATS."""
+    try:
+        if not has_known_format(path):
+            raise UserError(UNREADABLE)
+        return read_photo(path, "this picture", max_pixels).pixels
+    except BROKEN as error:
+        raise UserError(UNREADABLE) from error
+
+
+def has_known_format(path: str) -> bool:
+    """Whether a picture is of FORMATS; True also for files that read_photo refuses with a reason of their own."""
+    try:
+        with open_picture(path) as picture:
+            return picture.format in FORMATS
+    except (OSError, Image.DecompressionBombError):
+        return True
 
 
 def shrink(photo: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -12,13 +13,25 @@ from PIL import Image
 
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.explanations.specs import Method
-from ferlib.faces.crops import crop_face
+from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.figures.heatmaps import stretch, tint
 from ferlib.figures.panels import IMPORTANCE, SIGNED, overlay
-from ferlib.webpage.photo_results import PhotoResult
+
+if TYPE_CHECKING:
+    from ferlib.webpage.photo_results import PhotoResult
 
 PHOTO_SIDE = 1100  # pixels of the longest side of the photo on the page
 MAP_SIDE = 352  # pixels of a face or a map on the page, at least
+CROP_SIDE = 400  # pixels of the crop of a face that maps are drawn over
+
+
+@dataclass(frozen=True)
+class EncodedPhoto:
+    """A photo for the page."""
+
+    uri: str
+    width: int
+    height: int
 
 
 def to_uri(picture: np.ndarray, kind: str = "WEBP", **options: Any) -> str:
@@ -28,11 +41,18 @@ def to_uri(picture: np.ndarray, kind: str = "WEBP", **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def encode_photo(photo: np.ndarray) -> dict[str, Any]:
-    """The photo uint8 H×W×3, scaled down to PHOTO_SIDE where it is larger: its URI, width and height."""
+def encode_photo(photo: np.ndarray) -> EncodedPhoto:
+    """The photo uint8 H×W×3, scaled down to PHOTO_SIDE where it is larger."""
     picture = Image.fromarray(photo)
     picture.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
-    return {"uri": to_uri(np.asarray(picture), quality=88), "width": picture.width, "height": picture.height}
+    return EncodedPhoto(to_uri(np.asarray(picture), quality=88), picture.width, picture.height)
+
+
+def encode_crop(photo: np.ndarray, face: DetectedFace) -> bytes:
+    """The crop of a face as JPEG, CROP_SIDE pixels wide."""
+    buffer = io.BytesIO()
+    Image.fromarray(crop_face(photo, face, CROP_SIDE)).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
 
 
 def enlarge(picture: np.ndarray, side: int) -> np.ndarray:
@@ -78,11 +98,9 @@ def draw_map(result: PhotoResult, chosen: int, values: np.ndarray, method: Metho
 
 
 def crop_input(result: PhotoResult, chosen: int, side: int) -> np.ndarray:
-    """The area of the network's input, in the photo's own resolution: float side×side×3 in 0..1."""
-    whole = result.crops.shape[1]
-    factor = side / (whole - 2 * result.margin)
-    face = crop_face(result.photo, result.faces[chosen], round(whole * factor))
-    return enlarge(strip_margin(face, round(result.margin * factor)), side)
+    """The area of the network's input, in more pixels than the network gets: float side×side×3 in 0..1."""
+    face = np.asarray(Image.open(io.BytesIO(result.close_ups[chosen])))
+    return enlarge(strip_margin(face, round(result.margin * len(face) / result.crops.shape[1])), side)
 
 
 def enlarge_map(values: np.ndarray, side: int, smooth: bool) -> np.ndarray:

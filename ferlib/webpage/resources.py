@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from ferlib.faces.detection import Detector
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
+from ferlib.webpage.computations import Computations
 
 KEPT = 3  # models and detectors that stay open
 open_model_once = lru_cache(maxsize=KEPT)(open_face_model)
@@ -25,6 +26,7 @@ class Resources:
     detector: str = "auto"  # the one that is chosen at first
     detector_weights: Path | None = None  # of that detector, instead of the cached or downloaded ones
     max_pixels: int = 50_000_000  # of a photo
+    computations: Computations = field(default_factory=Computations)
 
     @property
     def first_model(self) -> str:

@@ -21,7 +21,6 @@ from ferlib.webpage.photo_results import PhotoResult
 from ferlib.webpage.pictures import (
     central_square,
     draw_map,
-    encode_photo,
     enlarge,
     strip_margin,
     to_bytes,
@@ -96,7 +95,7 @@ def show_examples(examples: dict[str, np.ndarray]) -> str:
 
 def show_faces(result: PhotoResult, chosen: int) -> str:
     """The photo with its faces marked, one of them chosen."""
-    height, width = result.photo.shape[:2]
+    height, width = result.size
     faces = []
     for number, (face, crop) in enumerate(zip(result.faces, result.crops, strict=True)):
         left, top, wide, high = (float(value) for value in face.box)
@@ -111,7 +110,7 @@ def show_faces(result: PhotoResult, chosen: int) -> str:
                 "uri": to_uri(to_bytes(enlarge(crop, 64)), quality=85) if len(result.faces) > 1 else "",
             }
         )
-    return render("faces.html", photo=encode_photo(result.photo), faces=faces)
+    return render("faces.html", photo=result.photo, faces=faces, found=result.found)
 
 
 def to_percent(start: float, length: float, whole: int, names: tuple[str, str]) -> dict[str, float]:
