@@ -15,7 +15,6 @@ from ferlib.data.readers.face_files import (
     note_left_out,
     number_subjects,
     of_known_class,
-    open_file,
     parse_code,
     pictures_of,
 )
@@ -60,7 +59,7 @@ def ckplus_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
 
 def read_label(tree: Tree, path: str) -> int:
     """Index into CLASSES from a file that holds one number, such as "   3.0000000e+00"."""
-    with io.TextIOWrapper(open_file(tree, path), "utf-8", errors="replace") as file:
+    with io.TextIOWrapper(tree.open(path), "utf-8", errors="replace") as file:
         text = file.read().strip()
     try:
         return parse_code(str(int(float(text))), CKPLUS_EMOTIONS, 0, f"{tree.root}/{path}")

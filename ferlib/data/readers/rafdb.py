@@ -13,7 +13,6 @@ from ferlib.data.readers.face_files import (
     FaceFile,
     decode_faces,
     note_left_out,
-    open_file,
     parse_code,
     pictures_of,
     visible_files,
@@ -56,7 +55,7 @@ def rafdb_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     if not lists:
         return None
     folder = lists[0].removesuffix(RAFDB_LIST) + "Image/aligned"
-    with io.TextIOWrapper(open_file(tree, lists[0]), "utf-8", errors="replace") as file:
+    with io.TextIOWrapper(tree.open(lists[0]), "utf-8", errors="replace") as file:
         files = [
             parse_rafdb_line(line, folder, f"{tree.root}/{lists[0]}, row {row}")
             for row, line in enumerate(file, start=1)
