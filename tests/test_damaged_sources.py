@@ -513,7 +513,7 @@ def test_names_that_are_not_utf_8(tmp_path):
     first.rename(first.with_name(os.fsdecode(b"Training_\xe9.png")))
     data = load("fer2013", tmp_path)
     check_fer(data)
-    assert [name for name in data.names.tolist() if not name.isascii()] == ["Training_\udce9.png"]
+    assert [name for name in data.names.tolist() if "\\" in name] == [r"Training_\xe9.png"]
     assert load("fer2013", tmp_path).names.tolist() == data.names.tolist()
 
 

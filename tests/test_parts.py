@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ferlib.data.readers.parts import split_named, splits_of
+from ferlib.data.readers.parts import is_part, split_named, splits_of
 from ferlib.runtime.errors import UserError
 
 NAMES = {
@@ -67,3 +67,13 @@ def test_parts_of_folders(folders, expected):
 def test_what_cannot_be_understood_is_refused(folders, message):
     with pytest.raises(UserError, match=f"root: .*{message}"):
         splits(*folders)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("train", True), ("Validation", True), ("dev", True), ("PrivateTest", True), ("val_set", True),
+     ("test-images", True),
+     ("affectnet_train", False), ("fer2013", False), ("train_test", False), ("README.md", False)],
+)  # fmt: skip
+def test_only_whole_names_of_parts_are_parts_at_the_top_of_a_data_folder(name, part):
+    assert is_part(name) == part

@@ -30,16 +30,29 @@ def split_named(folder: str) -> str | None:
 
     train_set, Train-Images, affectnet_train: train; PublicTest: val; `eval` of eval and evaluation; train_test: None.
     """
-    words = [ENDING.sub("", word.lower()) for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", folder)]
-    joined = "".join(words)
-    if joined in SPLIT_OF:  # PublicTest, TrainVal, vAlId
-        return SPLIT_OF[joined]
-    if folder.lower() in SPLIT_OF:
-        return SPLIT_OF[folder.lower()]
+    words = words_of(folder)
+    if split := split_of_words(folder, words):
+        return split
     if "test" in words and {"public", "private"} & set(words):
         return "val" if "public" in words else "test"
     found = {SPLIT_OF[word] for word in words if word in SPLIT_OF}
     return found.pop() if len(found) == 1 else None
+
+
+def words_of(folder: str) -> list[str]:
+    """The words of a folder's name in lower case, without endings such as "images"."""
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", folder)]
+    return [ENDING.sub("", word) for word in words if not ENDING.fullmatch(f"-{word}", 1)]
+
+
+def split_of_words(folder: str, words: Sequence[str]) -> str | None:
+    """The part that a folder's name states and nothing else: PublicTest, TrainVal, vAlId, val-images."""
+    return SPLIT_OF.get("".join(words)) or SPLIT_OF.get(folder.lower())
+
+
+def is_part(folder: str) -> bool:
+    """Whether a folder's name states a part and nothing else, so that it may lie at the top of a data folder."""
+    return split_of_words(folder, words_of(folder)) is not None
 
 
 def splits_of(paths: Sequence[str], root: Path) -> list[str]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ferlib.data.facts import DOWNLOADS, DatasetFacts
 from ferlib.data.readers.archives import TarTree, ZipTree
+from ferlib.data.readers.parts import is_part
 from ferlib.data.readers.trees import Tree, scan
 from ferlib.runtime.errors import UserError
 
-FOLDERS = ("train", "val", "test", "Image", "EmoLabel", "train_set", "val_set", "cohn-kanade-images", "Emotion")
+FOLDERS = ("Image", "EmoLabel", "cohn-kanade-images", "Emotion")  # of whole data sets, beside those named by a part
 COMPETITION = ("train.csv", "test.csv")  # FER2013 without the labels of test: no whole data set
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 OTHER_ARCHIVES = (".rar", ".7z", ".tar.bz2", ".tar.xz", ".tar.zst", ".gz")  # not read
@@ -27,7 +28,8 @@ def candidate_trees(facts: DatasetFacts, data_dir: Path) -> Iterator[Tree]:
         names = sorted(entry.name for entry in scan(data_dir))
         found = dict.fromkeys(name for place in facts.places for name in names_of_place(place, names))
         yield from trees_at(data_dir / name for name in found)
-        yield Tree(data_dir, only=FOLDERS)  # the data folder is the data set itself
+        parts = [name for name in names if name in FOLDERS or is_part(name)]
+        yield Tree(data_dir, only=tuple(parts))  # the data folder is the data set itself
         if "fer2013" in facts.places and any(name in names for name in COMPETITION):
             yield Tree(data_dir, only=COMPETITION)
 
