@@ -42,21 +42,29 @@ $(INSTALLED): requirements.txt requirements-dev.txt constraints.txt | $(RUN)
 	$(PIP) install --quiet -r requirements-dev.txt -c constraints.txt
 	touch $@
 
+demo: ABOUT = The demo runs every stage once on 4,000 drawn faces, writes below $(OUTPUTS)/ and opens nothing.
 demo: DATASET = synthetic
 demo: MODEL = mini_resnet
 demo: EXPLAIN = --samples 7
 demo: SHAP = --bg-samples 50 --shap-samples 100
 demo: line
 
+fer2013: ABOUT = Every stage on FER2013, below $(OUTPUTS)/; training takes minutes to hours on a CPU, shows the time left, and goes on with TRAIN=--resume.
 fer2013: DATASET = fer2013
 fer2013: EXPLAIN = --samples $(SAMPLES)
 fer2013: line
 
 line: $(INSTALLED)
+	@echo "$(ABOUT)"
+	@echo "1 of 5: training$(TAKES_TRAIN)"
 	$(RUN) train.py $(FLAGS) $(TRAIN)
+	@echo "2 of 5: evaluation on the test faces$(TAKES_EVALUATE)"
 	$(RUN) evaluate.py $(FLAGS)
+	@echo "3 of 5: LIME$(TAKES_LIME)"
 	$(RUN) explain_lime.py $(FLAGS) $(EXPLAIN) $(LIME)
+	@echo "4 of 5: SHAP$(TAKES_SHAP)"
 	$(RUN) explain_shap.py $(FLAGS) $(EXPLAIN) $(SHAP)
+	@echo "5 of 5: the report$(TAKES_REPORT)"
 	$(RUN) report_generator.py --dataset $(DATASET) --outputs-dir $(OUTPUTS)
 	@echo "Open the report: $(abspath $(OUTPUTS))/reports/$(DATASET).html"
 

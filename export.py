@@ -14,7 +14,7 @@ from ferlib.runtime.errors import run_script
 from ferlib.runtime.files import atomic_path, read_json, require
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.runs import Run
-from models import model_spec
+from models import model_spec, training_command
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +27,9 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     """
     model_spec(run.model)
     dataset_facts(run.dataset)
-    history = read_json(run.history, run.command("train.py"))
+    history = read_json(run.history, training_command(run))
     results = read_json(run.results, run.command("evaluate.py"))
-    checkpoint = require(run.best_checkpoint, run.command("train.py"))
+    checkpoint = require(run.best_checkpoint, training_command(run))
     from ferlib.networks.checkpoints import read_checkpoint
     from ferlib.networks.tensor_files import save_tensors
     from ferlib.report.model_card import make_model_card

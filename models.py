@@ -14,6 +14,7 @@ from config import EMOTIONS, Zoo
 from ferlib.networks.specs import HALVES, ModelSpec, from_resnet, from_scratch, from_torchvision, network
 from ferlib.runtime.errors import UserError, lookup, run_script
 from ferlib.runtime.flags import parse_flags
+from ferlib.runtime.runs import Run
 
 if TYPE_CHECKING:  # the table needs no torch; functions that do import it when they are called
     import torch
@@ -159,6 +160,12 @@ def imagenet_state(name: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
     except UserError as error:
         others = ", ".join(other for other, row in MODELS.items() if row.imagenet is None)
         raise UserError(f"{error}. Models that need none: {others}") from error
+
+
+def training_command(run: Run) -> str:
+    """The command that trains a run, with what to add to it where ImageNet's weights cannot be had."""
+    command = run.command("train.py")
+    return f"{command} (without a network: add --weights none)" if model_spec(run.model).imagenet else command
 
 
 @dataclass(frozen=True)

@@ -339,7 +339,7 @@ def test_as_many_threads_are_taken_as_cores_are_free(monkeypatch, capsys, busy, 
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     cores.share_cores.__wrapped__()
     assert taken == ([] if threads == 4 else [threads])
-    assert ("other programs use the cores" in capsys.readouterr().out) == (threads < 4)
+    assert ("other programs use the cores" in capsys.readouterr().err) == (threads < 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     cores.share_cores.__wrapped__()
     assert len(taken) <= 1

@@ -16,7 +16,7 @@ from ferlib.explanations.specs import Method
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
 from ferlib.runtime.flags import field_comments
-from models import model_spec
+from models import model_spec, training_command
 
 HELP_8_BITS = "convolutions in 8 bits, on processors with VNNI: faster, ranks nearly the same"
 RENAMED = {"hide_value": "baseline"}  # flags of the last release → their new names; they go in the next one
@@ -99,5 +99,5 @@ def prepare_flags(flags: Explain, script: str) -> tuple[Explain, Method, dict[st
         raise UserError("--batch-size must be 1 or more")
     values = {name: values_of(flags, row) for name, row in methods_of(script).items()}  # those not chosen, too
     method = chosen_method(flags, script)
-    require(flags.checkpoint or flags.run.best_checkpoint, flags.run.command("train.py"))
+    require(flags.checkpoint or flags.run.best_checkpoint, training_command(flags.run))
     return flags, method, values[method.choice]

@@ -25,7 +25,7 @@ from ferlib.runtime.devices import autocast_dtype, resolve_device
 from ferlib.runtime.distributed import world_size
 from ferlib.runtime.files import require
 from ferlib.runtime.runs import Run
-from models import load_checkpoint, model_spec
+from models import load_checkpoint, model_spec, training_command
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def open_subject(flags: Explain) -> Subject:
     model_spec(flags.model)
     dataset_facts(flags.dataset)
     device = resolve_device(flags.device)
-    path = require(flags.checkpoint or flags.run.best_checkpoint, flags.run.command("train.py"))
+    path = require(flags.checkpoint or flags.run.best_checkpoint, training_command(flags.run))
     checkpoint = load_checkpoint(path, device)
     check_model(checkpoint.info["model"], flags.model, str(path))
     return Subject(

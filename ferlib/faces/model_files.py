@@ -8,7 +8,7 @@ from ferlib.data.facts import dataset_facts
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.files import require
 from ferlib.runtime.runs import Run, shipped_checkpoint
-from models import MODELS, TIMM
+from models import MODELS, TIMM, training_command
 
 
 def find_checkpoint(
@@ -30,7 +30,7 @@ def find_checkpoint(
         if not (model and dataset):
             raise UserError("a run has a model and a data set; give both --model and --dataset, or neither")
         run = Run(model, dataset, tag, outputs_dir)
-        return require(run.best_checkpoint, run.command("train.py")), run.name
+        return require(run.best_checkpoint, training_command(run)), run.name
     shipped = shipped_checkpoint()
     path = Path(checkpoint or shipped)
     if not path.is_file():

@@ -19,7 +19,7 @@ from ferlib.runtime.distributed import gather_rows, is_main, own_part
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
 from ferlib.runtime.runs import Run
-from models import Checkpoint, ModelSpec, load_checkpoint, model_spec
+from models import Checkpoint, ModelSpec, load_checkpoint, model_spec, training_command
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def open_predictor(
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size} is not a number of faces from 1 up")
     place = resolve_device(device)
-    path = checkpoint or require(run.best_checkpoint, run.command("train.py"))
+    path = checkpoint or require(run.best_checkpoint, training_command(run))
     loaded = load_checkpoint(path, place)
     check_model(loaded.info["model"], run.model, str(path))
     return Predictor(path, loaded, place, autocast_dtype(place, amp), batch_size)

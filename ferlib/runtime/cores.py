@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def share_cores() -> None:
     torch.set_num_threads(threads)
     print(
         f"{threads} of {usual} threads are taken, as other programs use the cores and more threads would wait for each "
-        f"other; {OVERRIDE}={usual} takes them all the same"
+        f"other; {OVERRIDE}={usual} takes them all the same",
+        file=sys.stderr,
     )
 
 
