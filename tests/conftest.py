@@ -14,7 +14,7 @@ import train
 from browsing import browser  # noqa: F401 — a fixture
 from ferlib.data.synthetic.faces import draw_faces
 from ferlib.faces.face_model import open_face_model
-from ferlib.runtime.cores import OVERRIDE
+from ferlib.runtime.cores import OVERRIDE, share_cores
 
 TINY = recipes.changed(recipes.RECIPES["quick"], epochs=2, batch_size=16)
 
@@ -22,11 +22,12 @@ TINY = recipes.changed(recipes.RECIPES["quick"], epochs=2, batch_size=16)
 def pytest_configure() -> None:
     """The processes of pytest -n share the cores: one thread for each, and for each process that its tests start.
 
-    With the number set, the load of the machine does not change it.
+    Alone, as many threads as cores are free at the start.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(OVERRIDE, "1")
         torch.set_num_threads(1)
+    share_cores()
     os.environ.setdefault(OVERRIDE, str(torch.get_num_threads()))
 
 
