@@ -23,7 +23,8 @@ class DetectedFace:
 
     box: tuple[float, float, float, float]  # x, y of the upper left corner, width, height
     score: float  # 0..1
-    landmarks: np.ndarray | None = None  # float32 5×2 in LANDMARKS' order; left and right are the picture's
+    landmarks: np.ndarray | None = None  # float32 5×2 in LANDMARKS' order; left and right as they are seen upright
+    turn: int = 0  # degrees clockwise, of quarter turns, by which the head is turned in the picture
 
     @property
     def area(self) -> float:
@@ -37,13 +38,29 @@ class DetectedFace:
         landmarks = None if self.landmarks is None else (self.landmarks * scale + shift).astype(np.float32)
         return replace(self, box=box, landmarks=landmarks)
 
+    def turned(self, turn: int, size: tuple[int, int]) -> DetectedFace:
+        """The face of a picture of height and width `size` in that picture turned clockwise by a multiple of 90°.
+
+        np.rot90(picture, -turn // 90) is the picture that is turned.
+        """
+        if turn % 360 == 0:
+            return self
+        x, y, width, height = self.box  # a quarter turn clockwise: (x, y) ↦ (height of the picture − y, x)
+        box = (size[0] - y - height, x, height, width)
+        landmarks = None if self.landmarks is None else self.landmarks[:, ::-1] * (-1, 1) + (size[0], 0)
+        landmarks = None if landmarks is None else landmarks.astype(np.float32)
+        quarter = replace(self, box=box, landmarks=landmarks, turn=(self.turn + 90) % 360)
+        return quarter.turned(turn - 90, (size[1], size[0]))
+
 
 def head_angle(face: DetectedFace) -> float:
-    """Angle in radians by which the line through the eyes falls to the right; 0 without landmarks and for profiles."""
+    """Radians by which the line through the eyes falls to the right; `turn` of profiles, without landmarks."""
     if face.landmarks is None:
-        return 0.0
+        return math.radians(face.turn)
     across, down = (face.landmarks[1] - face.landmarks[0]).tolist()
-    return math.atan2(down, across) if math.hypot(across, down) > CLOSE_EYES * math.sqrt(face.area) else 0.0
+    if math.hypot(across, down) <= CLOSE_EYES * math.sqrt(face.area):
+        return math.radians(face.turn)
+    return math.atan2(down, across)
 
 
 def crop_matrix(face: DetectedFace, size: int) -> np.ndarray:

@@ -27,7 +27,7 @@ class Photo:
 def find_photos(paths: Sequence[Path]) -> list[Path]:
     """The files given, and those of folders and their subfolders that are named as pictures, in order.
 
-    UserError for a path that does not exist and for a folder without pictures.
+    UserError for a path that does not exist or is no file, as a pipe, and for a folder without pictures.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -36,8 +36,10 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
             if not pictures:
                 raise UserError(f"{path} holds no picture (jpg, png, bmp, tif, webp, gif)")
             found += pictures
-        elif path.exists():
+        elif path.is_file():
             found.append(path)
+        elif path.exists():
+            raise UserError(f"{path} is neither a file nor a folder")
         else:
             raise UserError(f"{path} does not exist")
     return list(dict.fromkeys(found))
