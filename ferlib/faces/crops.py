@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 BOX_SIDE = 0.904
 BOX_CENTRE = (0.504, 0.519)
 CLOSE_EYES = 0.15  # of the box's side: distance of the eyes below which a profile is assumed and no tilt computed
+
+LONGEST_SOURCE = 32_000  # pixels: of pictures with longer sides OpenCV samples a part only
 
 LANDMARKS = ("left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth")
 
@@ -80,15 +83,20 @@ def crop_face(picture: np.ndarray, face: DetectedFace, size: int) -> np.ndarray:
     Beyond the picture's border its outermost pixels are repeated.
     """
     finer = max(1, math.ceil(math.sqrt(face.area) / BOX_SIDE / size))  # sampled finely, then averaged: no aliasing
-    matrix = crop_matrix(face, size * finer)
-    crop = cv2.warpAffine(
-        picture,
-        matrix,
-        (size * finer, size * finer),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    crop = sample(picture, crop_matrix(face, size * finer), size * finer, borderMode=cv2.BORDER_REPLICATE)
     return crop if finer == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def sample(picture: np.ndarray, matrix: np.ndarray, side: int, **border: Any) -> np.ndarray:
+    """A square window of a picture by its `matrix` (float64 2×3: from pixels of the window to those of the picture)."""
+    if max(picture.shape[:2]) >= LONGEST_SOURCE:
+        corners = matrix @ np.array([(0, side, 0, side), (0, 0, side, side), (1, 1, 1, 1)])
+        sizes = picture.shape[1::-1]
+        left, top = (int(min(max(0, row.min() - 2), size - 1)) for row, size in zip(corners, sizes, strict=True))
+        right, bottom = (int(max(1, min(row.max() + 3, size))) for row, size in zip(corners, sizes, strict=True))
+        picture = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+        matrix = matrix - np.array([[0, 0, left], [0, 0, top]])
+    return cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, **border)
 
 
 def whole_face(picture: np.ndarray) -> DetectedFace:

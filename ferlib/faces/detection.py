@@ -15,7 +15,7 @@ from threading import Lock
 import cv2
 import numpy as np
 
-from ferlib.faces.crops import DetectedFace, crop_matrix, head_angle
+from ferlib.faces.crops import DetectedFace, crop_matrix, head_angle, sample
 from ferlib.runtime.errors import UserError
 
 Search = Callable[[np.ndarray], list[DetectedFace]]  # a picture uint8 H×W×3 RGB → the faces found at its own scale
@@ -31,6 +31,7 @@ TILE, SHARED = (
 SMALLEST_SIDE = 320  # pixels of the longest side to which smaller pictures are enlarged
 SHORTEST_SIDE = 64  # pixels of a network's input: below, OpenCV's YuNet finds faces in empty pictures
 GREY = (128, 128, 128)  # of padding
+LONGEST_PADDED = 4  # times the shorter side: the longer side of a picture that a face may fill
 MARGIN = 0.25  # of the longest side: padding of a picture without detections, as a face may fill it
 FARTHEST = 10  # times the longest side of a picture: coordinates of a face are smaller
 MAX_OVERLAP = 0.3  # intersection over union of two boxes above which they are one face
@@ -78,6 +79,7 @@ class Detector:
         longest = max(height, width)
         usual = [side / longest for side in sorted({max(min(side, longest), SMALLEST_SIDE) for side in self.sides})]
         finest = min(self.reach / SMALLEST_FACE, math.sqrt(self.fine_pixels / (height * width)))
+        finest *= min(height, width) > SMALLEST_FACE / 2  # in a thinner strip there is no face
         steps = math.ceil(math.log(finest / usual[-1], FINER)) if finest > usual[-1] else 0
         return usual, [usual[-1] * (finest / usual[-1]) ** (step / steps) for step in range(1, steps + 1)]
 
@@ -210,7 +212,12 @@ def tile_starts(side: int) -> tuple[int, list[tuple[int, float, float]]]:
 
 
 def search_padded(search: Search, picture: np.ndarray) -> list[DetectedFace]:
-    """Faces found with grey padding around the picture: detectors expect some background around a face."""
+    """Faces found with grey padding around the picture: detectors expect some background around a face.
+
+    A strip of which a face cannot fill a large part is not searched; padding would make it a picture of gigabytes.
+    """
+    if max(picture.shape[:2]) > LONGEST_PADDED * min(picture.shape[:2]):
+        return []
     margin = math.ceil(MARGIN * max(picture.shape[:2]))
     padded = cv2.copyMakeBorder(picture, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=GREY)
     return [
@@ -246,8 +253,7 @@ def window_matrix(face: DetectedFace) -> np.ndarray:
 
 def cut_window(picture: np.ndarray, face: DetectedFace) -> np.ndarray:
     """The face's refinement window, grey beyond the picture: uint8 REFINE_SIDE×REFINE_SIDE×3."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(picture, window_matrix(face), (REFINE_SIDE, REFINE_SIDE), flags=flags, borderValue=GREY)
+    return sample(picture, window_matrix(face), REFINE_SIDE, borderValue=GREY)
 
 
 def turn_back(picture: np.ndarray, turn: int) -> np.ndarray:
