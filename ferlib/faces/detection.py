@@ -91,7 +91,8 @@ class Detector:
             found += self.search_finer(picture, factor)
         faces = merge(found)
         for factor in tiled:
-            faces = merge([*faces, *self.search_finer(picture, factor)], settled=len(faces))
+            extra = [face for face in self.search_finer(picture, factor) if face.score >= self.least_extra]
+            faces = merge([*faces, *extra], settled=len(faces))
         faces = faces or merge(search_padded(self.search, picture))
         return [refine_landmarks(self.refiner, picture, face) for face in faces] if self.refiner else faces
 
@@ -112,10 +113,12 @@ class Detector:
         any_sure = len(doubtful) < len(faces)
         if not any_sure and (not faces or None in found or self.refiner is None):
             turns = list(TURNS)
-        readings = [faces, *(self.find_turned(picture, turn) for turn in turns)]
+        readings = {0: faces} | {turn: self.find_turned(picture, turn) for turn in turns}
         if any_sure and turns:
-            return merge([face for reading in readings for face in reading])
-        return max(readings, key=lambda reading: max((face.score for face in reading), default=0.0))
+            return merge([face for reading in readings.values() for face in reading])
+        scores = {turn: upright_score(reading, turn) for turn, reading in readings.items()}
+        surest = max(scores, key=lambda turn: scores[turn])
+        return readings[surest] if scores[surest] > scores[0] + SURER else faces
 
     def is_sure(self, face: DetectedFace) -> bool:
         """Whether the head is surely upright, or tilted less than half a quarter turn."""
@@ -134,13 +137,18 @@ class Detector:
     def find_turned(self, picture: np.ndarray, turn: int) -> list[DetectedFace]:
         """Faces of heads that are turned clockwise by so many degrees."""
         upright = turn_back(picture, turn)
-        sure = [face for face in self.find_upright(upright) if face.score >= self.least_fine]
-        return [face.turned(turn, upright.shape[:2]) for face in sure]
+        found = [face for face in self.find_upright(upright) if face.score >= self.least_extra]
+        return [face.turned(turn, upright.shape[:2]) for face in found]
 
     @property
     def least_fine(self) -> float:
-        """Score from which a detection at a finer scale or of a turned head counts: half of the allowed doubt."""
+        """Score from which a detection at a finer scale counts: half of the allowed doubt."""
         return (1 + self.min_score) / 2
+
+    @property
+    def least_extra(self) -> float:
+        """Score from which a detection in a tile or of a turned head counts: a sure one's where nothing refines it."""
+        return self.least_fine if self.refiner else max(self.least_fine, self.sure)
 
     def accepts_fine(self, face: DetectedFace, factor: float) -> bool:
         """Whether a detection at a finer scale counts: small at that scale, and of at least the score `least_fine`.
@@ -254,6 +262,12 @@ def window_matrix(face: DetectedFace) -> np.ndarray:
 def cut_window(picture: np.ndarray, face: DetectedFace) -> np.ndarray:
     """The face's refinement window, grey beyond the picture: uint8 REFINE_SIDE×REFINE_SIDE×3."""
     return sample(picture, window_matrix(face), REFINE_SIDE, borderValue=GREY)
+
+
+def upright_score(faces: Sequence[DetectedFace], turn: int) -> float:
+    """The highest score of a face whose head is upright, or tilted, after `turn_back`; 0 without any."""
+    tilts = [math.remainder(head_angle(face) - math.radians(turn), math.tau) for face in faces]
+    return max((face.score for face, tilt in zip(faces, tilts, strict=True) if abs(tilt) < ROLLED), default=0.0)
 
 
 def turn_back(picture: np.ndarray, turn: int) -> np.ndarray:

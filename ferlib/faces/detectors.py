@@ -65,7 +65,7 @@ DETECTORS = {
     "retinaface": DetectorKind(
         "RetinaFace-MobileNet0.25", "retinaface:open_retinaface", 0.8, weights=RETINAFACE, sure=0.99, reach=28
     ),
-    "haar": DetectorKind("Haar cascade", "haar:open_haar", min_score=0.5, reach=28, fine_pixels=4e6),
+    "haar": DetectorKind("Haar cascade", "haar:open_haar", min_score=0.5, sure=0.96, reach=28, fine_pixels=4e6),
 }
 
 
