@@ -93,17 +93,19 @@ def folder_of_frames(tmp_path, astronaut):
 @pytest.mark.parametrize("name", ["json", "csv", "figures"])
 def test_predict_finds_what_it_cannot_write_before_the_first_photo(tmp_path, photo, monkeypatch, name):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(predict, "predict_file", lambda *_: pytest.fail("a photo was read first"))
+    read = []
+    monkeypatch.setattr(predict, "read_photo", read.append)
     changes = {name: tmp_path / "file" / "out"} if name != "figures" else {"figures": True}
     changes |= {"outputs_dir": tmp_path / "file"} if name == "figures" else {}
     with pytest.raises(UserError, match=r"file/.* cannot be written: "):
         predict.predict(flags_of(tmp_path, photo, **changes))
+    assert read == []
 
 
 @pytest.mark.parametrize("name", ["output", "csv", "jsonl"])
 def test_live_finds_what_it_cannot_write_before_the_first_frame(tmp_path, astronaut, monkeypatch, name):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(Folder, "frames", lambda _: pytest.fail("a frame was read first"))
+    monkeypatch.setattr(face_model, "open_face_model", lambda *_: pytest.fail("the model was loaded first"))
     folder = folder_of_frames(tmp_path, astronaut)
     with pytest.raises(UserError, match=r"file/out.mp4 cannot be written: "):
         live.run(live_flags(tmp_path, folder, **{name: tmp_path / "file" / "out.mp4"}))
