@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from config import Live
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.model_files import find_checkpoint
 from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.files import check_writable
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.runs import timeline_path
+from ferlib.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from ferlib.faces.detection import Detector
@@ -43,16 +46,20 @@ def run(flags: Live) -> Loop:
         window = choose_window(TITLE, flags.window, paced=not source.live, writes_files=writes_files)
         if window:
             stack.callback(window.close)
+        check_outputs(flags)
         from ferlib.faces.face_model import open_face_model
         from ferlib.video.log import open_log
         from ferlib.video.loop import Loop
         from ferlib.video.pipeline import share_cores
         from ferlib.video.stages import process_frames
+        from ferlib.video.turning import upright
 
         detector = open_video_detector(flags)
         model = open_face_model(
             flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir, flags.device
         )
+        source = upright(source, detector)
+        detector = replace(detector, turns=False)
         share_cores(model.device)
         log = stack.enter_context(open_log(flags.csv, flags.jsonl))
         loop = Loop(log, stack.enter_context(recording(flags.output, source.fps)), window)
@@ -83,10 +90,23 @@ def check(flags: Live) -> None:
     find_checkpoint(flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir)
 
 
+def check_outputs(flags: Live) -> None:
+    """UserError for files that cannot be written, before the first frame instead of after the last."""
+    for path in (flags.output, flags.csv, flags.jsonl, timeline_of(flags)):
+        if path:
+            check_writable(path)
+
+
+def timeline_of(flags: Live) -> Path:
+    """The picture of the emotions over time, beside a file that is written."""
+    return timeline_path(flags.outputs_dir, flags.output or flags.csv or flags.jsonl)
+
+
 def open_video_detector(flags: Live) -> Detector:
     """The detector at a single size of frame."""
     detector = open_detector(flags.detector, flags.detector_weights)
-    return replace(detector, sides=(flags.detection_side or DETECTION_SIDE.get(detector.name, USUAL_SIDE),))
+    side = flags.detection_side or DETECTION_SIDE.get(detector.name, USUAL_SIDE)
+    return replace(detector, sides=(side,), fine_pixels=0)
 
 
 def report(loop: Loop, source: Source, flags: Live) -> None:
@@ -94,16 +114,16 @@ def report(loop: Loop, source: Source, flags: Live) -> None:
     from ferlib.figures.timeline import plot_timeline
     from ferlib.video.loop import profile_table, summarize
 
-    print(summarize(loop, source))
+    print(printable(summarize(loop, source)))
     written = [path for path in (flags.output, flags.csv, flags.jsonl) if path]
     if loop.log.history:
-        timeline = timeline_path(flags.outputs_dir, flags.output or flags.csv or flags.jsonl)
+        timeline = timeline_of(flags)
         plot_timeline(timeline, loop.log.history, source.name, flags.smoothing)
         written.append(timeline)
     else:
         print("no face was found in any frame")
     for path in written:
-        print(f"→ {path}")
+        print(f"→ {printable(str(path))}")
     if flags.profile:
         print(profile_table(loop))
 

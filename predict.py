@@ -6,6 +6,7 @@ python predict.py photo.jpg holiday/ --explain gradcam --json faces.json
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,11 @@ from ferlib.faces.detectors import detector_title, open_detector
 from ferlib.faces.model_files import find_checkpoint
 from ferlib.faces.photos import find_photos, name_photos, read_photo
 from ferlib.runtime.errors import UserError, run_script
-from ferlib.runtime.files import write_json
+from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.provenance import command_line
 from ferlib.runtime.runs import annotated_photo
+from ferlib.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from ferlib.faces.detection import Detector
@@ -31,6 +33,7 @@ def predict(flags: Predict) -> list[dict[str, Any]]:
     """Predicts all photos, prints and writes what the flags ask for; a row a photo, with its faces or an error."""
     check(flags)
     photos = name_photos(find_photos(flags.images))
+    check_outputs(flags, next(iter(photos)))
     from tqdm import tqdm
 
     from ferlib.faces.face_model import open_face_model
@@ -39,19 +42,18 @@ def predict(flags: Predict) -> list[dict[str, Any]]:
     model = open_face_model(flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir, flags.device)
     detector = None if flags.whole else open_detector(flags.detector, flags.detector_weights, flags.min_score)
     facts = describe_run(flags, model, detector)
-    print(f"{model.label}, {str(model.dtype).removeprefix('torch.')}; face detector: {facts['detector']}")
+    print(f"{printable(model.label)}, {str(model.dtype).removeprefix('torch.')}; face detector: {facts['detector']}")
     rows: list[dict[str, Any]] = []
-    try:
+    with ExitStack() as files:  # written also after ctrl-C, with the rows so far
+        if flags.json:
+            files.callback(write_rows, flags.json, facts, rows)
+        if flags.csv:
+            files.callback(write_csv, flags.csv, rows)
         with tqdm(total=len(photos), desc="photos", unit=" photos", disable=len(photos) == 1) as progress:
             for name, path in photos.items():
                 rows.append(predict_file(path, name, model, detector, flags))
                 progress.write(describe_row(rows[-1]), file=sys.stdout)
                 progress.update()
-    finally:  # after ctrl-C the rows so far are written
-        if flags.json:
-            write_json(flags.json, {**facts, "photos": rows})
-        if flags.csv:
-            write_csv(flags.csv, rows)
     return rows
 
 
@@ -68,6 +70,18 @@ def check(flags: Predict) -> None:
     find_checkpoint(flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir)
 
 
+def check_outputs(flags: Predict, name: str) -> None:
+    """UserError for what cannot be written, before the first photo, whose name this is, instead of after the last."""
+    for path in (flags.json, flags.csv, annotated_photo(flags.outputs_dir, name) if flags.figures else None):
+        if path:
+            check_writable(path)
+
+
+def write_rows(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """The JSON file: the facts that the photos share, and their rows."""
+    write_json(path, {**facts, "photos": rows})
+
+
 def predict_file(path: Path, name: str, model: FaceModel, detector: Detector | None, flags: Predict) -> dict[str, Any]:
     """The row of one photo, whose annotated picture is saved; an unreadable file gives a row with an error."""
     from ferlib.faces.photo_rows import describe_photo
@@ -75,10 +89,10 @@ def predict_file(path: Path, name: str, model: FaceModel, detector: Detector | N
 
     try:
         photo = read_photo(path)
-        faces = predict_photo(photo, model, detector, flags.explain, flags.target)
     except UserError as error:
-        return {"photo": str(path), "error": str(error)}
-    row = describe_photo(path, photo, faces)
+        return {"photo": printable(str(path)), "error": printable(str(error))}
+    faces = predict_photo(photo, model, detector, flags.explain, flags.target)
+    row = describe_photo(path, photo, faces, detector)
     if flags.figures:
         row["figure"] = str(annotated_photo(flags.outputs_dir, name))
         method = find_method(flags.explain) if flags.explain else None
@@ -89,8 +103,8 @@ def predict_file(path: Path, name: str, model: FaceModel, detector: Detector | N
 def describe_run(flags: Predict, model: FaceModel, detector: Detector | None) -> dict[str, Any]:
     """The facts of a JSON file that its photos share."""
     return {
-        "command": command_line(),
-        "model": model.label,
+        "command": printable(command_line()),
+        "model": printable(model.label),
         "detector": detector_title(detector),
         "explanation": flags.explain or None,
         "target": (flags.target or "predicted") if flags.explain else None,

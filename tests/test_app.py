@@ -155,7 +155,7 @@ def test_the_shipped_model_and_all_runs_that_load_are_offered(tmp_path, tiny_run
     assert "broken_best.pth" in capsys.readouterr().err
     chosen = find_models(tiny_run.best_checkpoint, tmp_path)
     assert next(iter(chosen.values())) == tiny_run.best_checkpoint
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not a file of weights"):
         find_models(folder / "broken_best.pth", tmp_path)
 
 

@@ -82,11 +82,12 @@ def predict_photo(
     if not faces:
         return []
     crops = np.stack([crop_face(photo.pixels, face, face_model.crop_size) for face in faces])
+    probabilities = face_model.probabilities(crops)
     maps: Sequence[np.ndarray | None] = [None] * len(faces)
     if method:
         labels = None if targets is None else [targets] * len(faces)
         maps = list(explain_crops(face_model, crops, method, labels, **settings))
-    rows = zip(faces, face_model.probabilities(crops), crops, maps, strict=True)
+    rows = zip(faces, probabilities, crops, maps, strict=True)
     return [FacePrediction(*row) for row in rows]
 
 

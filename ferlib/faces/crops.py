@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ BOX_SIDE = 0.904
 BOX_CENTRE = (0.504, 0.519)
 CLOSE_EYES = 0.15  # of the box's side: distance of the eyes below which a profile is assumed and no tilt computed
 
+LONGEST_SOURCE = 32_000  # pixels: of pictures with longer sides OpenCV samples a part only
+
 LANDMARKS = ("left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth")
 
 
@@ -23,7 +26,8 @@ class DetectedFace:
 
     box: tuple[float, float, float, float]  # x, y of the upper left corner, width, height
     score: float  # 0..1
-    landmarks: np.ndarray | None = None  # float32 5×2 in LANDMARKS' order; left and right are the picture's
+    landmarks: np.ndarray | None = None  # float32 5×2 in LANDMARKS' order; left and right as they are seen upright
+    turn: int = 0  # degrees clockwise, of quarter turns, by which the head is turned in the picture
 
     @property
     def area(self) -> float:
@@ -37,13 +41,29 @@ class DetectedFace:
         landmarks = None if self.landmarks is None else (self.landmarks * scale + shift).astype(np.float32)
         return replace(self, box=box, landmarks=landmarks)
 
+    def turned(self, turn: int, size: tuple[int, int]) -> DetectedFace:
+        """The face of a picture of height and width `size` in that picture turned clockwise by a multiple of 90°.
+
+        np.rot90(picture, -turn // 90) is the picture that is turned.
+        """
+        if turn % 360 == 0:
+            return self
+        x, y, width, height = self.box  # a quarter turn clockwise: (x, y) ↦ (height of the picture − y, x)
+        box = (size[0] - y - height, x, height, width)
+        landmarks = None if self.landmarks is None else self.landmarks[:, ::-1] * (-1, 1) + (size[0], 0)
+        landmarks = None if landmarks is None else landmarks.astype(np.float32)
+        quarter = replace(self, box=box, landmarks=landmarks, turn=(self.turn + 90) % 360)
+        return quarter.turned(turn - 90, (size[1], size[0]))
+
 
 def head_angle(face: DetectedFace) -> float:
-    """Angle in radians by which the line through the eyes falls to the right; 0 without landmarks and for profiles."""
+    """Radians by which the line through the eyes falls to the right; `turn` of profiles, without landmarks."""
     if face.landmarks is None:
-        return 0.0
+        return math.radians(face.turn)
     across, down = (face.landmarks[1] - face.landmarks[0]).tolist()
-    return math.atan2(down, across) if math.hypot(across, down) > CLOSE_EYES * math.sqrt(face.area) else 0.0
+    if math.hypot(across, down) <= CLOSE_EYES * math.sqrt(face.area):
+        return math.radians(face.turn)
+    return math.atan2(down, across)
 
 
 def crop_matrix(face: DetectedFace, size: int) -> np.ndarray:
@@ -63,15 +83,20 @@ def crop_face(picture: np.ndarray, face: DetectedFace, size: int) -> np.ndarray:
     Beyond the picture's border its outermost pixels are repeated.
     """
     finer = max(1, math.ceil(math.sqrt(face.area) / BOX_SIDE / size))  # sampled finely, then averaged: no aliasing
-    matrix = crop_matrix(face, size * finer)
-    crop = cv2.warpAffine(
-        picture,
-        matrix,
-        (size * finer, size * finer),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    crop = sample(picture, crop_matrix(face, size * finer), size * finer, borderMode=cv2.BORDER_REPLICATE)
     return crop if finer == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def sample(picture: np.ndarray, matrix: np.ndarray, side: int, **border: Any) -> np.ndarray:
+    """A square window of a picture by its `matrix` (float64 2×3: from pixels of the window to those of the picture)."""
+    if max(picture.shape[:2]) >= LONGEST_SOURCE:
+        corners = matrix @ np.array([(0, side, 0, side), (0, 0, side, side), (1, 1, 1, 1)])
+        sizes = picture.shape[1::-1]
+        left, top = (int(min(max(0, row.min() - 2), size - 1)) for row, size in zip(corners, sizes, strict=True))
+        right, bottom = (int(max(1, min(row.max() + 3, size))) for row, size in zip(corners, sizes, strict=True))
+        picture = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+        matrix = matrix - np.array([[0, 0, left], [0, 0, top]])
+    return cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, **border)
 
 
 def whole_face(picture: np.ndarray) -> DetectedFace:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferlib.faces.weights import Weights, find_weights
+from ferlib.faces.weights import Weights, failed_lately, find_weights, remember_failure
 from ferlib.runtime.errors import UserError, lookup
 
 if TYPE_CHECKING:
     from ferlib.faces.detection import Detector, Search
 
+NO_YUNET = (
+    "note: YuNet cannot be downloaded (--detector yunet says why); the Haar cascade is used and misses more faces"
+)
 REFINE_SCORE = 0.5  # lowest score of a detection in the window of a face that was detected already
 
 
@@ -30,11 +33,17 @@ class DetectorKind:
     min_score: float  # 0..1 below which a detection is dropped
     weights: Weights | None = None
     refines: bool = False  # landmarks are computed a second time in a levelled window of the face
+    sure: float = 0.88  # score from which a face is upright; most of those that lie or stand on their head have less
+    reach: int = 24  # pixels: width of the smallest faces that are found reliably
+    fine_pixels: float = 20e6  # of a large picture, scaled for the search for small faces, at most
 
     def open(self, weights: Path | None, min_score: float) -> Search:
         """The search of one scale of a picture; UserError for a file that holds something else."""
+        from ferlib.faces.detection import checked
+
         module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(f"ferlib.faces.{module}"), name)(weights, min_score)
+        search = getattr(importlib.import_module(f"ferlib.faces.{module}"), name)(weights, min_score)
+        return checked(search, str(weights or self.title))
 
 
 YUNET = Weights(
@@ -54,9 +63,9 @@ RETINAFACE = Weights(
 DETECTORS = {
     "yunet": DetectorKind("YuNet", "yunet:open_yunet", min_score=0.6, weights=YUNET, refines=True),
     "retinaface": DetectorKind(
-        "RetinaFace-MobileNet0.25", "retinaface:open_retinaface", min_score=0.8, weights=RETINAFACE
+        "RetinaFace-MobileNet0.25", "retinaface:open_retinaface", 0.8, weights=RETINAFACE, sure=0.99, reach=28
     ),
-    "haar": DetectorKind("Haar cascade", "haar:open_haar", min_score=0.5),
+    "haar": DetectorKind("Haar cascade", "haar:open_haar", min_score=0.5, sure=0.96, reach=28, fine_pixels=4e6),
 }
 
 
@@ -67,11 +76,11 @@ def open_detector(
     sides: Sequence[int] | None = None,
     refine: bool = True,
 ) -> Detector:
-    """A detector of DETECTORS; "auto": YuNet, or the Haar cascade, with a note, where YuNet's weights are missing.
+    """A detector of DETECTORS; "auto": YuNet, or the Haar cascade where YuNet's weights are missing.
 
     weights: a file instead of the cached or downloaded one. min_score: 0..1, by default the detector's own. sides:
-    pixels of the longest side at which larger pictures are searched, by default detection.SIDES; a single one is
-    faster and misses small faces.
+    pixels of the longest side at which larger pictures are searched, by default detection.SIDES and, of pictures that
+    are much larger, tiles of finer scales; a single one is faster and misses small faces.
     refine: whether YuNet's landmarks are computed a second time in a levelled window of each face, about 2 ms a face.
     UserError for unknown names, missing weights and files that hold something else.
     """
@@ -83,17 +92,32 @@ def open_detector(
 
     least = kind.min_score if min_score is None else min_score
     refiner = kind.open(path, REFINE_SCORE) if refine and kind.refines else None
-    return Detector(name, kind.open(path, least), least, sides or SIDES, refiner)
+    return Detector(
+        name,
+        kind.open(path, least),
+        least,
+        sides or SIDES,
+        refiner,
+        sure=kind.sure,
+        reach=kind.reach,
+        fine_pixels=0 if sides else kind.fine_pixels,
+    )
 
 
 def choose_detector(weights: Path | None) -> tuple[str, Path | None]:
-    """Name and weights: YuNet, RetinaFace where the given file is one of PyTorch, Haar where there are no weights."""
+    """Name and weights: YuNet, RetinaFace where the given file is one of PyTorch, Haar where there are no weights.
+
+    Of a failed download there is a note; for a day it is not tried again.
+    """
     if weights is not None:
         return ("retinaface" if Path(weights).suffix in (".pth", ".pt") else "yunet"), weights
+    if failed_lately(YUNET):
+        return "haar", None
     try:
         return "yunet", find_weights(None, YUNET)
-    except UserError as error:
-        print(f"note: faces are detected by the Haar cascade, which misses more of them: {error}", file=sys.stderr)
+    except UserError:
+        print(NO_YUNET, file=sys.stderr)
+        remember_failure(YUNET)
         return "haar", None
 
 

@@ -18,6 +18,7 @@ from ferlib.inference.logit_model import LogitModel
 from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
 from ferlib.runtime.devices import autocast_dtype, resolve_device
+from ferlib.runtime.errors import UserError
 from models import Checkpoint, load_checkpoint
 
 BATCH = 64  # faces per forward pass
@@ -60,7 +61,15 @@ class FaceModel:
         with self.lock, torch.inference_mode():
             for start in range(0, len(crops), BATCH):
                 found.append(self.fast(self.views(crops[start : start + BATCH])).softmax(1).cpu().numpy())
-        return np.concatenate(found)
+        return self.check_finite(np.concatenate(found))
+
+    def check_finite(self, probabilities: np.ndarray) -> np.ndarray:
+        """The probabilities; UserError where they are not numbers, as those of a network whose weights are damaged."""
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                f"{self.label} predicts no numbers (NaN): its weights are damaged; name another --checkpoint"
+            )
+        return probabilities
 
     def to_crops(self, maps: np.ndarray, side: int) -> np.ndarray:
         """Maps of the model's views as maps of the crops they were cut from: N×size×size → float32 N×side×side.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,29 +14,51 @@ from config import EMOTIONS
 from ferlib.faces.photos import Photo
 from ferlib.faces.predictions import FacePrediction
 from ferlib.runtime.files import atomic_path
+from ferlib.runtime.terminal import printable
 
+if TYPE_CHECKING:
+    from ferlib.faces.detection import Detector
+
+TURNED_BACK = {90: "90° to the left", 180: "180°", 270: "90° to the right"}  # by the head's turn clockwise
 SMALL = 24  # pixels: faces with a narrower box have less detail than the training faces
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a text begins that a spreadsheet takes for a formula
 COLUMNS = ("photo", "face", "x", "y", "width", "height", "score", "label", *EMOTIONS, "error")
 
 
-def describe_photo(path: Path, photo: Photo, faces: Sequence[FacePrediction]) -> dict[str, Any]:
-    """The row of a photo, its faces included; lengths in pixels of the upright photo."""
+def describe_photo(
+    path: Path, photo: Photo, faces: Sequence[FacePrediction], detector: Detector | None = None
+) -> dict[str, Any]:
+    """The row of a photo, its faces included; lengths in pixels of the photo as its EXIF turns it.
+
+    detector: the one that found the faces; the notes name what it misses.
+    """
     height, width = photo.pixels.shape[:2]
     return {
-        "photo": str(path),
+        "photo": printable(str(path)),
         "width": width,
         "height": height,
-        "notes": [*photo.notes, *([] if faces else ["no face found"])],
+        "notes": [*photo.notes, *([] if faces else ["no face found"]), *describe_search(photo, faces, detector)],
         "faces": [describe_face(face) for face in faces],
     }
 
 
+def describe_search(photo: Photo, faces: Sequence[FacePrediction], detector: Detector | None) -> Iterator[str]:
+    """Notes on how the photo was turned to find faces, and on faces that are too small to be searched for."""
+    turns = [item.face.turn for item in faces]
+    for turn in sorted({*turns} - {0}):
+        some = "" if turns.count(turn) == len(turns) else f"for {turns.count(turn)} of {len(turns)} faces "
+        yield f"{some}turned by {TURNED_BACK[turn]} for detection"
+    if detector and (smallest := detector.smallest_face(photo.pixels)) > detector.reach:
+        yield f"faces below about {math.ceil(smallest)} px are not searched for"
+
+
 def describe_face(item: FacePrediction) -> dict[str, Any]:
-    """Box, score, landmarks and probabilities of a face, rounded."""
+    """Box, score, turn (degrees clockwise), landmarks and probabilities of a face, rounded."""
     landmarks = item.face.landmarks
     return {
         "box": [round(value, 1) for value in item.box],
         "score": round(item.face.score, 4),
+        "turn": item.face.turn,
         "landmarks": None if landmarks is None else np.round(landmarks.astype(float), 1).tolist(),
         "label": item.label,
         "probabilities": dict(zip(EMOTIONS, item.probabilities.astype(float).round(6).tolist(), strict=True)),
@@ -49,7 +72,7 @@ def describe_row(row: dict[str, Any]) -> str:
         return f"error: {row['error']}"
     notes = f" ({'; '.join(row['notes'])})" if row["notes"] else ""
     lines = [f"{row['photo']}{notes}", *(f"  {describe_line(face)}" for face in row["faces"])]
-    return "\n".join([*lines, *([f"  → {row['figure']}"] if "figure" in row else [])])
+    return "\n".join([*lines, *([f"  → {printable(row['figure'])}"] if "figure" in row else [])])
 
 
 def describe_line(face: dict[str, Any]) -> str:
@@ -62,7 +85,10 @@ def describe_line(face: dict[str, Any]) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """A line for each face, and one for each photo without faces and for each unreadable file."""
+    """A line for each face, and one for each photo without faces and for each unreadable file.
+
+    A text that a spreadsheet would compute, such as a name that begins with "=", has a ' before it.
+    """
     with (
         atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
@@ -73,13 +99,18 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             writer.writerows(csv_lines(row))
 
 
+def inert(text: str) -> str:
+    """`text` as spreadsheets take it for text (OWASP, "CSV injection")."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def csv_lines(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The lines of a photo: column → value."""
     if not row.get("faces"):
-        yield {"photo": row["photo"], "error": row.get("error", "no face found")}
+        yield {"photo": inert(row["photo"]), "error": inert(row.get("error", "no face found"))}
     for number, face in enumerate(row.get("faces", ()), start=1):
         place = dict(zip(("x", "y", "width", "height"), face["box"], strict=True))
         yield {
-            "photo": row["photo"], "face": number, **place, "score": face["score"], "label": face["label"],
+            "photo": inert(row["photo"]), "face": number, **place, "score": face["score"], "label": face["label"],
             **face["probabilities"],
         }  # fmt: skip

@@ -25,8 +25,8 @@ class Photo:
 def find_photos(paths: Sequence[Path]) -> list[Path]:
     """The files given, and those of folders and their subfolders that are named as pictures, in order.
 
-    Other files in folders are counted in a printed line. UserError for a path that does not exist and for a folder
-    without pictures.
+    Other files in folders are counted in a printed line. UserError for a path that does not exist or is no file, as a
+    pipe, and for a folder without pictures.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -39,8 +39,10 @@ def find_photos(paths: Sequence[Path]) -> list[Path]:
                 raise UserError(line or f"{path} holds no picture")
             print_note(line)
             found += pictures
-        elif path.exists():
+        elif path.is_file():
             found.append(path)
+        elif path.exists():
+            raise UserError(f"{path} is neither a file nor a folder")
         else:
             raise UserError(f"{path} does not exist")
     return list(dict.fromkeys(found))

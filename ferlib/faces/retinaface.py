@@ -208,7 +208,8 @@ def load_weights(path: Path) -> RetinaFace:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
     except Exception as error:  # unpickling raises many kinds for a file that is no checkpoint
-        raise UserError(f"{path} does not hold RetinaFace-MobileNet0.25: {str(error).splitlines()[0]}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} does not hold RetinaFace-MobileNet0.25: {reason}") from error
     return network
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from ferlib.runtime.files import atomic_path
 from ferlib.runtime.runs import user_cache
 
 TIMEOUT = 20  # seconds without a response
+PATIENCE = 24 * 3600  # seconds after a failed download until "auto" tries again
 MAX_BYTES = 2**25  # that are read of a response; detectors are smaller
 
 
@@ -30,6 +33,11 @@ class Weights:
         """Its path in the user's cache."""
         return user_cache() / self.file
 
+    @property
+    def failed(self) -> Path:
+        """An empty file whose time is that of the last failed download."""
+        return self.cached.with_suffix(".failed")
+
 
 def find_weights(given: Path | None, weights: Weights) -> Path:
     """`given`, or the cached file, or the downloaded one; UserError where there is none of them."""
@@ -40,6 +48,20 @@ def find_weights(given: Path | None, weights: Weights) -> Path:
     if not weights.cached.exists():
         download(weights)
     return weights.cached
+
+
+def failed_lately(weights: Weights) -> bool:
+    """Whether a download has failed within PATIENCE, and the file is still missing."""
+    with contextlib.suppress(OSError):
+        return not weights.cached.exists() and 0 <= time.time() - weights.failed.stat().st_mtime < PATIENCE
+    return False
+
+
+def remember_failure(weights: Weights) -> None:
+    """Notes the time of a failed download, where the cache can be written."""
+    with contextlib.suppress(OSError):
+        weights.failed.parent.mkdir(parents=True, exist_ok=True)
+        weights.failed.touch()
 
 
 def download(weights: Weights) -> None:

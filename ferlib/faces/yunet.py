@@ -11,11 +11,13 @@ from ferlib.faces.crops import DetectedFace
 from ferlib.faces.detection import MAX_OVERLAP, Search
 from ferlib.runtime.errors import UserError
 
+CANDIDATES = 5000  # detections at most before those of one face are merged; a face gives about ten
+
 
 def open_yunet(weights: Path, min_score: float) -> Search:
     """Detections with a score of `min_score` or more, with five landmarks; UserError for a file of another kind."""
     try:
-        network = cv2.FaceDetectorYN.create(str(weights), "", (320, 320), min_score, MAX_OVERLAP, 500)
+        network = cv2.FaceDetectorYN.create(str(weights), "", (320, 320), min_score, MAX_OVERLAP, CANDIDATES)
     except cv2.error as error:
         raise UserError(f"{weights} is not a YuNet that OpenCV {cv2.__version__} can read: {error.err}") from error
 

@@ -16,10 +16,11 @@ from ferlib.explanations.maps import color_limit
 from ferlib.faces.crops import DetectedFace, crop_outline, warp_map
 from ferlib.faces.predictions import FacePrediction
 from ferlib.figures.cards import PAPER, blend_map, card_size, draw_card, name_face, place_cards, smooth_signs
-from ferlib.figures.lettering import contrasting, fit_typeface, typeface
+from ferlib.figures.lettering import contrasting, fit_typeface, letter
 from ferlib.figures.placement import Rectangle, overlaps, place_label
 from ferlib.figures.style import COLORS, QUIET, wrap
 from ferlib.runtime.files import atomic_path
+from ferlib.runtime.terminal import printable
 
 if TYPE_CHECKING:
     from ferlib.explanations.specs import Method
@@ -73,13 +74,14 @@ def assemble(
     wide, tall = card_size(cards_unit)
     width = max([photo.width, wide, *(x + wide for x, _ in places)])
     height = max([photo.height, *(y + tall for _, y in places)])
-    text = wrap(caption, (width - unit) / 72, unit)  # a "point" is a pixel here
+    words, lettering = letter(printable(caption), unit)
+    text = wrap(words, (width - unit) / 72, unit)  # a "point" is a pixel here
     sheet = Image.new("RGB", (width, height + round(1.5 * unit * (text.count("\n") + 1)) + unit), PAPER)
     sheet.paste(photo, (0, 0))
     for number, (item, place) in enumerate(zip(faces, places, strict=True), start=1):
         sheet.paste(draw_card(item, name_face(item, number, len(faces)), method, cards_unit), place)
     pen = ImageDraw.Draw(sheet)
-    pen.text((unit // 2, height + unit // 2), text, fill=QUIET, font=typeface(unit), spacing=unit // 3)
+    pen.text((unit // 2, height + unit // 2), text, fill=QUIET, font=lettering, spacing=unit // 3)
     return sheet
 
 

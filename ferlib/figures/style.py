@@ -13,6 +13,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
+from ferlib.figures.lettering import families
 from ferlib.runtime.files import atomic_path
 
 STYLE = Path(__file__).with_name("plots.mplstyle")
@@ -35,7 +36,7 @@ LOCK = threading.RLock()  # the style is a setting of the whole process
 @contextmanager
 def in_style() -> Iterator[None]:
     """The common look for the block; also a decorator of functions that make figures."""
-    with LOCK, matplotlib.style.context(["default", str(STYLE)]):
+    with LOCK, matplotlib.style.context(["default", str(STYLE), {"font.family": families()}]):
         yield
 
 

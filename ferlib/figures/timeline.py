@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from config import EMOTIONS
+from ferlib.figures.lettering import drawable
 from ferlib.figures.style import COLORS, saved_figure
+from ferlib.runtime.terminal import printable
 
 MAX_FACES = 4  # panels: the tracks with the most points
 MAX_POINTS = 300  # over the whole time
@@ -93,7 +95,8 @@ def headline(source: str, smoothing: float, shown: int, faces: int) -> str:
     """The figure's title."""
     some = f", the {shown} of {faces} faces seen longest" if shown < faces else ""
     smoothed = f"\nsmoothed with a time constant of {smoothing:g} s" if smoothing > 0 else ""
-    return f"Predicted emotions over time: {source}{some}{smoothed}"
+    name = drawable(printable(source)).replace("$", r"\$")  # else matplotlib sets it as a formula
+    return f"Predicted emotions over time: {name}{some}{smoothed}"
 
 
 def clock(seconds: float, _place: int = 0) -> str:

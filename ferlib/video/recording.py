@@ -19,6 +19,7 @@ from ferlib.runtime.files import atomic_path
 ANIMATION_SIDE = 480  # pixels of the longer side of an animated picture at most
 ANIMATION_FPS = 12.5  # at most, a frame every 80 ms: browsers slow down GIFs that are much faster
 ANIMATION_FRAMES = 900  # held in memory until the end: 72 s, about 50 MB at 480×360
+WHOLE = 0.98  # of the frames written, the share that a whole file holds at least
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # available in OpenCV's wheels on every system
 
 
@@ -159,6 +160,16 @@ def recording(path: Path | None, fps: float) -> Iterator[Recorder | None]:
             recorder.close()
         if recorder.written == 0:
             raise UserError(f"{path} was not written: there was no frame")
+        if recorder.sink_type is Movie and count_frames(temporary) < WHOLE * recorder.written:
+            raise UserError(f"{path} could not be written whole; free some space on its disk, then run again")
+
+
+def count_frames(path: Path) -> int:
+    """The frames that a video file holds by its index, 0 for an unreadable file: OpenCV's encoders raise no error."""
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return count
 
 
 def fit(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

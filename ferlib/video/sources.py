@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from ferlib.faces.photos import read_photo
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import printable
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FPS = 25.0  # frames per second of a folder, and of a source that reports none
@@ -74,6 +76,8 @@ def open_source(text: str) -> Source:
         raise UserError(
             f"--source {text} does not exist; give the number of a camera, a video file, a folder or an address"
         )
+    if not (path.is_file() or path.is_char_device()):  # a pipe would be waited for without end
+        raise UserError(f"--source {text} is neither a file, nor a folder, nor a camera")
     if path.suffix.lower() in PICTURES:
         raise UserError(f"--source {text} is a single picture; run: python predict.py {text}")
     return VideoFile(path)
@@ -110,7 +114,7 @@ class VideoFile:
         if number == 0:
             raise UserError(f"{self.path} holds no frame that can be read")
         if self.length and number < 0.9 * self.length:
-            warn(f"{self.name} ends after {number} of {self.length} frames; the file may be damaged")
+            warn_once(f"{self.name} ends after {number} of {self.length} frames; the file may be damaged")
 
 
 class Folder:
@@ -121,7 +125,7 @@ class Folder:
 
     def __init__(self, path: Path, fps: float = FPS):
         self.path, self.name, self.fps = path, path.name, fps
-        self.files = sorted((file for file in path.iterdir() if file.suffix.lower() in PICTURES), key=natural_order)
+        self.files = sorted(filter(is_picture, path.iterdir()), key=natural_order)
         self.length = len(self.files)
         if not self.files:
             raise UserError(f"{path} holds no picture; the endings read are {', '.join(PICTURES)}")
@@ -133,12 +137,17 @@ class Folder:
             try:
                 photo = read_photo(file)
             except UserError as error:
-                warn(f"left out: {error}")
+                warn_once(f"left out: {error}")
                 continue
             readable += 1
             yield Frame(number, number / self.fps, photo.pixels)
         if not readable:
             raise UserError(f"none of the {self.length} pictures in {self.path} can be read")
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a path is a file that is named as a picture, and no hidden one."""
+    return path.suffix.lower() in PICTURES and path.is_file() and not path.name.startswith(".")
 
 
 def natural_order(file: Path) -> list[tuple[int, str]]:
@@ -277,6 +286,12 @@ def without_password(address: str) -> str:
     return re.sub(r"(?<=://)[^/@]*@", "", address)
 
 
+@lru_cache
+def warn_once(message: str) -> None:
+    """Prints a note on stderr, at the first reading of a file of which the first frames are read twice."""
+    warn(message)
+
+
 def warn(message: str) -> None:
     """Prints a note on stderr."""
-    print(f"note: {message}", file=sys.stderr, flush=True)
+    print(f"note: {printable(message)}", file=sys.stderr, flush=True)
