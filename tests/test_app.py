@@ -140,6 +140,14 @@ def test_an_uncertain_prediction_and_a_doubtful_face_are_named():
     small = DetectedFace((0.0, 0.0, 20.0, 25.0), 0.55, None)
     assert app_views.note_on(small) == " · only 20 pixels wide, so it has little detail · this may not be a face"
     assert app_views.note_on(sure.faces[0]) == ""
+    turned = DetectedFace((0.0, 0.0, 200.0, 250.0), 0.95, None, 180)
+    assert app_views.note_on(turned) == " · the photo was turned by 180° for it"
+
+
+def test_a_large_photo_says_what_size_of_face_is_missed():
+    result = make_result()
+    assert "narrower than about 70 pixels are not searched for" in app_views.show_faces(replace(result, smallest=70), 0)
+    assert "narrower" not in app_views.show_faces(result, 0)
 
 
 # ── models and ports ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from PIL import Image
 
 from ferlib.data.decoding import open_picture
 from ferlib.faces.crops import DetectedFace, crop_face
+from ferlib.faces.detection import Detector
 from ferlib.faces.face_model import FaceModel, to_grey
 from ferlib.faces.photos import read_photo
 from ferlib.runtime.errors import UserError
@@ -39,6 +41,7 @@ class PhotoResult:
     probabilities: np.ndarray  # float32 N×7
     model: str  # its name for people
     found: int  # number of faces in the photo, those beyond MAX_FACES included
+    smallest: int = 0  # pixels of the upload: width below which faces were not searched for; 0: none of note
 
     @property
     def volume(self) -> int:
@@ -52,9 +55,10 @@ class PhotoResult:
 
 def predict_upload(path: str, model: str, detector: str, resources: Resources) -> PhotoResult:
     """The result of an uploaded photo; UserError for unreadable and too large ones, and for those without a face."""
-    photo = shrink(read_upload(path, resources.max_pixels))
-    network = resources.open_model(model)
-    faces = resources.open_detector(detector)(photo)
+    upload = read_upload(path, resources.max_pixels)
+    photo = shrink(upload)
+    network, search = resources.open_model(model), resources.open_detector(detector)
+    faces = search(photo)
     if not faces:
         raise UserError(
             "No face was found in this picture. Use one in which a face looks towards the camera, upright and well "
@@ -75,7 +79,14 @@ def predict_upload(path: str, model: str, detector: str, resources: Resources) -
         probabilities=probabilities,
         model=network.label,
         found=len(faces),
+        smallest=smallest_face(search, photo, upload.shape[1] / photo.shape[1]),
     )
+
+
+def smallest_face(search: Detector, photo: np.ndarray, scale: float) -> int:
+    """Pixels of the upload, `scale` times those of the photo, below which faces are missed; 0 where that is usual."""
+    width = search.smallest_face(photo) * scale
+    return math.ceil(width) if width > search.reach else 0
 
 
 def read_upload(path: str, max_pixels: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from config import EMOTIONS
 from ferlib.explanations.maps import locate
 from ferlib.explanations.methods import METHODS, find_method
 from ferlib.faces.crops import DetectedFace
+from ferlib.faces.photo_rows import TURNED_BACK
 from ferlib.figures.panels import IMPORTANCE, SIGNED
 from ferlib.webpage.photo_results import PhotoResult
 from ferlib.webpage.pictures import (
@@ -110,7 +111,7 @@ def show_faces(result: PhotoResult, chosen: int) -> str:
                 "uri": to_uri(to_bytes(enlarge(crop, 64)), quality=85) if len(result.faces) > 1 else "",
             }
         )
-    return render("faces.html", photo=result.photo, faces=faces, found=result.found)
+    return render("faces.html", photo=result.photo, faces=faces, found=result.found, smallest=result.smallest)
 
 
 def to_percent(start: float, length: float, whole: int, names: tuple[str, str]) -> dict[str, float]:
@@ -151,6 +152,7 @@ def note_on(face: DetectedFace) -> str:
     side = min(face.box[2:])
     notes = [f"only {side:.0f} pixels wide, so it has little detail"] if side < SMALL_FACE else []
     notes += ["this may not be a face"] if face.score < DOUBTFUL_SCORE else []
+    notes += [f"the photo was turned by {TURNED_BACK[face.turn]} for it"] if face.turn else []
     return "".join(f" · {note}" for note in notes)
 
 
