@@ -66,7 +66,7 @@ def change(path, **parts):
 
 def test_mutated_files_of_a_run_are_a_card_or_one_line(evaluated, tmp_path):
     draw = random.Random(0)
-    for path in 60 * (evaluated.history, evaluated.results):
+    for path in 20 * (evaluated.history, evaluated.results):
         whole = path.read_text()
         path.write_text(json.dumps(mutated_json(json.loads(whole), draw)))
         with suppress(UserError):
