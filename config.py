@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ferlib.runtime.runs import Run
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import Run, slug
 from recipes import Recipe
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
@@ -33,6 +34,10 @@ class Stage:
 
     @property
     def run(self) -> Run:
+        """UserError for a name that a file cannot have: two of them would share their files."""
+        for name in ("model", "tag"):
+            if (value := getattr(self, name)) != slug(value):
+                raise UserError(f"--{name} {value!r}: a name is made of letters, digits, ., +, - and _")
         return Run(self.model, self.dataset, self.tag, self.outputs_dir, self.fold)
 
 

@@ -57,12 +57,20 @@ def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -
     UserError for an unknown name, a missing folder, or a file that breaks the data set's format.
     """
     facts = dataset_facts(dataset)
+    if dataset.startswith(FOLDER):
+        check_apart(Path(facts.places[0]), Path(outputs_dir))
 
     def cache_of(key: str) -> Path:
         return cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
 
     source = find_source(dataset, facts, Path(data_dir), is_known=lambda key: cache_of(key).is_dir())
     return cached_faces(cache_of(source.key), dataset, source.faces, source.size).in_fold(fold)
+
+
+def check_apart(folder: Path, outputs_dir: Path) -> None:
+    """UserError where outputs lie in a folder of faces: their plots and the cache would be faces of it."""
+    if folder.is_dir() and outputs_dir.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"{outputs_dir} lies in {folder}, a folder of faces; name one outside with --outputs-dir")
 
 
 class Source(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from config import Export
 from ferlib.data.facts import dataset_facts
 from ferlib.runtime.errors import run_script
-from ferlib.runtime.files import atomic_path, read_json, require
+from ferlib.runtime.files import read_json, require, write_text
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.runs import Run
 from models import model_spec, training_command
@@ -27,8 +27,10 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     """
     model_spec(run.model)
     dataset_facts(run.dataset)
-    history = read_json(run.history, training_command(run))
-    results = read_json(run.results, run.command("evaluate.py"))
+    from ferlib.evaluation.stage_shapes import HISTORY, RESULTS
+
+    history = read_json(run.history, training_command(run), HISTORY)
+    results = read_json(run.results, run.command("evaluate.py"), RESULTS)
     checkpoint = require(run.best_checkpoint, training_command(run))
     from ferlib.networks.checkpoints import read_checkpoint
     from ferlib.networks.tensor_files import save_tensors
@@ -38,8 +40,7 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     content["state"] = {name: to_half(tensor) for name, tensor in content["state"].items()}
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
     save_tensors(weights, content)
-    with atomic_path(card) as temporary:
-        temporary.write_text(make_model_card(run, history, results, weights.stat().st_size))
+    write_text(card, make_model_card(run, history, results, weights.stat().st_size))
     return weights, card
 
 

@@ -9,8 +9,9 @@ import pytest
 
 import config
 import models
-from config import EMOTIONS
+from config import EMOTIONS, Train
 from ferlib.data.facts import DATASETS
+from ferlib.runtime.errors import UserError
 from ferlib.runtime.flags import field_comments, parse_flags
 from ferlib.runtime.runs import Run
 from ferlib.training import optimizers, schedules
@@ -95,3 +96,24 @@ def test_command_can_be_pasted_into_a_shell():
     assert Run("a", "b").command("train.py") == "python train.py --model a --dataset b"
     command = Run("a", "b", "c", Path("my out")).command("evaluate.py")
     assert command == "python evaluate.py --model a --dataset b --tag c --outputs-dir 'my out'"
+
+
+@pytest.mark.parametrize("tag", ["a/b", "a b", "a\nb", "\x1b[31m", "\U0001f600"])
+def test_a_tag_whose_files_another_tag_would_share_is_refused(tag):
+    with pytest.raises(UserError, match="a name is made of letters"):
+        _ = Train(tag=tag).run
+    assert Train(tag="é-1_b.2").run.name == "mini_resnet_synthetic_é-1_b.2"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--batch-size", "1" + 30 * "0"], r"--batch-size 1000.* is out of range; the largest number is 2147483647"),
+        (["--settings.lr", "inf"], "--lr inf is not a finite number"),
+        (["--max-gpu-temp", "nan"], "--max-gpu-temp nan is not a finite number"),
+    ],
+)
+def test_numbers_out_of_every_range_are_refused(words, said):
+    with pytest.raises(UserError, match=said):
+        parse_flags(Train, [word.replace("settings.", "") for word in words])
+    assert parse_flags(Train, ["--seed", str(2**40)]).seed == 2**40

@@ -148,3 +148,11 @@ def test_real_fer2013_is_recognised():
     source = datasets.find_source("fer2013", DATASETS["fer2013"], REAL)
     assert len(source.key) == 16
     assert source.size <= 35887 * 48**2
+
+
+def test_outputs_in_a_folder_of_faces_are_refused(tmp_path):
+    folder = tmp_path / "faces"
+    (folder / "Happy").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"lies in .*faces, a folder of faces; name one outside"):
+        datasets.load_faces(f"folder:{folder}", tmp_path, folder / "outputs")
+    assert not (folder / "outputs").exists()

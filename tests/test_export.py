@@ -1,5 +1,10 @@
 """export.py: the shipped file predicts as the run, the card says what was measured."""
 
+import json
+import random
+import shutil
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +13,7 @@ import torch
 import config
 import evaluate
 import export
+from damage import mutated_json
 from ferlib.report.model_card import portable_command
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
@@ -40,6 +46,45 @@ def test_a_run_must_have_been_evaluated(tmp_path):
     run = Run("mini_resnet", "synthetic", "none", tmp_path)
     with pytest.raises(UserError, match=r"does not exist; run: python train\.py"):
         export.export(run, tmp_path)
+
+
+@pytest.fixture
+def evaluated(tiny_run, tmp_path):
+    """A copy of an evaluated run, whose files may be changed."""
+    if not tiny_run.results.exists():
+        evaluate.evaluate(config.Evaluate(tag="tiny", outputs_dir=tiny_run.outputs_dir, device="cpu", figures=False))
+    run = replace(tiny_run, outputs_dir=tmp_path)
+    run.history.parent.mkdir()
+    for path in (tiny_run.history, tiny_run.results, tiny_run.best_checkpoint):
+        shutil.copy(path, run.history.parent)
+    return run
+
+
+def change(path, **parts):
+    path.write_text(json.dumps(json.loads(path.read_text()) | parts))
+
+
+def test_mutated_files_of_a_run_are_a_card_or_one_line(evaluated, tmp_path):
+    draw = random.Random(0)
+    for path in 20 * (evaluated.history, evaluated.results):
+        whole = path.read_text()
+        path.write_text(json.dumps(mutated_json(json.loads(whole), draw)))
+        with suppress(UserError):
+            export.export(evaluated, tmp_path / "shipped")
+        path.write_text(whole)
+
+
+def test_figures_that_a_small_test_split_does_not_have_are_dashes(evaluated, tmp_path):
+    change(evaluated.results, mean_auc=None, without_training_copies=None)
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert ", \u2013 |" in text
+    assert "without faces that have a copy" not in text
+
+
+def test_a_name_that_no_page_may_hold_is_escaped_on_the_card(evaluated, tmp_path):
+    change(evaluated.history, command="python train.py --dataset 'folder:/d\udcff\x1b[31m'")
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert "`python train.py --dataset 'folder:/d\\xff\\x1b[31m'`" in text
 
 
 PRETRAINED = sorted((Path(__file__).parents[1] / "pretrained").glob("*.pth"))

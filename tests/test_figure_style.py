@@ -388,3 +388,9 @@ def test_no_readings_no_picture(tmp_path):
     log = write_log(tmp_path, ["", ""], paused=[0, 0])
     gpu_plots.plot_gpu_temperature(tmp_path / "gpu.png", [log], None, "")
     assert not (tmp_path / "gpu.png").exists()
+
+
+def test_letters_that_no_font_has_raise_no_warning(tmp_path, recwarn):
+    with saved_figure(tmp_path / "a.png", figsize=(3, 2)) as figure:
+        entitle(figure, "\u65e5\u672c \U0001f600")
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]

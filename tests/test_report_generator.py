@@ -305,7 +305,11 @@ def test_caveat_of_a_rare_class(tmp_path):
 
 def test_caveat_of_averaged_views(tmp_path):
     run = Run("aaa", DATASET, outputs_dir=tmp_path)
-    write_results(run, views="ten_crop", other_views={"single": {"accuracy": 0.689}})
+    write_results(
+        run,
+        views="ten_crop",
+        other_views={"single": {"accuracy": 0.689, "interval": [0.67, 0.71], "clean_accuracy": None}},
+    )
     write_results(Run("bbb", DATASET, outputs_dir=tmp_path), views="flip")
     write_results(Run("ccc", DATASET, outputs_dir=tmp_path))
     found = caveats(tmp_path).replace("\u202f", " ")

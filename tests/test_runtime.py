@@ -351,3 +351,11 @@ def test_an_epoch_that_other_programs_slow_down_is_told(monkeypatch):
     assert cores.describe_slow_epoch([80, 100, 60]) == cores.describe_slow_epoch([100]) == ""
     monkeypatch.setattr(cores, "busy_processes", lambda: 0)
     assert cores.describe_slow_epoch([100, 20]) == ""
+
+
+def test_a_script_runs_without_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    done = []
+    run_script(lambda: done.append(print("unseen")))
+    assert done == [None]

@@ -18,6 +18,8 @@ from ferlib.data.readers.affectnet import AFFECTNET_EMOTIONS
 from ferlib.inference.views import center_view
 from ferlib.networks.checkpoints import read_tensors
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import write_json
+from ferlib.runtime.runs import Run
 from ferlib.training import engine, fitting
 from ferlib.training.batches import Faces, draw_batches
 from ferlib.training.losses import cross_entropy
@@ -375,3 +377,24 @@ def test_resuming_many_runs_begins_those_that_were_not(train_flags, monkeypatch)
     assert seen == [("begun", True), ("not-begun", False)]
     train.fit_all([replace(second, resume=True)])
     assert seen[-1] == ("not-begun", True), "alone, a run that cannot be resumed is an error"
+
+
+def test_a_name_that_a_run_on_other_data_has_is_refused(tmp_path):
+    first, second = (Run("mini_resnet", f"folder:{name}", "", tmp_path) for name in ("a/b", "a-b"))
+    assert first.history == second.history
+    write_json(first.history, {"run": first.identity()})
+    with pytest.raises(UserError, match=r"already the name of a run on folder:a/b; give the one on folder:a-b a --tag"):
+        train.fit(config.Train(dataset="folder:a-b", outputs_dir=tmp_path, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "said"),
+    [
+        ({"max_steps": 0}, {}, "--max-steps 0 is not a number of steps from 1 up"),
+        ({"max_steps": -1}, {}, "--max-steps -1 is not a number of steps from 1 up"),
+        ({}, {"min_lr": -1.0, "drop": -0.5}, r"--min-lr -1\.0, --drop -0\.5: no setting of a recipe is below 0"),
+    ],
+)
+def test_steps_and_settings_below_zero_are_refused(tmp_path, changes, settings, said):
+    with pytest.raises(UserError, match=said):
+        train.fit(config.Train(outputs_dir=tmp_path, device="cpu", settings=changed(Recipe(), **settings), **changes))

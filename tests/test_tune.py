@@ -520,3 +520,18 @@ def test_real_study(make_flags):
         optuna.load_study(study_name="real", storage=f"sqlite:///{flags.folder / 'study.db'}").best_trial.number
         == content["best"]["trial"]
     )
+
+
+@pytest.mark.parametrize("changes", [{"trials": -1}, {"workers": 0}, {"workers": -2}])
+def test_senseless_counts_are_refused(calls, make_flags, changes):
+    with pytest.raises(UserError, match="--trials must be at least 0 and --workers at least 1"):
+        tune.search(make_flags("counts", "lr=0.1,1", **changes))
+    assert not calls
+
+
+def test_a_damaged_database_of_a_study_is_named(calls, make_flags):
+    flags = make_flags("damaged", "lr=0.1,1")
+    flags.folder.mkdir(parents=True)
+    (flags.folder / "study.db").write_bytes(b"no database" * 400)
+    with pytest.raises(UserError, match=r"damaged/study\.db cannot be opened: .*not a database; .* another --study$"):
+        tune.search(flags)

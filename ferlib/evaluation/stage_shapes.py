@@ -6,13 +6,14 @@ from typing import Any
 
 from config import EMOTIONS
 from ferlib.data.facts import SPLITS
-from ferlib.runtime.shapes import is_count, is_number, is_positive, is_share
+from ferlib.runtime.shapes import is_count, is_number, is_positive, is_share, misfit
 
 CLASSES = len(EMOTIONS)
 EMOTION = frozenset(EMOTIONS)
 NUMBER = (is_number, None)
 SHARE = (is_share, None)
 INTERVAL = ([is_number, is_number], None)
+VIEWS = {"accuracy": is_share, "interval": [is_share, is_share], "clean_accuracy": SHARE}
 COUNTS = [is_count] * CLASSES
 CLEAN = (
     {"accuracy": is_share, "macro_f1?": SHARE, "intervals": {"accuracy": [is_share, is_share]}, "samples": is_count},
@@ -23,6 +24,11 @@ CLEAN = (
 def is_versions(value: Any) -> bool:
     """Library → version."""
     return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+
+
+def is_views(value: Any) -> bool:
+    """Views → their figures."""
+    return isinstance(value, dict) and all(misfit(figures, VIEWS) is None for figures in value.values())
 
 
 RUN: dict[str, Any] = {"model": str, "dataset": str, "tag": str, "fold?": is_count}
@@ -103,7 +109,7 @@ RESULTS: dict[str, Any] = {
     "split": str,
     "fingerprint": str,
     "views": str,
-    "other_views": dict,
+    "other_views": is_views,
     "without_training_copies": CLEAN,
     "confusion_matrix": [COUNTS] * CLASSES,
     "main_confusions": [CONFUSION],

@@ -18,7 +18,7 @@ from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import gather_rows, is_main, own_part
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, check_dataset
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec, training_command
 
 
@@ -59,7 +59,7 @@ class Predictor:
 def open_predictor(
     run: Run, *, checkpoint: Path | None = None, device: str = "auto", amp: bool = True, batch_size: int = 256
 ) -> Predictor:
-    """The best checkpoint of a run, or another file; UserError if it is missing or another model's."""
+    """The best checkpoint of a run, or another file; UserError if it is missing, another model's or data set's."""
     model_spec(run.model)  # an unknown name is an error of its own
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size} is not a number of faces from 1 up")
@@ -67,6 +67,8 @@ def open_predictor(
     path = checkpoint or require(run.best_checkpoint, training_command(run))
     loaded = load_checkpoint(path, place)
     check_model(loaded.info["model"], run.model, str(path))
+    if not checkpoint:
+        check_dataset(str(loaded.info.get("dataset") or run.dataset), run)
     return Predictor(path, loaded, place, autocast_dtype(place, amp), batch_size)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import jinja2
 
 from ferlib.data.facts import dataset_facts
-from ferlib.report.words import percent
+from ferlib.report.words import number, percent
+from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
-from models import model_spec
+from models import model_spec, training_command
 
 TEMPLATES = Path(__file__).parent / "templates"
 PATH_FLAGS = ("--data-dir", "--outputs-dir")  # where the files were on one machine
@@ -25,8 +26,10 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False
     )
-    environment.filters["percent"] = lambda fraction: percent(fraction, 2)
-    best = next(epoch for epoch in history["epochs"] if epoch["epoch"] == history["best_epoch"])
+    environment.filters |= {"percent": lambda fraction: percent(fraction, 2), "number": number}
+    best = next((epoch for epoch in history["epochs"] if epoch["epoch"] == history["best_epoch"]), None)
+    if best is None:
+        raise UserError(f"{run.history} lacks its best epoch; run again: {training_command(run)}")
     return environment.get_template("model_card.md").render(
         run=run,
         dataset=dataset_facts(run.dataset),
@@ -41,7 +44,10 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
 
 def portable_command(command: str) -> str:
     """A training command without PATH_FLAGS and without --resume: from the first epoch, on any machine."""
-    words, kept = iter(shlex.split(command)), []
+    try:
+        words, kept = iter(shlex.split(command)), []
+    except ValueError as error:
+        raise UserError(f"the history's command is damaged ({error}): {command}") from error
     for word in words:
         name, given, _ = word.partition("=")
         if name == "--resume":  # a flag without a value
@@ -49,5 +55,5 @@ def portable_command(command: str) -> str:
         if name not in PATH_FLAGS:
             kept.append(word)
         elif not given:
-            next(words)
+            next(words, None)
     return shlex.join(kept)

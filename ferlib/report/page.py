@@ -22,7 +22,7 @@ from ferlib.report.plots import PLOTS
 from ferlib.report.sections import DatasetReport, read_reports
 from ferlib.report.tables import READABLE, all_tables, readable, to_latex, write_csv
 from ferlib.report.words import duration, element_id, number, percent
-from ferlib.runtime.files import atomic_path
+from ferlib.runtime.files import write_text
 from ferlib.runtime.runs import Run, report_path
 from ferlib.runtime.terminal import printable
 
@@ -163,13 +163,6 @@ def write_latex(reports: Sequence[DatasetReport], _name: str, cross: CrossTable 
 
 Writer = Callable[[Sequence[DatasetReport], str, CrossTable | None], list[Path]]
 FORMATS: dict[str, Writer] = {"html": write_html, "md": write_markdown, "csv": write_csvs, "latex": write_latex}
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Writes a text file whole or not at all; returns its path."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # data sets whose paths are no UTF-8
-    return path
 
 
 def build_report(outputs_dir: Path, dataset: str) -> Path:

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from ferlib.runtime.terminal import printable
@@ -28,6 +29,8 @@ def run_script(main: Callable[[], object]) -> None:
     That is a UserError, a file that cannot be read or written, too little memory, a missing package, ctrl-C. Exit
     codes: 1; 130 for ctrl-C; 141 where what reads the output ends first, as in `--help | head`.
     """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 (None where it is closed, as in `>&-`)
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that is no UTF-8 must not end a script

@@ -17,7 +17,7 @@ from typing import Any
 
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.shapes import misfit
-from ferlib.runtime.terminal import printable
+from ferlib.runtime.terminal import legible, printable
 
 SCHEMA = 2  # shape of the JSON files that pass between the stages
 UNWRITABLE = (
@@ -125,6 +125,13 @@ def check_writable(path: Path, size: int = 0) -> None:
                 f"{printable(str(path))} needs about {size / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f} MB free; "
                 "free some space, or name another folder"
             )
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Writes a page or a table as UTF-8; returns its path. Names of files may hold characters that no page may."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(legible(text), encoding="utf-8")
+    return path
 
 
 # ── what killed processes left ───────────────────────────────────────────────────────────────────────────────────────

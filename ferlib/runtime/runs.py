@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferlib.runtime.errors import UserError
+
 
 def user_cache() -> Path:
     """The folder of files that every folder of outputs shares: the weights of face detectors."""
@@ -43,6 +45,12 @@ def annotated_photo(outputs_dir: Path, name: str) -> Path:
 def slug(name: str) -> str:
     """A name as a part of a file's name: whatever is not a letter, digit, '.', '+', '-' or '_' becomes a '-'."""
     return re.sub(r"[^\w.+-]+", "-", name)
+
+
+def check_dataset(found: str, run: Run) -> None:
+    """UserError if the files of a run are of another data set, such as folder:a/b beside folder:a-b."""
+    if found != run.dataset:
+        raise UserError(f"{run.name} is already the name of a run on {found}; give the one on {run.dataset} a --tag")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 def printable(text: str, keep: str = "") -> str:
     """`text` with control, direction and undecodable characters as escapes such as \\x1b; those in `keep` stay.
@@ -10,6 +14,11 @@ def printable(text: str, keep: str = "") -> str:
     a direction mark would show "gpj.exe" as "exe.jpg", and a byte that is no UTF-8 could not be printed at all.
     """
     return "".join(char if char.isprintable() or char in keep else escaped(char) for char in text)
+
+
+def legible(text: str) -> str:
+    """A page's text, of many lines, with control, direction and undecodable characters as the same escapes."""
+    return HIDDEN.sub(lambda found: escaped(found[0]), text)
 
 
 def escaped(char: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from ferlib.runtime.cores import describe_slow_epoch
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.distributed import barrier, is_main, rank, world_size
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import UnwritableError, check_writable, explain_unwritable, require, write_json
+from ferlib.runtime.files import UnwritableError, check_writable, explain_unwritable, read_json, require, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import command_line, library_versions
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, check_dataset
 from ferlib.training.batches import Faces, place_faces
 from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
@@ -54,6 +54,8 @@ def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str,
     and for a run that another process trains.
     """
     check_settings(flags.settings, flags.snapshots)
+    if flags.max_steps is not None and flags.max_steps < 1:
+        raise UserError(f"--max-steps {flags.max_steps} is not a number of steps from 1 up")
     with sole_process(flags.run.lock("train"), f"{flags.run.name} is being trained") if is_main() else nullcontext():
         return fit_alone(flags, after_epoch)
 
@@ -61,6 +63,7 @@ def fit(flags: config.Train, after_epoch: AfterEpoch | None = None) -> dict[str,
 def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, Any]:
     """As `fit`, while no other process trains the run."""
     recipe, run = flags.settings, flags.run
+    check_dataset(trained_on(run), run)
     device = resolve_device(flags.device)
     check_limit(device, flags.max_gpu_temp)
     dtype = autocast_dtype(device, flags.amp)
@@ -124,11 +127,21 @@ def check_settings(recipe: Recipe, snapshots: bool) -> None:
     schedule, batch_size = recipe.learning_rate.schedule, recipe.training.batch_size
     if snapshots and schedule != "warm_restarts":
         raise UserError(f"--snapshots needs cycles: --schedule warm_restarts instead of {schedule}")
+    numbers = {name: value for name, value in recipe.flat().items() if isinstance(value, int | float)}
+    if negative := [f"--{name.replace('_', '-')} {value}" for name, value in numbers.items() if value < 0]:
+        raise UserError(f"{', '.join(negative)}: no setting of a recipe is below 0")
     if recipe.training.epochs < 1 or batch_size < 2:
         raise UserError("--epochs must be at least 1 and --batch-size at least 2")
     parts = recipe.training.accumulate * world_size()
     if batch_size % parts:
         raise UserError(f"--batch-size {batch_size} cannot be split into {parts} equal parts")
+
+
+def trained_on(run: Run) -> str:
+    """The data set that the history of a run names; the run's own where there is none, or none that can be read."""
+    with suppress(UserError):
+        return str(read_json(run.history, "", {"run": {"dataset": str}})["run"]["dataset"])
+    return run.dataset
 
 
 def size_in_bytes(model: FaceClassifier) -> int:

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 import config
 from datasets import load_faces
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import require
+from ferlib.runtime.files import check_writable, require
 from ferlib.runtime.runs import Run, cache_dir
 from ferlib.training.search.space import Space, grid, parse_search
 from models import model_spec
@@ -49,11 +49,12 @@ def prepare_study(flags: config.Tune) -> None:
     linked. UserError for settings, a data set or a run that do not exist, and for a study made with others.
     """
     space = parse_search(flags.search)
-    planned_trials(flags, space)
+    if planned_trials(flags, space) < 0 or flags.workers < 1:
+        raise UserError("--trials must be at least 0 and --workers at least 1")
     model_spec(flags.model)
     if not re.fullmatch(r"\w[\w.-]*", flags.study):
         raise UserError(f"--study {flags.study}: a name is made of letters, digits, _, . and -")
-    flags.folder.mkdir(parents=True, exist_ok=True)
+    check_writable(flags.folder / "study.db")
     cache_dir(flags.outputs_dir).mkdir(parents=True, exist_ok=True)
     with FileLock(flags.folder / "prepare.lock"):  # two terminals may start at once
         study = open_study(flags)
@@ -86,7 +87,7 @@ def open_study(flags: config.Tune) -> optuna.Study:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats
     first_epoch = math.ceil(PRUNING_STARTS * flags.settings.training.epochs)
     return optuna.create_study(
-        storage=open_storage(flags.storage or f"sqlite:///{flags.folder / 'study.db'}"),
+        storage=open_storage(flags.storage) if flags.storage else open_own_storage(flags.folder / "study.db"),
         study_name=flags.study,
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_warmup_steps=first_epoch)
@@ -94,6 +95,16 @@ def open_study(flags: config.Tune) -> optuna.Study:
         else optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
+
+
+def open_own_storage(path: Path) -> RDBStorage:
+    """The database in the study's folder; UserError naming the file where it is damaged or its disk is full."""
+    try:
+        return open_storage(f"sqlite:///{path}")
+    except UserError as error:
+        reason = str(error).removeprefix("--storage cannot be opened: ").removesuffix(f"; give {EXAMPLE}, say")
+        advice = "free some space, remove it, or give another --study"
+        raise UserError(f"{path} cannot be opened: {reason}; {advice}") from error
 
 
 def open_storage(url: str) -> RDBStorage:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,7 @@ def accuracy(trial: FrozenTrial) -> float:
 
 def run_workers(flags: config.Tune, fit: Fit) -> None:
     """This process and `workers` - 1 others run trials; where this one is stopped, the others are."""
+    flags = replace(flags, workers=min(flags.workers, max(1, planned_trials(flags, parse_search(flags.search)))))
     spawn = multiprocessing.get_context("spawn")
     helpers = [spawn.Process(target=run_helper, args=(flags, fit, number)) for number in range(1, flags.workers)]
     with interrupts_held():
