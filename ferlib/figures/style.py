@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import textwrap
 import threading
 import warnings
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.style
-from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
@@ -30,11 +28,6 @@ COLORS = (VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY)  # of config.EMOTIO
 LINES = ("-", "--", "-.", ":", "-", "--", "-.")  # likewise, for print without colour
 INK, QUIET = "#1d2129", "#767676"  # text, and text of less weight
 
-FALLBACKS = (  # typefaces of East Asian letters and of emoji, on Linux, macOS and Windows
-    "Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic",
-    "WenQuanYi Zen Hei", "Droid Sans Fallback", "Noto Emoji", "Segoe UI Emoji", "Symbola",
-)  # fmt: skip
-
 Titles = Sequence[str]  # of entitle: what the picture shows in one sentence, and of what
 PNG = ("png",)
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # vector formats, and what makes them reproducible
@@ -46,13 +39,6 @@ def in_style() -> Iterator[None]:
     """The common look for the block; also a decorator of functions that make figures."""
     with LOCK, matplotlib.style.context(["default", str(STYLE), {"font.family": families()}]):
         yield
-
-
-@functools.cache
-def families() -> list[str]:
-    """The typeface of all pictures, then those installed that hold the letters it lacks, as names may have them."""
-    installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in FALLBACKS if name in installed)]
 
 
 @contextmanager
