@@ -35,8 +35,8 @@ class Stage:
     @property
     def run(self) -> Run:
         """UserError for a name that a file cannot have: two of them would share their files."""
-        for name in ("model", "tag"):
-            if (value := getattr(self, name)) != slug(value):
+        for name, value in (("model", self.model.removeprefix("timm/")), ("tag", self.tag)):
+            if value != slug(value):
                 raise UserError(f"--{name} {value!r}: a name is made of letters, digits, ., +, - and _")
         return Run(self.model, self.dataset, self.tag, self.outputs_dir, self.fold)
 

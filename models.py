@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the table needs no torch; functions that do import it when 
 
     from ferlib.networks.classifier import FaceClassifier
 
+MAX_SIDE = 2048  # pixels of a model's input
 TIMM = "timm/"  # before the name of any timm backbone
 
 MODELS = {
@@ -116,8 +117,10 @@ def resized(spec: ModelSpec, image_size: int | None) -> ModelSpec:
     """The facts of the same model for faces of another side; UserError for a model that takes its own only."""
     if image_size in (None, spec.image_size):
         return spec
-    if spec.fixed_size or image_size < 1:
+    if spec.fixed_size:
         raise UserError(f"--image-size {image_size}: this model takes faces of {spec.image_size} px")
+    if not 0 < image_size <= MAX_SIDE:
+        raise UserError(f"--image-size {image_size} is out of range; faces have 1 to {MAX_SIDE} px")
     resize = spec.resize and round(spec.resize * image_size / spec.image_size)
     return replace(spec, image_size=image_size, resize=resize)
 

@@ -103,6 +103,7 @@ def test_a_tag_whose_files_another_tag_would_share_is_refused(tag):
     with pytest.raises(UserError, match="a name is made of letters"):
         _ = Train(tag=tag).run
     assert Train(tag="é-1_b.2").run.name == "mini_resnet_synthetic_é-1_b.2"
+    assert Train(model="timm/resnet18").run.name == "timm-resnet18_synthetic"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,6 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value, half):
         ("classes", None),
         ("classes", [1, 2]),
         ("image_size", "48"),
-        ("image_size", 10**9),
         ("state", [1, 2]),
         ("state", {"head": "x"}),
         ("metrics", {"val_accuracy": "high"}),
@@ -96,6 +95,12 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value, half):
 def test_a_checkpoint_of_wrong_parts_names_the_part(saved, part, value):
     torch.save({**torch.load(saved, weights_only=True), part: value}, saved)
     with pytest.raises(UserError, match=f"a.pth is damaged: its {part} is missing or of another kind"):
+        load_checkpoint(saved, CPU)
+
+
+def test_a_checkpoint_for_faces_of_an_absurd_size_is_refused(saved):
+    torch.save({**torch.load(saved, weights_only=True), "image_size": 10**9}, saved)
+    with pytest.raises(UserError, match="faces have 1 to 2048 px"):
         load_checkpoint(saved, CPU)
 
 

@@ -210,6 +210,7 @@ def test_a_disk_that_is_full_is_a_line_and_keeps_the_old_file(tmp_path):
         (errno.ENOSPC, r"No space left on device \([\d,.]+ MB are free\); free some space, then run the command again"),
         (errno.EROFS, "Read-only file system; name another folder or file, or change its permissions"),
         (errno.EACCES, "Permission denied; name another folder"),
+        (errno.ENAMETOOLONG, "File name too long; take a shorter --tag or folder"),
     ],
 )
 def test_the_reason_and_what_to_do_are_said(tmp_path, monkeypatch, code, advice):

@@ -16,7 +16,6 @@ from ferlib.networks.tensor_files import read_tensors, save_tensors
 from ferlib.runtime.errors import UserError
 
 CHECKPOINT_SCHEMA = 1  # shape of a checkpoint
-MAX_SIDE = 2048  # pixels of a model's input
 
 
 def load_backbone(
@@ -93,7 +92,7 @@ def is_numbers(value: Any) -> bool:
 PARTS: dict[str, Callable[[Any], bool]] = {
     "model": lambda value: isinstance(value, str),
     "classes": is_names,
-    "image_size": lambda value: value is None or (isinstance(value, int) and 0 < value <= MAX_SIDE),
+    "image_size": lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool)),
     "state": is_state,
     "training": lambda value: value is None or isinstance(value, dict),
     "metrics": lambda value: value is None or is_numbers(value),

@@ -96,6 +96,8 @@ def describe_unwritable(path: Path, error: OSError) -> str:
             free = shutil.disk_usage(existing_folder(path)).free
             reason += f" ({free / 1e6:,.1f} MB are free)"
         return f"{reason}; free some space, then run the command again"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{reason}; take a shorter --tag or folder"
     return f"{reason}; name another folder or file, or change its permissions"
 
 
