@@ -129,7 +129,9 @@ def decoded_size(tree: Tree, facts: DatasetFacts) -> int:
 def describe_missing(dataset: str, facts: DatasetFacts, data_dir: Path) -> str:
     """The line that says that a data set is not there, where it was searched for, and what is there instead."""
     if dataset.startswith(FOLDER):
-        return f"{facts.places[0]} is no folder that holds folders named by class, such as Angry or happiness"
+        place = Path(facts.places[0])
+        seen = describe_folder(place) if place.is_dir() else "there is no such folder"
+        return f"{place} holds no folders named by class, such as Angry or happiness; {seen}"
     places = ", ".join(f"{place}[.zip]" for place in facts.places)
     return (
         f"no {facts.title} in {data_dir.resolve()} (searched for {places}); {describe_folder(data_dir)}; "

@@ -16,7 +16,7 @@ from config import Live
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.model_files import find_checkpoint
 from ferlib.runtime.errors import UserError, run_script
-from ferlib.runtime.files import check_writable
+from ferlib.runtime.files import check_distinct, check_writable
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.runs import timeline_path
 from ferlib.runtime.terminal import printable
@@ -92,9 +92,10 @@ def check(flags: Live) -> None:
 
 def check_outputs(flags: Live) -> None:
     """UserError for files that cannot be written, before the first frame instead of after the last."""
-    for path in (flags.output, flags.csv, flags.jsonl, timeline_of(flags)):
-        if path:
-            check_writable(path)
+    outputs = (flags.output, flags.csv, flags.jsonl, timeline_of(flags))
+    check_distinct(outputs, [Path(flags.source)])
+    for path in filter(None, outputs):
+        check_writable(path)
 
 
 def timeline_of(flags: Live) -> Path:

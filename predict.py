@@ -18,7 +18,7 @@ from ferlib.faces.detectors import detector_title, open_detector
 from ferlib.faces.model_files import find_checkpoint
 from ferlib.faces.photos import find_photos, name_photos, read_photo
 from ferlib.runtime.errors import UserError, run_script
-from ferlib.runtime.files import check_writable, write_json
+from ferlib.runtime.files import check_distinct, check_writable, write_json
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.provenance import command_line
 from ferlib.runtime.runs import annotated_photo
@@ -33,7 +33,7 @@ def predict(flags: Predict) -> list[dict[str, Any]]:
     """Predicts all photos, prints and writes what the flags ask for; a row a photo, with its faces or an error."""
     check(flags)
     photos = name_photos(find_photos(flags.images))
-    check_outputs(flags, next(iter(photos)))
+    check_outputs(flags, photos)
     from tqdm import tqdm
 
     from ferlib.faces.face_model import open_face_model
@@ -70,11 +70,12 @@ def check(flags: Predict) -> None:
     find_checkpoint(flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir)
 
 
-def check_outputs(flags: Predict, name: str) -> None:
-    """UserError for what cannot be written, before the first photo, whose name this is, instead of after the last."""
-    for path in (flags.json, flags.csv, annotated_photo(flags.outputs_dir, name) if flags.figures else None):
-        if path:
-            check_writable(path)
+def check_outputs(flags: Predict, photos: dict[str, Path]) -> None:
+    """UserError for what cannot be written or would replace a photo, before the first one instead of after the last."""
+    pictures = [annotated_photo(flags.outputs_dir, name) for name in photos] if flags.figures else []
+    check_distinct([flags.json, flags.csv, *pictures], photos.values())
+    for path in filter(None, (flags.json, flags.csv, *pictures[:1])):
+        check_writable(path)
 
 
 def write_rows(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:

@@ -134,7 +134,7 @@ def test_a_misspelt_class_is_not_lost(tmp_path):
         save(tmp_path / "faces" / word / "a.png", 1)
     with pytest.raises(UserError, match="name no class: hapiness; known are Angry"):
         load(f"folder:{tmp_path / 'faces'}", tmp_path)
-    with pytest.raises(UserError, match="is no folder that holds folders named by class"):
+    with pytest.raises(UserError, match="holds no folders named by class, such as Angry or happiness; "):
         load(f"folder:{tmp_path / 'nowhere'}", tmp_path)
 
 

@@ -22,6 +22,7 @@ from ferlib.report import sections as report_sections
 from ferlib.report.page import FORMATS, write_reports
 from ferlib.report.plots import PLOTS
 from ferlib.report.sections import Missing
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
 from report_generator import build_report
@@ -423,8 +424,34 @@ def test_a_damaged_run_is_left_out_by_name_and_the_others_are_shown(tmp_path, ca
     assert "Left out" in page
     assert "bad_fer2013_results.json" in page
     good.results.write_text("{")
-    with pytest.raises(UserError, match="holds no run on fer2013; run: python train"):
+    with pytest.raises(UserError, match=r"run again: (python )?evaluate") as caught:
         build_report(tmp_path, DATASET)
+    assert "train.py" not in str(caught.value).replace("evaluate.py", "")
+
+
+def test_results_and_maps_of_another_checkpoint_are_left_out(complete, capsys):
+    complete.best_checkpoint.write_bytes(b"the weights that were scored")
+    digest = digest_file(complete.best_checkpoint)
+    checkpoint = {"path": str(complete.best_checkpoint), "epoch": 1, "metrics": {}, "digest": digest}
+    results, summary = complete.results, complete.explanation_summary("lime")
+    results.write_text(json.dumps(json.loads(results.read_text()) | {"checkpoint": checkpoint}))
+    explained = {"checkpoint": str(complete.best_checkpoint), "checkpoint_digest": digest}
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | explained))
+    assert "Left out" not in build(complete)
+    complete.best_checkpoint.write_bytes(b"those of a new training")
+    page = build(complete)
+    assert "No model has been evaluated" in page
+    printed = capsys.readouterr().err
+    assert "results of resnet50_fer2013 are left out, as they are of another checkpoint than it has now" in printed
+    assert "explanations by LIME of resnet50_fer2013 are left out" in printed
+    assert "explanations by Grad-CAM" not in printed
+
+
+def test_a_damaged_summary_costs_its_own_maps_only(complete):
+    complete.explanation_summary("lime").write_text("{")
+    page = build(complete)
+    assert "explanations by LIME of resnet50_fer2013 are left out" in page.replace("Explanations", "explanations")
+    assert "70.1" in page
 
 
 def test_files_that_a_killed_process_left_are_not_read(tmp_path):

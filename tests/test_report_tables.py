@@ -89,7 +89,7 @@ def test_markdown_escapes_names(tmp_path):
 
 
 def test_cells_hold_the_surest_faces(run):
-    model = read_model(run)
+    model = read_model(run, [])
     predictions = report_faces.read_run_predictions(model, [])
     cell = report_faces.confusion_cells(model, predictions)[2][5]
     assert (cell.true, cell.predicted, cell.count, len(cell.faces)) == ("Fear", "Sad", 20, 8)
@@ -103,10 +103,10 @@ def test_cells_hold_the_surest_faces(run):
 
 def test_predictions_of_other_results_are_not_taken(run):
     write_predictions(run, support=200)
-    assert report_faces.read_run_predictions(read_model(run), []) is None
+    assert report_faces.read_run_predictions(read_model(run, []), []) is None
     run.predictions.write_bytes(b"no npz")
     left_out = []
-    assert report_faces.read_run_predictions(read_model(run), left_out) is None
+    assert report_faces.read_run_predictions(read_model(run, []), left_out) is None
     assert re.search(r"predictions are left out: .*predictions\.npz holds code.*run: python evaluate\.py", left_out[0])
 
 
@@ -124,7 +124,7 @@ def test_one_card_per_face_with_every_run(run):
     write_results(other)
     write_explanations(other, "shap", [face(1, None), face(5, None)], side=112)
     write_cache(run.outputs_dir)
-    models = [read_model(run), read_model(other)]
+    models = [read_model(run, []), read_model(other, [])]
     cards = report_gallery.build_gallery(models, FaceStore(run.outputs_dir, DATASET), run.outputs_dir / "reports", [])
     assert [card.index for card in cards] == [0, 1, 5]
     assert [[tile.method for tile in answer.tiles] for answer in cards[1].answers] == [["lime", "gradcam"], ["shap"]]
@@ -137,11 +137,11 @@ def test_one_card_per_face_with_every_run(run):
 def test_maps_that_are_gone_and_broken(run):
     store, page_dir = FaceStore(run.outputs_dir, DATASET), run.outputs_dir
     run.explanation_maps("lime").unlink()
-    card = report_gallery.build_gallery([read_model(run)], store, page_dir, [])[0]
+    card = report_gallery.build_gallery([read_model(run, [])], store, page_dir, [])[0]
     assert [bool(tile.map_uri) for tile in card.answers[0].tiles] == [False, True]
     run.explanation_maps("lime").write_bytes(b"no npz")
     left_out = []
-    card = report_gallery.build_gallery([read_model(run)], store, page_dir, left_out)[0]
+    card = report_gallery.build_gallery([read_model(run, [])], store, page_dir, left_out)[0]
     assert [bool(tile.map_uri) for tile in card.answers[0].tiles] == [False, True]
     assert re.search(r"maps are left out: .*maps\.npz holds code or text.*run: python explain_lime\.py", left_out[0])
 
@@ -213,7 +213,7 @@ def test_temperature_of_the_runs_own_log(run):
     write_log(run.logs / "gpu.csv", [*rows, ("2026-01-01T10:05:00+00:00", "")])
     with (run.logs / "gpu.csv").open("a") as file:
         file.write("2026-01-0")
-    (chart,) = report_charts.model_charts(read_model(run), None)["gpu_temperature"]
+    (chart,) = report_charts.model_charts(read_model(run, []), None)["gpu_temperature"]
     (line,) = chart.lines
     assert line.points == tuple((minute, 50 + minute) for minute in range(5))
     assert (line.name, line.note) == ("GPU 0, H200", "at most 54 °C, mean 52 °C")
@@ -222,16 +222,16 @@ def test_temperature_of_the_runs_own_log(run):
 def test_every_process_has_a_line(run):
     for name in ("gpu.csv", "gpu_1.csv"):
         write_log(run.logs / name, [(f"2026-01-01T10:0{minute}:00+00:00", 60) for minute in range(2)])
-    (chart,) = report_charts.model_charts(read_model(run), None)["gpu_temperature"]
+    (chart,) = report_charts.model_charts(read_model(run, []), None)["gpu_temperature"]
     assert len(chart.lines) == 2
 
 
 def test_no_log_no_chart_and_a_strange_log_is_an_error(run):
-    assert "gpu_temperature" not in report_charts.model_charts(read_model(run), None)
+    assert "gpu_temperature" not in report_charts.model_charts(read_model(run, []), None)
     run.logs.mkdir(parents=True)
     (run.logs / "gpu.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match=r"gpu\.csv is no log of a training's GPU"):
-        report_charts.model_charts(read_model(run), None)
+        report_charts.model_charts(read_model(run, []), None)
 
 
 def test_training_curves_of_a_history(tmp_path):

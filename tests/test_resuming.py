@@ -11,6 +11,7 @@ import torch
 
 import train
 from damage import limited_file_size
+from ferlib.inference.splits import open_predictor
 from ferlib.networks.checkpoints import read_tensors
 from ferlib.runtime import files
 from ferlib.runtime.errors import UserError
@@ -70,7 +71,7 @@ def test_resume_refuses_other_settings(train_flags):
         train.fit(replace(flags, resume=True))
     train.fit(flags)
     other = replace(flags, resume=True, seed=1, settings=changed(flags.settings, lr=0.5))
-    with pytest.raises(UserError, match="these differ: seed, lr"):
+    with pytest.raises(UserError, match=r"these differ: seed \(was 0\), lr \(was"):
         train.fit(other)
 
 
@@ -101,6 +102,39 @@ def test_a_run_is_trained_by_one_process_at_a_time(train_flags):
     with sole_process(flags.run.lock("train"), ""), pytest.raises(UserError, match="is being trained by another proc"):
         train.fit(flags)
     train.fit(flags)  # the lock of a process that ended is free
+
+
+def test_an_unfinished_training_that_will_be_replaced_is_told_first(train_flags, capsys):
+    flags = train_flags("unfinished", epochs=3)
+
+    def stop(_epoch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(flags, after_epoch=stop)
+    capsys.readouterr()
+    train.fit(flags)
+    assert "1 of 3 epochs of this run are replaced when the first epoch ends" in capsys.readouterr().out
+    train.fit(flags)
+    assert "are replaced" not in capsys.readouterr().out  # a finished run is trained anew as before
+
+
+def test_a_finished_run_without_its_best_weights_does_not_claim_success(train_flags):
+    flags = train_flags("damaged", epochs=1)
+    train.fit(flags)
+    flags.run.best_checkpoint.write_bytes(b"damage")
+    with pytest.raises(UserError, match=r"damaged_best\.pth is not a file of weights"):
+        train.fit(replace(flags, resume=True))
+
+
+def test_a_run_that_is_being_trained_is_scored_with_a_note(train_flags, capsys):
+    flags = train_flags("watched", epochs=1)
+    train.fit(flags)
+    with sole_process(flags.run.lock("train"), ""):
+        open_predictor(flags.run)
+    assert "is being trained; this is its best epoch so far, 1" in capsys.readouterr().out
+    open_predictor(flags.run)
+    assert "being trained" not in capsys.readouterr().out
 
 
 def test_a_disk_that_fills_up_ends_a_run_with_a_line_and_the_run_goes_on_afterwards(train_flags):

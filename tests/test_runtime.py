@@ -23,6 +23,7 @@ from ferlib.runtime.errors import UserError, lookup, run_script
 from ferlib.runtime.files import (
     UnwritableError,
     atomic_path,
+    check_distinct,
     check_writable,
     host_name,
     is_temporary,
@@ -192,6 +193,16 @@ def test_negative_seeds_are_refused_in_one_line():
         combine_seeds(-1, 3)
 
 
+def test_an_output_that_would_replace_an_input_or_another_output_is_refused(tmp_path):
+    photo, folder = tmp_path / "a.jpg", tmp_path / "b"
+    folder.mkdir()
+    check_distinct([tmp_path / "c.csv", None, tmp_path / "d.json"], [photo])
+    with pytest.raises(UserError, match=r"a\.jpg would be replaced by what is written"):
+        check_distinct([folder / ".." / "a.jpg"], [photo])
+    with pytest.raises(UserError, match=r"c\.csv is named for two outputs"):
+        check_distinct([tmp_path / "c.csv", tmp_path / "c.csv"], [photo])
+
+
 # ── what cannot be written, and what was left ────────────────────────────────────────────────────────────────────────
 
 
@@ -340,7 +351,7 @@ def test_as_many_threads_are_taken_as_cores_are_free(monkeypatch, capsys, busy, 
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     cores.share_cores.__wrapped__()
     assert taken == ([] if threads == 4 else [threads])
-    assert ("other programs use the cores" in capsys.readouterr().err) == (threads < 4)
+    assert ("other programs keep the cores busy" in capsys.readouterr().err) == (threads < 4)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     cores.share_cores.__wrapped__()
     assert len(taken) <= 1

@@ -59,6 +59,7 @@ def score_elsewhere(
         "split": "test",
         "views": views,
         "fingerprint": other.fingerprint,
+        "checkpoint_digest": predict.checkpoint_digest,
         "left_out": [name for code, name in enumerate(EMOTIONS) if code not in known],
         **compute_metrics(faces.labels, probabilities, faces.subjects),
         "without_training_copies": clean_metrics(faces.labels, probabilities, copies, faces.subjects),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ferlib.data.facts import DATASETS, dataset_facts
 from ferlib.evaluation.stage_shapes import ELSEWHERE, HISTORY, RESULTS, RUN, SUMMARY
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import is_temporary, read_json
 from ferlib.runtime.runs import Run
@@ -87,33 +89,31 @@ class SavedRuns:
 def read_models(outputs_dir: Path, dataset: str) -> SavedRuns:
     """All runs on `dataset`: the evaluated ones by falling accuracy, then the others.
 
-    A run of which a file is damaged or of another shape is left out; UserError where no run is left.
+    Files that are damaged, or of another checkpoint than the run has now, are left out; UserError where no run is left.
     """
     runs, left_out = find_runs(outputs_dir)
-    models = []
-    for run in runs:
-        if run.dataset == dataset:
-            try:
-                models.append(read_model(run))
-            except UserError as error:
-                left_out.append(f"{run.name} is left out: {error}")
+    models = [read_model(run, left_out) for run in runs if run.dataset == dataset]
+    models = [model for model in models if model.history or model.results]
     if not models:
         command = Run("mini_resnet", dataset, outputs_dir=outputs_dir).command("train.py")
-        raise UserError(*left_out, f"{outputs_dir} holds no run on {dataset}; run: {command}")
+        raise UserError(*(left_out or [f"{outputs_dir} holds no run on {dataset}; run: {command}"]))
     return SavedRuns(sorted(models, key=lambda model: -model.accuracy), left_out)
 
 
 def find_runs(outputs_dir: Path) -> tuple[list[Run], list[str]]:
     """The runs that left a history or results file, sorted by name, and a line on each file that cannot be read."""
-    runs, left_out = set(), []
+    runs: set[Run] = set()
+    damaged: dict[Path, str] = {}
     for path in stage_files(Path(outputs_dir) / "checkpoints"):
         try:
             runs.add(Run(**read_json(path, stage_of(path), {"run": RUN})["run"], outputs_dir=Path(outputs_dir)))
         except UserError as error:
-            left_out.append(f"a run is left out: {error}")
+            damaged[path] = f"a run is left out: {error}"
         except TypeError:
-            left_out.append(f"a run is left out: {path} names it by other parts than {', '.join(RUN)}")
-    return sorted(runs, key=lambda run: run.name), left_out
+            damaged[path] = f"a run is left out: {path} names it by other parts than {', '.join(RUN)}"
+    told = {path for run in runs for path in (run.history, run.results)}  # read_model says what is wrong with these
+    lines = [line for path, line in damaged.items() if path not in told]
+    return sorted(runs, key=lambda run: run.name), lines
 
 
 def stage_files(folder: Path) -> list[Path]:
@@ -133,17 +133,58 @@ def find_datasets(outputs_dir: Path) -> list[str]:
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
-def read_model(run: Run) -> ModelReport:
-    """The files of one run; UserError for one that is damaged or of another shape."""
+def read_model(run: Run, left_out: list[str]) -> ModelReport:
+    """The files of one run, each empty where it is missing.
+
+    One that is damaged, or was made of another checkpoint than the run has now, is left out too, with a line in
+    `left_out`.
+    """
+
+    def part(path: Path, script: str, shape: dict[str, Any], title: str) -> dict[str, Any]:
+        command = run.command(script)
+        try:
+            content = read_if_there(path, command, shape)
+        except UserError as error:
+            left_out.append(f"{title} of {run.name} are left out: {error}")
+            return {}
+        if content and not is_current(content):
+            left_out.append(
+                f"{title} of {run.name} are left out, as they are of another checkpoint than it has now; run: {command}"
+            )
+            return {}
+        return content
+
     return ModelReport(
         run=run,
-        history=read_if_there(run.history, run.command("train.py"), HISTORY),
-        results=read_if_there(run.results, run.command("evaluate.py"), RESULTS),
+        history=part(run.history, "train.py", HISTORY, "figures of the training"),
+        results=part(run.results, "evaluate.py", RESULTS, "results"),
         explanations={
-            name: read_if_there(run.explanation_summary(name), run.command(method.script), SUMMARY)
+            name: part(run.explanation_summary(name), method.script, SUMMARY, f"explanations by {method.title}")
             for name, method in METHODS.items()
         },
     )
+
+
+def is_current(content: dict[str, Any]) -> bool:
+    """Whether results or a summary are of the checkpoint that lies where theirs did; True where that is not known."""
+    checkpoint = content.get("checkpoint")
+    path = checkpoint.get("path") if isinstance(checkpoint, dict) else checkpoint
+    digest = checkpoint.get("digest") if isinstance(checkpoint, dict) else content.get("checkpoint_digest")
+    if not path or not digest or not Path(path).is_file():
+        return True
+    return digest == file_state(Path(path))
+
+
+def file_state(path: Path) -> str:
+    """The digest of a file, computed once for each state of it."""
+    facts = path.stat()
+    return digest_of_state(path, facts.st_size, facts.st_mtime_ns)
+
+
+@functools.cache
+def digest_of_state(path: Path, _size: int, _changed: int) -> str:
+    """The digest of a file of a size and time of change."""
+    return digest_file(path)
 
 
 def read_cross(outputs_dir: Path) -> tuple[CrossTable | None, list[str]]:

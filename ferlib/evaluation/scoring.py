@@ -144,6 +144,7 @@ def evaluate_alone(
         },
         "checkpoint": {
             "path": str(predict.path),
+            "digest": predict.checkpoint_digest,
             **{key: predict.checkpoint.info.get(key) for key in ("epoch", "metrics")},
         },
         "parameters": count_parameters(predict.checkpoint.model),

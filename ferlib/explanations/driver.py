@@ -325,6 +325,7 @@ def summarize(
         "seed": flags.seed,
         "command": command_line(),
         "checkpoint": str(subject.checkpoint),
+        "checkpoint_digest": subject.checkpoint_digest,
         "explained": describe_target(flags.target, flags.against),
         "output": method.output,
         "image_size": subject.spec.image_size,

@@ -22,8 +22,9 @@ from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast_dtype, resolve_device
-from ferlib.runtime.distributed import world_size
+from ferlib.runtime.distributed import is_main, world_size
 from ferlib.runtime.files import require
+from ferlib.runtime.locks import is_held
 from ferlib.runtime.runs import Run
 from models import load_checkpoint, model_spec, training_command
 
@@ -93,6 +94,8 @@ def open_subject(flags: Explain) -> Subject:
     path = require(flags.checkpoint or flags.run.best_checkpoint, training_command(flags.run))
     checkpoint = load_checkpoint(path, device)
     check_model(checkpoint.info["model"], flags.model, str(path))
+    if flags.checkpoint is None and is_main() and is_held(flags.run.lock("train")):
+        print(f"note: {flags.run.name} is being trained; this is its best epoch so far, {checkpoint.info.get('epoch')}")
     return Subject(
         run=flags.run,
         checkpoint=path,

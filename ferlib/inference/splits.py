@@ -18,6 +18,7 @@ from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import gather_rows, is_main, own_part
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
+from ferlib.runtime.locks import is_held
 from ferlib.runtime.runs import Run, check_dataset
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec, training_command
 
@@ -67,6 +68,8 @@ def open_predictor(
     path = checkpoint or require(run.best_checkpoint, training_command(run))
     loaded = load_checkpoint(path, place)
     check_model(loaded.info["model"], run.model, str(path))
+    if checkpoint is None and is_main() and is_held(run.lock("train")):
+        print(f"note: {run.name} is being trained; this is its best epoch so far, {loaded.info.get('epoch')}")
     if not checkpoint:
         check_dataset(str(loaded.info.get("dataset") or run.dataset), run)
     return Predictor(path, loaded, place, autocast_dtype(place, amp), batch_size)

@@ -30,8 +30,7 @@ def share_cores() -> None:
         return
     torch.set_num_threads(threads)
     print(
-        f"{threads} of {usual} threads are taken, as other programs use the cores and more threads would wait for each "
-        f"other; {OVERRIDE}={usual} takes them all the same",
+        f"note: {threads} of {usual} threads used, as other programs keep the cores busy ({OVERRIDE}={usual}: all)",
         file=sys.stderr,
     )
 

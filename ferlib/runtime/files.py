@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,18 @@ def write_text(path: Path, text: str) -> Path:
     with atomic_path(path) as temporary:
         temporary.write_text(legible(text), encoding="utf-8")
     return path
+
+
+def check_distinct(outputs: Iterable[Path | None], inputs: Iterable[Path] = ()) -> None:
+    """UserError for an output that would replace an input or another output."""
+    read, written = {Path(path).resolve() for path in inputs}, set[Path]()
+    for path in filter(None, outputs):
+        place = Path(path).resolve()
+        if place in read:
+            raise UserError(f"{printable(str(path))} would be replaced by what is written; name another file or folder")
+        if place in written:
+            raise UserError(f"{printable(str(path))} is named for two outputs; give each a file of its own")
+        written.add(place)
 
 
 # ── what killed processes left ───────────────────────────────────────────────────────────────────────────────────────

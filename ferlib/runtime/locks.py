@@ -12,6 +12,20 @@ from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import explain_unwritable, make_folder
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock at `path`."""
+    if not path.exists():
+        return False
+    lock = FileLock(path, blocking=False)
+    try:
+        with lock:
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a lock that may not be opened
+        return False
+
+
 @contextlib.contextmanager
 def sole_process(path: Path, doing: str) -> Iterator[None]:
     """Holds the lock at `path` while the block runs; the kernel gives it free when the process ends, however it ends.

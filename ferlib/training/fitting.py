@@ -20,7 +20,7 @@ from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
-from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
 from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.cores import describe_slow_epoch
@@ -73,6 +73,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     identity = {**run_settings(flags), "fingerprint": data.fingerprint}
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
+    elif is_main():
+        print(describe_replaced(run), end="")
     parameters = count_parameters(training.model)
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
     history |= {"begun_for_epochs": training.planned} if training.planned else {}
@@ -80,8 +82,10 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
         print(f"{run.name}: {parameters:,} parameters, {history['device']}, {history['precision']}")
         print(describe(data))
     faces, val = place_faces(data.split("train"), recipe.objective, device), data.split("val")
+    if flags.resume and is_complete(training.epochs, recipe):
+        read_checkpoint(require(run.best_checkpoint, f"{run.command('train.py --resume')} --epochs MORE"))
     with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:
-        while len(training.epochs) < recipe.training.epochs and not should_stop(training.epochs, recipe.selection):
+        while not is_complete(training.epochs, recipe):
             training.epochs.append(run_epoch(training, faces, val, flags, history["loss"], dtype, monitor))
             try:
                 save_epoch(training, flags, identity, history)
@@ -142,6 +146,19 @@ def trained_on(run: Run) -> str:
     with suppress(UserError):
         return str(read_json(run.history, "", {"run": {"dataset": str}})["run"]["dataset"])
     return run.dataset
+
+
+def describe_replaced(run: Run) -> str:
+    """A line where an unfinished training of the run will be replaced, which happens when the first epoch ends."""
+    with suppress(UserError):
+        history = read_json(run.history, "", {"epochs": list, "recipe": {"epochs": int}, "finished": bool})
+        if not history["finished"] and run.last_checkpoint.exists():
+            done, planned = len(history["epochs"]), history["recipe"]["epochs"]
+            return (
+                f"note: {done} of {planned} epochs of this run are replaced when the first epoch ends; to go on with "
+                "them instead: ctrl-C, then the same command with --resume\n"
+            )
+    return ""
 
 
 def size_in_bytes(model: FaceClassifier) -> int:
@@ -216,6 +233,11 @@ def should_stop(epochs: list[dict[str, Any]], selection: Selection) -> bool:
     if not epochs or not selection.patience:
         return False
     return len(epochs) - best_epoch(epochs, selection.monitor) >= selection.patience
+
+
+def is_complete(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
+    """Whether no epoch is left to train."""
+    return len(epochs) >= recipe.training.epochs or should_stop(epochs, recipe.selection)
 
 
 def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]) -> None:

@@ -66,7 +66,9 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     planned = saved["recipe"].get("epochs", wanted["recipe"].get("epochs"))
     as_long = {**wanted, "recipe": {**wanted["recipe"], "epochs": planned}}
     if changed := changed_settings(saved, as_long):
-        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {', '.join(changed)}")
+        old = {**saved, **saved["recipe"]}
+        were = ", ".join(f"{name} (was {old.get(name)})" for name in changed)
+        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {were}")
     return planned
 
 

@@ -22,6 +22,8 @@ from ferlib.data.readers.parts import splits_of
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
 
+NAMED = 10  # folders that an error names
+
 
 def any_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """CLASS/*.jpg, or the same below train, val and test; splits that are missing are taken from train."""
@@ -30,7 +32,11 @@ def any_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
         return None
     if {file.split for file in files} == {"train", "val"}:
         print_note(f"{tree.root}: its only part beside train is the test split; 15 % of train are val")
-    return decode_faces(tree, with_missing_splits(of_known_class(files, facts), facts), facts)
+    known = of_known_class(files, facts)
+    if extra := len(files) - len(known):
+        names = ", ".join(CLASSES[len(facts.classes) :])
+        print_note(f"{tree.root}: {extra:,} of {len(files):,} pictures are left out, as {names} is none of the classes")
+    return decode_faces(tree, with_missing_splits(known, facts), facts)
 
 
 def class_folders(tree: Tree, codes: Sequence[str] = ()) -> list[FaceFile]:
@@ -52,7 +58,8 @@ def class_folders(tree: Tree, codes: Sequence[str] = ()) -> list[FaceFile]:
             files.append(FaceFile(path, label))
     line = left_out(tree.root, others, len(files) + len(others))
     if files and unknown:
-        names = ", ".join(sorted(unknown)[:5])
+        more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+        names = ", ".join(sorted(unknown)[:NAMED]) + more
         raise UserError(
             f"{tree.root}: folders with pictures that name no class: {names}; known are {', '.join(CLASSES)}"
         )
