@@ -1,8 +1,8 @@
 """As many threads as cores are free: threads that wait for a busy core are slower together than one alone.
 
 Every operation of a network ends with its threads waiting for each other. Where other processes hold a core, one of
-them waits for its turn, and the others for it: with eight busy processes on two cores, two threads train at a fifth of
-the speed of one (benchmarks/bench_load.py). OMP_NUM_THREADS, where it is set, is taken as it is.
+them waits for its turn, and the others for it: beside one busy program on two cores, two threads train at 0.7 of the
+speed of one, beside eight at 0.6 (benchmarks/bench_load.py). OMP_NUM_THREADS, where it is set, is taken as it is.
 """
 
 from __future__ import annotations
