@@ -1,6 +1,7 @@
 """ferlib/runtime: errors that help, files that are whole or absent, seeds, devices, interrupts."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -355,6 +357,19 @@ def test_as_many_threads_are_taken_as_cores_are_free(monkeypatch, capsys, busy, 
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     cores.share_cores.__wrapped__()
     assert len(taken) <= 1
+
+
+@pytest.mark.skipif(not Path("/proc/loadavg").exists(), reason="needs Linux")
+def test_a_process_s_own_threads_are_no_other_programs():
+    ended = threading.Event()
+    spinning = [threading.Thread(target=lambda: hashlib.sha256(bytes(10**8)) and ended.wait(0)) for _ in range(3)]
+    for thread in spinning:  # hashing needs no lock of Python's: they run at the same time
+        thread.start()
+    own = max(cores.own_running_threads() for _ in range(20))
+    for thread in spinning:
+        thread.join()
+    assert own >= 2
+    assert cores.running_processes() < 40
 
 
 def test_an_epoch_that_other_programs_slow_down_is_told(monkeypatch):

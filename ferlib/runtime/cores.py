@@ -7,6 +7,7 @@ speed of one, beside eight at 0.6 (benchmarks/bench_load.py). OMP_NUM_THREADS, w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -67,11 +68,21 @@ def busy_processes() -> int:
 
 
 def running_processes() -> int:
-    """Processes and threads beside this one that run or wait for a core; but on Linux, those of the last minute."""
+    """Threads of other processes that run or wait for a core; elsewhere than on Linux, those of the last minute."""
     try:
-        return int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1
+        running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[0])
+        return max(0, running - own_running_threads())
     except (OSError, ValueError, IndexError):  # no Linux
         return int(os.getloadavg()[0]) if hasattr(os, "getloadavg") else 0
+
+
+def own_running_threads() -> int:
+    """Threads of this process that run; those of a library spin for a while after their work."""
+    count = 0
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            count += (thread / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+    return max(1, count)
 
 
 def describe_slow_epoch(speeds: list[float]) -> str:
