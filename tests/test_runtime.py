@@ -263,6 +263,10 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     folder, mine = tmp_path / f".cache.{host_name()}-99999999.tmp", files.temporary_path(tmp_path / "b.txt")
     folder.mkdir()
     mine.write_text("in the making")
+    earlier = tmp_path / ".RUN_results.4321.tmp.json"  # as earlier versions named it
+    earlier.write_text("{")
+    os.utime(earlier, (0, 0))
+    assert is_temporary(earlier)
     elsewhere = [tmp_path / f".{name}.another-1.tmp.txt" for name in ("new", "old")]
     for path in elsewhere:
         path.write_text("")

@@ -25,7 +25,7 @@ UNWRITABLE = (
     errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENOENT, errno.EINVAL,
 )  # fmt: skip
 FULL = (errno.ENOSPC, errno.EDQUOT)
-TEMPORARY = re.compile(r"\..+\.(?P<host>[\w-]+)-(?P<process>\d+)\.tmp(\.\w+)?")
+TEMPORARY = re.compile(r"\..+\.((?P<host>[\w-]+)-)?(?P<process>\d+)\.tmp(\.\w+)?")  # earlier versions named no host
 FORGOTTEN = 24 * 3600  # seconds after which a temporary file of another host counts as left behind
 PROBE = 1 << 16  # bytes that are written to learn whether a disk takes any
 
@@ -166,7 +166,7 @@ def remove_leftovers(folder: Path) -> None:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def is_left_behind(path: Path, host: str, process: int) -> bool:
+def is_left_behind(path: Path, host: str | None, process: int) -> bool:
     """Whether the process that wrote a temporary file is gone; of another host, whether it is a day old."""
     if host == host_name() and os.name != "nt":  # Windows has no call that asks for a process and harms none
         return not is_running(process)
