@@ -13,14 +13,16 @@ from PIL import Image
 import config
 import predict
 from config import EMOTIONS
+from ferlib.data.decoding import central_square, decode
 from ferlib.explanations import photo_predictions
 from ferlib.explanations.methods import METHODS
+from ferlib.explanations.photo_predictions import whole_crop
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.detection import Detector
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import open_face_model
 from ferlib.faces.photo_rows import describe_photo, describe_row
-from ferlib.faces.photos import Photo, name_photos
+from ferlib.faces.photos import Photo, name_photos, read_photo
 from ferlib.faces.predictions import FacePrediction
 from ferlib.figures import annotation
 from ferlib.figures.annotation import annotate
@@ -324,3 +326,18 @@ def test_only_the_largest_of_a_crowd_have_cards():
     few = annotate(np.zeros((480, 640, 3), np.uint8), items_of(*boxes[:24]), "caption")
     many = annotate(np.zeros((480, 640, 3), np.uint8), items_of(*boxes), "caption")
     assert many.height < few.height + 60
+
+
+def test_a_whole_picture_is_read_as_by_the_explain_scripts(tmp_path, shipped):
+    face = np.random.default_rng(0).integers(0, 256, (90, 130), np.uint8)
+    plain, deep, turned = (tmp_path / name for name in ("plain.png", "deep.png", "turned.png"))
+    Image.fromarray(face).save(plain)
+    Image.fromarray(face.astype(np.uint16) * 257).save(deep)
+    sideways = Image.fromarray(np.rot90(face, 1))
+    exif = sideways.getexif()
+    exif[0x0112] = 6  # shown turned by 90° clockwise
+    sideways.save(turned, exif=exif)
+    expected = central_square(decode(plain).image, shipped.crop_size, 1)
+    for path in (plain, deep, turned):
+        crop = whole_crop(read_photo(path), shipped)[0]
+        assert np.array_equal(crop, np.repeat(expected, 3, 2))

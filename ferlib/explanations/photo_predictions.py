@@ -17,6 +17,7 @@ from ferlib.runtime.errors import lookup
 
 if TYPE_CHECKING:
     from ferlib.data.decoding import Source
+    from ferlib.faces.crops import DetectedFace
     from ferlib.faces.detection import Detector
     from ferlib.faces.face_model import FaceModel
     from ferlib.faces.photos import Photo
@@ -74,14 +75,14 @@ def predict_photo(
     UserError for unknown methods, targets and settings.
     """
     from ferlib.explanations.crops import explain_crops
-    from ferlib.faces.crops import crop_face, whole_face
+    from ferlib.faces.crops import whole_face
     from ferlib.faces.predictions import FacePrediction
 
     targets = class_index(target) if target else None
     faces = detector(photo.pixels) if detector else [whole_face(photo.pixels)]
     if not faces:
         return []
-    crops = np.stack([crop_face(photo.pixels, face, face_model.crop_size) for face in faces])
+    crops = cut_crops(photo, faces, face_model.crop_size) if detector else whole_crop(photo, face_model)
     probabilities = face_model.probabilities(crops)
     maps: Sequence[np.ndarray | None] = [None] * len(faces)
     if method:
@@ -89,6 +90,24 @@ def predict_photo(
         maps = list(explain_crops(face_model, crops, method, labels, **settings))
     rows = zip(faces, probabilities, crops, maps, strict=True)
     return [FacePrediction(*row) for row in rows]
+
+
+def cut_crops(photo: Photo, faces: Sequence[DetectedFace], size: int) -> np.ndarray:
+    """The faces' crops: uint8 N×size×size×3."""
+    from ferlib.faces.crops import crop_face
+
+    return np.stack([crop_face(photo.pixels, face, size) for face in faces])
+
+
+def whole_crop(photo: Photo, face_model: FaceModel) -> np.ndarray:
+    """The photo's central square as a training face is read, and as --image of the explain scripts: uint8 1×S×S×3."""
+    from PIL import Image
+
+    from ferlib.data.decoding import central_square
+
+    channels = 1 if face_model.grey else 3
+    square = central_square(Image.fromarray(photo.pixels), face_model.crop_size, channels)
+    return np.broadcast_to(square, (*square.shape[:2], 3))[None].copy()
 
 
 def class_index(name: str) -> int:
