@@ -13,6 +13,7 @@ import recipes
 import train
 from browsing import browser  # noqa: F401 — a fixture
 from ferlib.data.synthetic.faces import draw_faces
+from ferlib.faces import face_model
 from ferlib.faces.face_model import open_face_model
 from ferlib.runtime.cores import OVERRIDE, share_cores
 
@@ -113,6 +114,14 @@ def ctrl_c():
 def shipped():
     """The shipped network, as photos are predicted with it."""
     return open_face_model(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def one_model(shipped):
+    """The scripts take the shipped network instead of loading it each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(face_model, "open_face_model", lambda *_: shipped)
+        yield shipped
 
 
 @pytest.fixture(scope="module")

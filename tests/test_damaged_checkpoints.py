@@ -1,5 +1,6 @@
 """Checkpoints that are damaged, hold code, or were made for something else: refused with a line that says why."""
 
+import contextlib
 import io
 import math
 import os
@@ -8,12 +9,14 @@ import random
 import struct
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
 from damage import limited_file_size, mutated
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.networks.tensor_files import read_tensors
+from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import UnwritableError
 from models import create_model, load_checkpoint
@@ -133,3 +136,19 @@ def test_mutated_checkpoints_load_as_they_were_or_not_at_all(saved):
         except UserError:
             continue
         assert all(torch.equal(state[name], whole[name]) for name in whole)
+
+
+def test_arrays_that_are_damaged_beneath_a_right_checksum_are_refused(tmp_path):
+    """The archive is whole, and an array in it is not: numpy reads its header as Python."""
+    whole = io.BytesIO()
+    np.save(whole, np.arange(12.0).reshape(3, 4))
+    path, draw = tmp_path / "maps.npz", random.Random(0)
+    forged = whole.getvalue().replace(b"(3, 4), }", b"((3, 4, }")
+    for content in [forged, *(mutated(whole.getvalue(), draw) for _ in range(300))]:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("maps.npy", content)
+        with contextlib.suppress(DamagedError):
+            read_npz(path, ["maps"])
+    path.write_bytes(b"")
+    with pytest.raises(DamagedError, match=r"maps\.npz is damaged"):
+        read_npz(path)

@@ -35,6 +35,8 @@ from ferlib.video.recording import Recorder, recording
 from ferlib.video.sources import Folder, open_source
 from test_faces import weights_of
 
+pytestmark = pytest.mark.usefixtures("one_model")
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -48,15 +50,6 @@ def photo(tmp_path, astronaut):
     path = tmp_path / "photo.png"
     astronaut.save(path)
     return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_model():
-    """The shipped model, loaded once."""
-    model = face_model.open_face_model(device="cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(face_model, "open_face_model", lambda *_: model)
-        yield model
 
 
 @pytest.fixture

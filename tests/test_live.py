@@ -13,7 +13,6 @@ from skimage.data import astronaut
 
 import live
 from config import Live
-from ferlib.faces import face_model
 from ferlib.faces.crops import DetectedFace
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.flags import parse_flags
@@ -27,6 +26,8 @@ from ferlib.video.tracking import Tracker
 from test_recording import read_video
 from test_sources import FakeCapture
 from test_window import FakeWindow
+
+pytestmark = pytest.mark.usefixtures("one_model")
 
 FRAMES = 12
 
@@ -50,15 +51,6 @@ def video(tmp_path_factory):
 @pytest.fixture
 def flags(video, tmp_path):
     return Live(source=str(video), detector="haar", device="cpu", outputs_dir=tmp_path, window=False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_model():
-    """The shipped model, loaded once."""
-    model = face_model.open_face_model(device="cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(face_model, "open_face_model", lambda *_: model)
-        yield model
 
 
 def names(folder) -> list[str]:

@@ -470,10 +470,11 @@ def test_mutated_files_of_a_run_never_keep_the_page_from_being_made(complete, tm
     content = json.loads(complete.results.read_text()) | {"on": "rafdb", "without_training_copies": None}
     elsewhere.write_text(json.dumps(content))
     paths = [complete.results, complete.history, complete.explanation_summary("lime"), elsewhere]
+    paths += [complete.predictions, complete.explanation_maps("lime")]
     contents = {path: path.read_bytes() for path in paths}
     for _ in range(200):
         path = draw.choice(paths)
-        if draw.random() < 0.7:
+        if path.suffix == ".json" and draw.random() < 0.7:
             path.write_text(json.dumps(mutated_json(json.loads(contents[path]), draw)))
         else:
             path.write_bytes(mutated(contents[path], draw))

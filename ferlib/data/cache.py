@@ -20,8 +20,8 @@ from tqdm import tqdm
 from config import EMOTIONS
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS, DatasetFacts, dataset_facts
-from ferlib.data.readers.archives import NUMPY_DAMAGE
 from ferlib.data.readers.face_files import Face
+from ferlib.runtime.damage import NUMPY_DAMAGE
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, explain_unwritable, make_folder, temporary_path
 from ferlib.runtime.runs import cache_dir, slug

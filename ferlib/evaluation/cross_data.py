@@ -49,8 +49,6 @@ def score_elsewhere(
         raise UserError(f"{other.facts.title}: nothing is scored on other classes than the seven emotions")
     faces, known = other.split("test"), np.unique(other.labels)
     logits = predict(faces.images, views, f"{run.name} on {other.facts.title}")
-    if not logits.isfinite().all():
-        raise UserError(f"the logits of {predict.path} are not finite; try --no-amp, or train the model again")
     probabilities = keep_classes(logits.softmax(1).numpy(), known)
     copies = None if own is None else find_copies(faces, own.split("train"))
     return {

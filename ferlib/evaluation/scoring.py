@@ -16,7 +16,6 @@ from ferlib.data.facts import SPLITS
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from ferlib.evaluation.predictions import SavedPredictions, make_predictions, save_predictions
-from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import provenance
@@ -85,8 +84,6 @@ def predict_faces(predict: Predictor, faces: FaceData, views: str, progress: str
     started = time.perf_counter()
     logits = predict(faces.images, views, progress)
     seconds = time.perf_counter() - started
-    if not logits.isfinite().all():
-        raise UserError(f"the logits of {predict.path} are not finite; try --no-amp, or train the model again")
     predictions = make_predictions(
         faces,
         logits.numpy(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast_dtype, resolve_device
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import is_main, world_size
 from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
@@ -99,7 +99,7 @@ def open_subject(flags: Explain) -> Subject:
     return Subject(
         run=flags.run,
         checkpoint=path,
-        checkpoint_digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        checkpoint_digest=digest_file(path),
         model=LogitModel(checkpoint.model, autocast_dtype(device, flags.amp)),
         spec=checkpoint.spec,
         data=load_stage(flags),

@@ -19,6 +19,7 @@ from torchvision.ops import nms
 
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.detection import Search
+from ferlib.networks.tensor_files import read_tensors
 from ferlib.runtime.errors import UserError
 
 STRIDES = (8, 16, 32)  # of the three levels of the pyramid, in pixels
@@ -205,9 +206,9 @@ def load_weights(path: Path) -> RetinaFace:
     """The network in evaluation mode; UserError for a file that holds something else."""
     network = RetinaFace().eval()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
         network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-    except Exception as error:  # unpickling raises many kinds for a file that is no checkpoint
+    except (UserError, RuntimeError, TypeError, AttributeError) as error:  # no weights, or those of another network
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} does not hold RetinaFace-MobileNet0.25: {reason}") from error
     return network

@@ -34,8 +34,8 @@ class Predictor:
     batch_size: int
 
     def __call__(self, images: np.ndarray, views: str = "single", progress: str | None = None) -> torch.Tensor:
-        """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C."""
-        return predict_split(
+        """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; UserError if they are not finite."""
+        logits = predict_split(
             self.checkpoint.model,
             self.checkpoint.spec,
             images,
@@ -45,6 +45,9 @@ class Predictor:
             views=views,
             progress=progress,
         )
+        if not logits.isfinite().all():
+            raise UserError(f"the logits of {self.path} are not finite; try --no-amp, or train the model again")
+        return logits
 
     @cached_property
     def checkpoint_digest(self) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from ferlib.runtime.damage import NUMPY_DAMAGE
 from ferlib.runtime.errors import UserError
 
 
@@ -27,9 +26,10 @@ def read_npz(path: Path, columns: Iterable[str] = ()) -> dict[str, np.ndarray]:
             arrays = {name: saved[name] for name in saved.files}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, MemoryError, NotImplementedError,
-            RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except NUMPY_DAMAGE as error:
         raise DamagedError(f"{path} {describe_damage(error)}") from error
+    if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:  # numpy gives bytes
+        raise DamagedError(f"{path} is damaged: {other[0]} is no array")
     if missing := [name for name in columns if name not in arrays]:
         raise DamagedError(f"{path} lacks {', '.join(missing)}")
     if len({len(arrays[name]) if arrays[name].ndim else -1 for name in columns}) > 1:

@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import explain_unwritable, make_folder
 
+PATIENCE = 0.3  # seconds: longer than is_held takes
+
 
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock at `path`."""
@@ -34,7 +36,7 @@ def sole_process(path: Path, doing: str) -> Iterator[None]:
     """
     with explain_unwritable(path):
         make_folder(path.parent)
-        lock = FileLock(path, blocking=False)
+        lock = FileLock(path, timeout=PATIENCE)
         try:
             lock.acquire()
         except Timeout as error:

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.readers.archives import NUMPY_DAMAGE
 from ferlib.data.readers.face_files import (
     CLASSES,
     Face,
@@ -23,6 +22,7 @@ from ferlib.data.readers.face_files import (
 from ferlib.data.readers.fer2013 import is_fer2013_name
 from ferlib.data.readers.folders import class_folders, with_missing_splits, with_splits
 from ferlib.data.readers.trees import Tree
+from ferlib.runtime.damage import NUMPY_DAMAGE
 from ferlib.runtime.errors import UserError
 
 AFFECTNET_EMOTIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry", "Contempt")  # codes 0..7

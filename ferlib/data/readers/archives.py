@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
-import struct
 import tarfile
 import tempfile
 import threading
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TypeVar
 
 from ferlib.data.readers.trees import FER_PLUS, Tree, size_and_time
+from ferlib.runtime.damage import ARCHIVE_DAMAGE
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import explain_unwritable
 
-# what zipfile and tarfile raise for damaged archives; RuntimeError: encrypted, NotImplementedError: a method or version
-# that they lack
-DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError,
-    OverflowError, RuntimeError, NotImplementedError, KeyError, IndexError, MemoryError,
-)  # fmt: skip
-NUMPY_DAMAGE = (*DAMAGE, TypeError, AttributeError, SyntaxError, tokenize.TokenError)  # and numpy for npy and npz
 SMALL = 1 << 20  # bytes of a member that is unpacked at once
 BOMB_SIZE, BOMB_RATIO = 1 << 27, 200  # a member or archive that unpacks to more than both is refused
 PICTURES = 1 << 29  # bytes of a member that is not a table; it is held in memory
@@ -52,7 +42,7 @@ class ArchiveTree(Tree):
         raise NotImplementedError
 
     def _open(self, path: str) -> IO[bytes]:
-        """A member for reading, with the lock held; may raise any of DAMAGE, then and when it is read."""
+        """A member for reading, with the lock held; may raise any of ARCHIVE_DAMAGE, then and when it is read."""
         raise NotImplementedError
 
     @cached_property
@@ -185,7 +175,7 @@ def explain(act: Callable[[], Result], name: str, fault: str = "is missing or br
     """What `act` returns; UserError that names the archive or member for whatever its format's library raises."""
     try:
         return act()
-    except DAMAGE as error:
+    except ARCHIVE_DAMAGE as error:
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{name} cannot be read: {error.strerror}") from error
         reason = str(error) or type(error).__name__
