@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from config import App
+from config import App, EngineFlags
 from ferlib.faces.model_files import find_checkpoint
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
@@ -27,7 +27,8 @@ def running(flags: App) -> Iterator[str]:
     from ferlib.webpage.resources import Resources
 
     models = find_models(flags.checkpoint, flags.outputs_dir)
-    resources = Resources(models, flags.device, flags.detector, flags.detector_weights, flags.max_pixels)
+    engine = EngineFlags(engine=flags.engine, precision=flags.precision, max_flips=flags.max_flips)
+    resources = Resources(models, flags.device, flags.detector, flags.detector_weights, flags.max_pixels, engine)
     resources.open_detector(flags.detector)  # missing weights are an error now, not beside a photo
     resources.open_model(resources.first_model)
     from ferlib.webpage.page import make_page

@@ -42,6 +42,15 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineFlags:
+    """Flags of the stages that compute many forward passes."""
+
+    engine: Literal["auto", "torch", "openvino"] = "auto"  # of forward passes; auto: OpenVINO for long runs on CPUs
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"  # auto: the fastest exact one
+    max_flips: float = 0.005  # of --precision int8: share of the val faces whose predicted class may change
+
+
+@dataclass(frozen=True, kw_only=True)
 class DrawingStage(Stage):
     """Flags of the stages that draw pictures."""
 
@@ -75,7 +84,7 @@ class Train(TrainingStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(DrawingStage):
+class Evaluate(EngineFlags, DrawingStage):
     """Score the best checkpoint on the test split: python evaluate.py --model resnet50 --dataset fer2013"""
 
     checkpoint: Path | None = None  # file to score instead of the run's best checkpoint
@@ -132,7 +141,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaceModelChoice:
+class FaceModelChoice(EngineFlags):
     """Flags that name the network for photos and videos."""
 
     model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
@@ -178,7 +187,7 @@ class Monitor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class App(Detection):
+class App(EngineFlags, Detection):
     """A web page for photos and the webcam: python app.py --port 7860"""
 
     host: str = "127.0.0.1"  # address to serve on: this computer only; 0.0.0.0: every computer in its network

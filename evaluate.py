@@ -29,7 +29,8 @@ def evaluate(flags: Evaluate) -> dict[str, Any]:
 def evaluate_split(flags: Evaluate) -> Evaluation:
     from ferlib.evaluation.scoring import evaluate_run
 
-    predict, data = open_checkpoint(flags), load_stage(flags)
+    data = load_stage(flags)
+    predict = open_checkpoint(flags, data)
     found = evaluate_run(
         flags.run, predict, data, split=flags.split, views=flags.views, compare_views=flags.compare_views
     )
@@ -60,7 +61,8 @@ def evaluate_on_others(flags: Evaluate) -> list[dict[str, Any]]:
     """Scores the run on the test faces of the data sets of --on; writes and returns the results."""
     from ferlib.evaluation.cross_data import evaluate_elsewhere
 
-    predict, own = open_checkpoint(flags), load_own(flags)
+    own = load_own(flags)
+    predict = open_checkpoint(flags, own)
     others = (load_faces(name, flags.data_dir, flags.outputs_dir) for name in flags.on)
     return evaluate_elsewhere(flags.run, predict, own, others, flags.views)
 
@@ -73,11 +75,21 @@ def load_own(flags: Evaluate) -> FaceData | None:
         return None
 
 
-def open_checkpoint(flags: Evaluate) -> Predictor:
+def open_checkpoint(flags: Evaluate, data: FaceData | None) -> Predictor:
+    """The checkpoint, with the engine for as many passes as the data set's split takes."""
     from ferlib.inference.splits import open_predictor
+    from ferlib.inference.views import count_views
 
+    passes = len(data.split(flags.split)) * count_views(flags.views) if data else 0
     return open_predictor(
-        flags.run, checkpoint=flags.checkpoint, device=flags.device, amp=flags.amp, batch_size=flags.batch_size
+        flags.run,
+        checkpoint=flags.checkpoint,
+        device=flags.device,
+        amp=flags.amp,
+        batch_size=flags.batch_size,
+        flags=flags,
+        data=data,
+        passes=passes,
     )
 
 

@@ -48,6 +48,8 @@ def run(flags: Live) -> Loop:
             stack.callback(window.close)
         check_outputs(flags)
         from ferlib.faces.face_model import open_face_model
+        from ferlib.inference.engine import ENDLESS
+        from ferlib.runtime.devices import resolve_device
         from ferlib.video.log import open_log
         from ferlib.video.loop import Loop
         from ferlib.video.pipeline import share_cores
@@ -55,12 +57,11 @@ def run(flags: Live) -> Loop:
         from ferlib.video.turning import upright
 
         detector = open_video_detector(flags)
-        model = open_face_model(
-            flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir, flags.device
-        )
+        share_cores(resolve_device(flags.device))  # before the engine takes its threads
+        choice = (flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir, flags.device)
+        model = open_face_model(*choice, flags, ENDLESS, cut=flags.cam)
         source = upright(source, detector)
         detector = replace(detector, turns=False)
-        share_cores(model.device)
         log = stack.enter_context(open_log(flags.csv, flags.jsonl))
         loop = Loop(log, stack.enter_context(recording(flags.output, source.fps)), window)
         frames = process_frames(

@@ -39,10 +39,12 @@ def predict(flags: Predict) -> list[dict[str, Any]]:
     from ferlib.faces.face_model import open_face_model
     from ferlib.faces.photo_rows import describe_row, write_csv
 
-    model = open_face_model(flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir, flags.device)
+    choice = (flags.model, flags.dataset, flags.tag, flags.checkpoint, flags.outputs_dir, flags.device)
+    model = open_face_model(*choice, flags, passes=len(photos))
     detector = None if flags.whole else open_detector(flags.detector, flags.detector_weights, flags.min_score)
     facts = describe_run(flags, model, detector)
-    print(f"{printable(model.label)}, {str(model.dtype).removeprefix('torch.')}; face detector: {facts['detector']}")
+    engine = f"{model.engine.name}, {model.engine.precision}"
+    print(f"{printable(model.label)}, {engine}; face detector: {facts['detector']}")
     rows: list[dict[str, Any]] = []
     with ExitStack() as files:  # written also after ctrl-C, with the rows so far
         if flags.json:
@@ -106,6 +108,8 @@ def describe_run(flags: Predict, model: FaceModel, detector: Detector | None) ->
     return {
         "command": printable(command_line()),
         "model": printable(model.label),
+        "engine": model.engine.title,
+        "precision": model.engine.precision,
         "detector": detector_title(detector),
         "explanation": flags.explain or None,
         "target": (flags.target or "predicted") if flags.explain else None,

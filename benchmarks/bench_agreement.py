@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from config import Explain, Stage
+from config import EngineFlags, Explain, Stage
 from ferlib.explanations.binding import bind
 from ferlib.explanations.driver import choose_faces
 from ferlib.explanations.methods import METHODS, find_method
@@ -34,7 +34,7 @@ from ferlib.explanations.shap import PathSamples, expected_gradients, sample_pat
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
 from ferlib.figures.style import BLUE, VERMILION, entitle, saved_figure
-from ferlib.inference.int8 import quantization
+from ferlib.inference.engine import is_usable
 from ferlib.inference.logit_model import LogitModel
 
 
@@ -122,8 +122,8 @@ def rank_correlations(
     """Of the maps in the device's reduced precision with those in float32, a number per face and method."""
     exact = replace(subject, model=LogitModel(subject.model.classifier))
     reduced = {"": subject}
-    if quantization.is_available(subject.device):
-        reduced[" in 8 bits"] = replace(subject, int8=True)
+    if is_usable(subject.device):
+        reduced[" in 8 bits"] = subject.with_engine(EngineFlags(precision="int8", max_flips=1), flags.amp, passes=0)
     found = {}
     for method in map(find_method, flags.methods):
         expected = explain_faces(method, exact, images, faces, flags)

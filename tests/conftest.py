@@ -15,6 +15,7 @@ from browsing import browser  # noqa: F401 — a fixture
 from ferlib.data.synthetic.faces import draw_faces
 from ferlib.faces import face_model
 from ferlib.faces.face_model import open_face_model
+from ferlib.inference import openvino_network
 from ferlib.runtime.cores import OVERRIDE, share_cores
 
 TINY = recipes.changed(recipes.RECIPES["quick"], epochs=2, batch_size=16)
@@ -46,6 +47,15 @@ def few_faces():
         patch.setattr(datasets, "SYNTHETIC_FACES", 210)
         patch.setattr(datasets, "SYNTHETIC_SUBJECTS", 30)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Converted networks are kept in a folder of the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_network, "user_cache", lambda: folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +130,7 @@ def shipped():
 def one_model(shipped):
     """The scripts take the shipped network instead of loading it each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(face_model, "open_face_model", lambda *_: shipped)
+        patch.setattr(face_model, "open_face_model", lambda *_, **__: shipped)
         yield shipped
 
 

@@ -58,7 +58,7 @@ def broken_model(monkeypatch, one_model):
     model = face_model.FaceModel.__new__(face_model.FaceModel)
     model.__dict__.update({**one_model.__dict__, "label": "broken"})
     model.fast = lambda views: torch.full((len(views), 7), torch.nan)
-    monkeypatch.setattr(face_model, "open_face_model", lambda *_: model)
+    monkeypatch.setattr(face_model, "open_face_model", lambda *_, **__: model)
     return model
 
 
@@ -98,7 +98,7 @@ def test_predict_finds_what_it_cannot_write_before_the_first_photo(tmp_path, pho
 @pytest.mark.parametrize("name", ["output", "csv", "jsonl"])
 def test_live_finds_what_it_cannot_write_before_the_first_frame(tmp_path, astronaut, monkeypatch, name):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(face_model, "open_face_model", lambda *_: pytest.fail("the model was loaded first"))
+    monkeypatch.setattr(face_model, "open_face_model", lambda *_, **__: pytest.fail("the model was loaded first"))
     folder = folder_of_frames(tmp_path, astronaut)
     with pytest.raises(UserError, match=r"file/out.mp4 cannot be written: "):
         live.run(live_flags(tmp_path, folder, **{name: tmp_path / "file" / "out.mp4"}))

@@ -131,9 +131,9 @@ def test_light_modules_load_no_torch() -> None:
     assert not wrong
 
 
-def test_explanations_load_no_network_and_no_8_bit_code() -> None:
+def test_explanations_load_no_network_and_no_engine() -> None:
     """The mathematics can be used in a notebook without the models of this project."""
     names = [f"ferlib.explanations.{name}" for name in ("lime", "kernel_shap", "shap", "cam", "gradients", "occlusion")]
     loaded = set.union(*loaded_by(names).values())
-    assert not {name for name in loaded if name.startswith(("ferlib.inference.int8", "ferlib.networks"))}
-    assert not loaded & {"models", "datasets", "timm", "torchvision"}
+    assert not {name for name in loaded if name.startswith(("ferlib.inference.openvino", "ferlib.networks"))}
+    assert not loaded & {"models", "datasets", "timm", "torchvision", "openvino"}

@@ -4,7 +4,6 @@ import dataclasses
 import importlib
 import inspect
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ferlib.runtime.flags import parse_flags
 from ferlib.webpage.settings import SETTINGS as PAGE_SETTINGS
 from ferlib.webpage.settings import list_choices
 
+WITH_ENGINE = {"explain_lime.py", "explain_occlusion.py", "explain_gradcam.py", "explain_shap.py"}
 SCRIPTS = sorted(path.name for path in Path(__file__).parents[1].glob("explain_*.py"))
 
 
@@ -105,7 +105,7 @@ def test_the_script_has_a_flag_for_every_setting(row):
     flags = select(row)
     assert chosen_method(flags, row.command) is row
     assert values_of(flags, row) == row.defaults
-    assert hasattr(flags, "int8") == (row.network != "plain")
+    assert hasattr(flags, "engine") == (row.command in WITH_ENGINE)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -129,7 +129,7 @@ def test_help_shows_every_setting(script, capsys, monkeypatch):
 @every_row
 def test_figures_of_default_settings(row):
     """The footnote's braces are filled; the figure is drawn for a face with the method's own arrays and facts."""
-    draw = figure_of(row, {**row.defaults, "seed": 3, "int8": False}, "run")
+    draw = figure_of(row, {**row.defaults, "seed": 3, "precision": "float32"}, "run")
     footer = draw.keywords["footer"]
     assert footer.startswith(f"{row.title}: ")
     assert "{" not in footer
@@ -153,7 +153,9 @@ def is_text(artist):
 
 def test_eight_bits_are_named_in_the_footnote():
     for name in ("lime", "shap", "occlusion"):
-        footer = figure_of(METHODS[name], {**METHODS[name].defaults, "seed": 0, "int8": True}, "run").keywords["footer"]
+        footer = figure_of(METHODS[name], {**METHODS[name].defaults, "seed": 0, "precision": "int8"}, "run").keywords[
+            "footer"
+        ]
         assert footer.endswith("network in 8 bits")
 
 
@@ -195,15 +197,3 @@ def test_report_and_page_read_the_row(row):
 
 def test_every_word_of_target_is_offered():
     assert list(CLASS_OF) == ["predicted", "true", "runner-up", *EMOTIONS]
-
-
-@pytest.mark.parametrize("name", ["lime", "shap", "gradcam", "saliency", "occlusion"])
-def test_without_int8_no_code_of_it_is_imported(tiny_run, name, monkeypatch):
-    for module in [module for module in sys.modules if module.startswith("ferlib.inference.int8")]:
-        monkeypatch.delitem(sys.modules, module)
-    script = importlib.import_module(f"explain_{name}")
-    few = {"lime": ["--lime-samples", "20"], "shap": ["--shap-samples", "2", "--bg-samples", "2"]}.get(name, [])
-    flags = ["--tag", "tiny", "--outputs-dir", str(tiny_run.outputs_dir), "--samples", "1", "--seed", "5", *few]
-    monkeypatch.setattr("sys.argv", [f"explain_{name}.py", *flags, "--no-figures"])
-    script.main()
-    assert not [module for module in sys.modules if module.startswith("ferlib.inference.int8")]

@@ -46,7 +46,7 @@ def bind(method: Method, values: Mapping[str, Any], network: Network) -> Explain
     values: all settings of the method.
     """
     if method.network == "forward":
-        model = network.forward(method.load("count_passes")(network.spec.image_size, **values))
+        model = network.forward(method.count_passes(network.spec.image_size, values))
     else:
         model = network.gradients() if method.network == "gradients" else network.plain()
     options = {**method.fixed, **values}
@@ -86,8 +86,14 @@ def provide_cells(options: dict[str, Any], network: Network, model: nn.Module) -
     return {"cells": Cells(lookup(layers, name, "layer"), network.spec.to_grid, name)}
 
 
+def provide_passes(_options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
+    """The keyword `passes`: the network for many forward passes."""
+    return {"passes": network.forward(0)}
+
+
 PROVIDERS: dict[str, Callable[[dict[str, Any], Network, nn.Module], dict[str, Any]]] = {
     "segments": provide_segments,
     "background": provide_background,
     "cells": provide_cells,
+    "passes": provide_passes,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
 from ferlib.runtime.errors import UserError, lookup
+
+USUAL_CHANNELS = 512  # of the last layers of most networks
 
 
 def cam(
@@ -104,16 +107,24 @@ def read_activations(
 
 @torch.no_grad()
 def read_scores(
-    model: nn.Module, cells: Cells, images: torch.Tensor, targets: torch.Tensor, batch_size: int
+    model: nn.Module,
+    cells: Cells,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    batch_size: int,
+    passes: nn.Module | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Activations N×C×h×w, and N×C: the target's logit of the image masked by each channel, scaled to 0..1."""
+    """Activations N×C×h×w, and N×C: the target's logit of the image masked by each channel, scaled to 0..1.
+
+    passes: computes the logits of masked images; default: the model itself.
+    """
     (activations,) = read_activations(model, cells, images, targets, batch_size)
     pairs = torch.arange(activations[:, :, 0, 0].numel(), device=images.device)
     scores = []
     for pair in pairs.split(batch_size):
         face = pair // activations.shape[1]
         faces = images[face] * make_masks(activations.flatten(0, 1)[pair], images.shape[-2:])
-        logits = model(faces.contiguous(memory_format=torch.channels_last))
+        logits = (passes or model)(faces.contiguous(memory_format=torch.channels_last))
         scores.append((logits * targets[face]).sum(1))
     return activations, torch.cat(scores).view(activations.shape[:2])
 
@@ -211,8 +222,9 @@ def explain(
     kind: str,
     cells: Cells,
     batch_size: int = 64,
+    **reading: Any,
 ) -> list[Attribution]:
-    """As `cam`, an attribution per face.
+    """As `cam`, an attribution per face. reading: further keywords of the method's reader.
 
     A map is 0 where there is no evidence and 1 at the face's own peak, whose value is the fact "peak"; a map without
     evidence is 0 everywhere. The array "grid" is the map before it was upsampled bilinearly, h×w.
@@ -220,10 +232,15 @@ def explain(
     read, formula = lookup(KINDS, kind, "class activation map")
     weights = target_weights(model, images, targets).to(images.device)
     batches = zip(images.split(batch_size), weights.split(batch_size), strict=True)
-    grids = torch.cat([formula(*read(model, cells, *batch, batch_size)) for batch in batches]).relu()
+    grids = torch.cat([formula(*read(model, cells, *batch, batch_size, **reading)) for batch in batches]).relu()
     maps = upsample(grids, images.shape[-2:])
     rows = zip(to_unit(maps), to_unit(grids).astype(np.float16), grids.amax((1, 2)).tolist(), strict=True)
     return [Attribution(values, {"grid": grid}, {"peak": peak}) for values, grid, peak in rows]
+
+
+def count_passes(_image_size: int, **_: Any) -> int:
+    """Forward passes of single images that Score-CAM takes a face: one for each channel of its layer."""
+    return USUAL_CHANNELS
 
 
 def upsample(grids: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -42,8 +42,8 @@ class CropNetwork:
         return self.model.plain
 
     def forward(self, passes: int) -> nn.Module:  # noqa: ARG002 — a few faces are not worth compiling for
-        """The same with batch norms folded."""
-        return self.model.fast
+        """The same by the model's engine."""
+        return self.model.passes
 
     def gradients(self) -> nn.Module:
         """The same with batch norms folded."""
@@ -97,7 +97,7 @@ def cam_of_crops(
     with model.lock, torch.inference_mode(False), torch.enable_grad():
         images = model.views(crops)
         cells = Cells(model.fast.classifier.get_submodule(model.spec.cam_layer), model.spec.to_grid)
-        output, logits = forward_from(model.fast, cells.layer, images)
+        output, logits = model.cut(images) if model.cut else forward_from(model.fast, cells.layer, images)
         probabilities = model.check_finite(logits.detach().softmax(1).cpu().numpy())
         chosen = targets(probabilities) if callable(targets) else targets
         labels = logits.argmax(1) if chosen is None else torch.as_tensor(chosen, device=logits.device)

@@ -33,9 +33,11 @@ from ferlib.explanations.choice import (
     make_face,
     needs_predictions,
 )
+from ferlib.explanations.flags import engine_flags
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace, check_map
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject
+from ferlib.inference.engine import name_of
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.distributed import barrier, is_main, rank, world_size
@@ -156,8 +158,8 @@ def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:
 
 
 def precision_of(subject: Subject) -> str:
-    """Name of the type that the network computes in, such as float32."""
-    return str(subject.model.dtype).removeprefix("torch.")
+    """Name of the type in which torch predicts the classes, such as float32."""
+    return name_of(subject.model.dtype)
 
 
 def predict_probabilities(subject: Subject, images: np.ndarray, progress: str | None = None) -> np.ndarray:
@@ -194,6 +196,8 @@ def explain_alone(
     """As `explain_run`, while no other process explains the run by the method."""
     chosen = choose_faces(subject, flags)
     values = resolve(values, method, subject)
+    passes = method.count_passes(subject.spec.image_size, values) * len(chosen.faces)
+    subject = subject.with_engine(engine_flags(flags), flags.amp, passes)
     archive = Archive(paths.maps, fingerprint(subject, method, values, flags))
     with figures:
         entries = explain_faces(subject, method, values, chosen, archive, paths, figures)
@@ -286,7 +290,7 @@ def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], fla
     facts = {
         "method": method.name,
         "settings": values,
-        "int8": subject.int8,
+        "engine": [subject.engine.title, subject.engine.precision],
         "precision": str(subject.model.dtype),
         "seed": flags.seed,
         "data": [flags.dataset, flags.fold, subject.data.fingerprint],
@@ -321,7 +325,7 @@ def summarize(
     return {
         "run": subject.run.identity(),
         "method": method.name,
-        "settings": own | ({"int8": subject.int8} if method.network != "plain" else {}),
+        "settings": own,
         "seed": flags.seed,
         "command": command_line(),
         "checkpoint": str(subject.checkpoint),
@@ -331,7 +335,8 @@ def summarize(
         "image_size": subject.spec.image_size,
         "scaled_size": subject.spec.scaled_size,  # the model is given the centre of a face of this side
         "device": device_name(subject.device),
-        "precision": precision_of(subject),
+        "engine": subject.engine.title,
+        "precision": subject.engine.precision,
         "seconds_per_face": float(np.mean([entry.seconds for entry in entries])),
         "versions": library_versions(),
         "faces": [

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from config import Explain
+from config import EngineFlags, Explain
 from ferlib.data.facts import dataset_facts
 from ferlib.explanations.choice import check_words
 from ferlib.explanations.methods import methods_of
@@ -18,14 +18,14 @@ from ferlib.runtime.files import require
 from ferlib.runtime.flags import field_comments
 from models import model_spec, training_command
 
-HELP_8_BITS = "convolutions in 8 bits, on processors with VNNI: faster, ranks nearly the same"
 RENAMED = {"hide_value": "baseline"}  # flags of the last release → their new names; they go in the next one
+ENGINE = fields(EngineFlags)
 
 
 def explain_flags(script: str) -> type[Explain]:
     """The dataclass of flags of a script: config.Explain's and the settings of its methods.
 
-    Scripts of several methods have --method; scripts whose networks only compute outputs or many gradients have --int8.
+    Scripts of several methods have --method; scripts with methods of forward passes have config.EngineFlags.
     """
     rows = methods_of(script)
     first = next(iter(rows.values()))
@@ -38,8 +38,9 @@ def explain_flags(script: str) -> type[Explain]:
     for row in rows.values():
         of_one = f"of {row.choice}: " if len(rows) > 1 and row.settings != first.settings else ""
         columns |= {item.field: (documented(item.type, of_one + item.help), item.default) for item in row.settings}
-    if first.network != "plain":
-        columns["int8"] = (documented(bool, HELP_8_BITS), False)
+    if any(row.forward_only for row in rows.values()):
+        kinds, words = get_type_hints(EngineFlags, include_extras=True), field_comments(EngineFlags)
+        columns |= {item.name: (documented(kinds[item.name], words[item.name]), item.default) for item in ENGINE}
     if "baseline" in columns and first.network == "forward":
         columns["hide_value"] = (documented(str, "the old name of --baseline"), "")
     name = "".join(part.capitalize() for part in script.removesuffix(".py").split("_"))
@@ -49,6 +50,11 @@ def explain_flags(script: str) -> type[Explain]:
         f"{', '.join(row.title for row in rows.values())}: python {script} --model resnet50 --dataset fer2013"
     )
     return kind
+
+
+def engine_flags(flags: Explain) -> EngineFlags:
+    """The flags of the engine; their defaults where a script has none."""
+    return EngineFlags(**{item.name: getattr(flags, item.name, item.default) for item in ENGINE})
 
 
 def documented(kind: Any, text: str) -> Any:

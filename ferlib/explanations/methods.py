@@ -236,6 +236,7 @@ ROWS = (
         "scorecam",
         "Each channel masks the face, and channels are weighted by the logit of the masked face; no gradient is used.",
         "Masked pixels become black, which no training face looks like.",
+        needs=("cells", "passes"),
         faces_per_call=(1, 1, 1),
     ),
     gradient(

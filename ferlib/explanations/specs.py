@@ -86,6 +86,15 @@ class Method:
     check: Callable[[Mapping[str, Any]], None] = accept  # UserError for values that do not go together
 
     @property
+    def forward_only(self) -> bool:
+        """Whether nearly all of its passes are forward ones, which any engine can compute."""
+        return self.network == "forward" or "passes" in self.needs
+
+    def count_passes(self, image_size: int, values: Mapping[str, Any]) -> int:
+        """Forward passes of single images that a face takes, where nearly all are such; else 0."""
+        return self.load("count_passes")(image_size, **values) if self.forward_only else 0
+
+    @property
     def command(self) -> str:
         """File name of the script."""
         return self.script.split()[0]

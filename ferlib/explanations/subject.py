@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from config import Explain
+from config import EngineFlags, Explain
 from datasets import load_stage
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.explanations.choice import pick_faces
+from ferlib.explanations.flags import engine_flags
 from ferlib.inference.compiled import CompiledIfWorth
+from ferlib.inference.engine import TORCH, Engine, Source, choose_engine, open_engine
 from ferlib.inference.folding import prepare
 from ferlib.inference.logit_model import LogitModel
 from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
-from ferlib.runtime.devices import autocast_dtype, resolve_device
+from ferlib.runtime.devices import resolve_device
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import is_main, world_size
 from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
 from ferlib.runtime.runs import Run
 from models import load_checkpoint, model_spec, training_command
+
+if TYPE_CHECKING:
+    from ferlib.inference.quantization import Ranges
 
 
 @dataclass(frozen=True)
@@ -42,39 +48,44 @@ class Subject:
     device: torch.device
     batch_size: int = 64
     seed: int = 0  # of the choice of background faces
-    int8: bool = False
     face_count: int = 1  # faces to be explained, for the worth of compiling
+    engine: Engine = TORCH  # of forward passes
+    converted: nn.Module | None = None  # the network of another engine
 
     def plain(self) -> nn.Module:
         """Images → logits, as it was trained."""
         return self.model
 
     def forward(self, passes: int) -> nn.Module:
-        """The same, prepared for so many forward passes of single images a face, with --int8 in 8 bits."""
-        face = self.views(self.data.split("test").images[:1])
-        if self.int8:
-            from ferlib.inference.int8.quantization import quantized_passes
-
-            return quantized_passes(self.model, face, self.sample_faces(), self.batch_size)
+        """The same, prepared for so many forward passes of single images a face."""
+        if self.converted is not None:
+            return self.converted
+        face = self.face()
         shape = torch.Size([self.batch_size, *face.shape[1:]])
         return CompiledIfWorth(self._prepared(face), shape, passes * self.face_count // world_size())
 
     def gradients(self) -> nn.Module:
-        """The same, prepared for many passes with gradients, with --int8 in 8 bits."""
-        model = self._prepared(self.views(self.data.split("test").images[:1]))
-        if not self.int8:
-            return model
-        from ferlib.inference.int8.quantization import quantized_gradients
+        """The same, prepared for many passes with gradients."""
+        return self._prepared(self.face())
 
-        return quantized_gradients(model, self.model, self.sample_faces())
+    def with_engine(self, flags: EngineFlags, amp: bool, passes: int) -> Subject:
+        """The same with the engine for so many forward passes in all."""
+        source = Source(self.model.classifier, self.spec, self.face(), self.checkpoint_digest, self.run.dataset)
+        engine, converted = open_engine(flags, source, amp=amp, passes=passes, ranges=self.ranges)
+        return replace(self, engine=engine, converted=converted)
+
+    def ranges(self) -> Ranges:
+        """Faces for 8 bits."""
+        from ferlib.inference.quantization import draw_ranges
+
+        return draw_ranges(self.data.split("train").images, self.data.split("val").images, self.views)
+
+    def face(self) -> torch.Tensor:
+        """The first face of the test split."""
+        return self.views(self.data.split("test").images[:1])
 
     def _prepared(self, face: torch.Tensor) -> LogitModel:
         return LogitModel(prepare(self.model.classifier, face, self.model.dtype), self.model.dtype)
-
-    def sample_faces(self) -> torch.Tensor:
-        """Sixteen faces, from which 8-bit ranges are estimated."""
-        test = self.data.split("test").images
-        return self.views(test[:: max(len(test) // 16, 1)][:16])
 
     def background(self, count: int) -> torch.Tensor:
         """`count` faces of the train split, balanced over the classes, as the model is given them."""
@@ -91,6 +102,7 @@ def open_subject(flags: Explain) -> Subject:
     model_spec(flags.model)
     dataset_facts(flags.dataset)
     device = resolve_device(flags.device)
+    engine = choose_engine(engine_flags(flags), device, amp=flags.amp)  # errors in the flags before anything is loaded
     path = require(flags.checkpoint or flags.run.best_checkpoint, training_command(flags.run))
     checkpoint = load_checkpoint(path, device)
     check_model(checkpoint.info["model"], flags.model, str(path))
@@ -100,11 +112,11 @@ def open_subject(flags: Explain) -> Subject:
         run=flags.run,
         checkpoint=path,
         checkpoint_digest=digest_file(path),
-        model=LogitModel(checkpoint.model, autocast_dtype(device, flags.amp)),
+        model=LogitModel(checkpoint.model, engine.dtype),
         spec=checkpoint.spec,
         data=load_stage(flags),
         device=device,
         batch_size=flags.batch_size,
         seed=flags.seed,
-        int8=getattr(flags, "int8", False),
+        engine=engine,
     )

@@ -5,21 +5,28 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from config import EMOTIONS
+from config import EMOTIONS, EngineFlags
 from ferlib.data.facts import dataset_facts
 from ferlib.faces.model_files import find_checkpoint
+from ferlib.inference.engine import ENDLESS, Engine, Source, choose_engine, is_kept, is_usable, open_engine
 from ferlib.inference.folding import prepare
 from ferlib.inference.logit_model import LogitModel
 from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
-from ferlib.runtime.devices import autocast_dtype, resolve_device
+from ferlib.runtime.devices import resolve_device
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from models import Checkpoint, load_checkpoint
+
+if TYPE_CHECKING:
+    from ferlib.inference.cut_network import CutNetwork
 
 BATCH = 64  # faces per forward pass
 
@@ -31,23 +38,48 @@ class FaceModel:
     the model's own.
     """
 
-    def __init__(self, checkpoint: Checkpoint, label: str, device: torch.device):
+    def __init__(self, checkpoint: Checkpoint, label: str, device: torch.device, engine: Engine | None = None):
         self.spec, self.label, self.device = checkpoint.spec, label, device
-        self.dtype = autocast_dtype(device)
+        self.engine = engine or choose_engine(EngineFlags(engine="torch"), device)
+        self.dtype = self.engine.dtype
         self.name: str = checkpoint.info["model"]
         self.dataset: str = checkpoint.info.get("dataset", "")
         facts = dataset_facts(self.dataset) if self.dataset else None
         self.crop_size = facts.size if facts else self.spec.scaled_size
         self.grey = facts.channels == 1 if facts else self.spec.channels == 1
         self.plain = LogitModel(checkpoint.model, self.dtype)  # as it was trained
+        self.converted: nn.Module | None = None  # the network of another engine than torch
+        self.cut: CutNetwork | None = None  # likewise, cut at the CAM layer
         self.lock = RLock()  # explanations register hooks on the layers; the web page calls from several threads
 
     @cached_property
     def fast(self) -> LogitModel:
         """The same function with batch norms folded and weights cast (inference.folding.prepare)."""
         with torch.inference_mode(False):  # gradients will pass through it, whoever calls first
-            blank = np.zeros((1, self.crop_size, self.crop_size, 3), np.uint8)
-            return LogitModel(prepare(self.plain.classifier, self.views(blank), self.dtype), self.dtype)
+            return LogitModel(prepare(self.plain.classifier, self.blank(), self.dtype), self.dtype)
+
+    @property
+    def passes(self) -> nn.Module:
+        """The same for forward passes alone, by the engine."""
+        return self.fast if self.converted is None else self.converted
+
+    def use_engine(self, flags: EngineFlags, digest: str, passes: float = 0.0, *, cut: bool = False) -> None:
+        """Takes the engine for so many passes, or any number where the converted network is kept from before.
+
+        digest: of the checkpoint. cut: the passes are for class activation maps. UserError for what the flags ask for
+        and cannot be.
+        """
+        source = Source(self.plain.classifier, self.spec, self.blank(), digest, self.dataset)
+        if flags.engine == "auto" and is_usable(self.device) and is_kept(source):
+            passes = ENDLESS
+        self.engine, self.converted = open_engine(flags, source, passes=passes)
+        self.dtype = self.engine.dtype
+        if cut and self.converted is not None and self.engine.precision != "int8":
+            self.cut = cut_or_none(source, self.engine.precision)
+
+    def blank(self) -> torch.Tensor:
+        """A black face as the model is given it."""
+        return self.views(np.zeros((1, self.crop_size, self.crop_size, 3), np.uint8))
 
     def views(self, crops: np.ndarray) -> torch.Tensor:
         """Crops uint8 N×S×S×3 as the model is given them: float32 N×C×size×size in 0..1, on the device."""
@@ -60,7 +92,7 @@ class FaceModel:
         found = [np.zeros((0, len(EMOTIONS)), np.float32)]
         with self.lock, torch.inference_mode():
             for start in range(0, len(crops), BATCH):
-                found.append(self.fast(self.views(crops[start : start + BATCH])).softmax(1).cpu().numpy())
+                found.append(self.passes(self.views(crops[start : start + BATCH])).softmax(1).cpu().numpy())
         return self.check_finite(np.concatenate(found))
 
     def check_finite(self, probabilities: np.ndarray) -> np.ndarray:
@@ -84,6 +116,17 @@ class FaceModel:
         return whole.numpy()
 
 
+def cut_or_none(source: Source, precision: str) -> CutNetwork | None:
+    """The network cut at its CAM layer; None where it cannot be."""
+    from ferlib.inference.cut_network import cut_network
+    from ferlib.inference.openvino_network import NotConvertibleError
+
+    try:
+        return cut_network(source, source.spec.cam_layer, precision)
+    except NotConvertibleError:
+        return None
+
+
 def check_crops(crops: np.ndarray) -> None:
     """ValueError unless crops are uint8 N×S×S×3."""
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[3] != 3:
@@ -103,11 +146,21 @@ def open_face_model(
     checkpoint: Path | None = None,
     outputs_dir: Path = Path("outputs"),
     device: str = "auto",
+    flags: EngineFlags = EngineFlags(),  # noqa: B008 — frozen
+    passes: float = 0.0,
+    *,
+    cut: bool = False,
 ) -> FaceModel:
-    """The checkpoint file given, or the best one of a run, or the shipped one; UserError if there is none such."""
+    """The checkpoint file given, or the best one of a run, or the shipped one; UserError if there is none such.
+
+    flags, passes, cut: as in FaceModel.use_engine.
+    """
     path, label = find_checkpoint(model, dataset, tag, checkpoint, outputs_dir)
     where = resolve_device(device)
+    engine = choose_engine(flags, where)  # errors in the flags before anything is loaded
     found = load_checkpoint(path, where)
     if model:
         check_model(found.info["model"], model, str(path))
-    return FaceModel(found, label, where)
+    face_model = FaceModel(found, label, where, engine)
+    face_model.use_engine(flags, digest_file(path), passes, cut=cut)
+    return face_model

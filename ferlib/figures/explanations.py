@@ -29,14 +29,16 @@ def explain_and_draw(flags: Explain, method: Method, values: Mapping[str, Any]) 
     with processes():
         subject = open_subject(flags)
         values = resolve(values, method, subject)
-        draw = figure_of(method, {**values, "seed": flags.seed, "int8": subject.int8}, subject.run.name)
+        draw = figure_of(
+            method, {**values, "seed": flags.seed, "precision": subject.engine.precision}, subject.run.name
+        )
         return explain_run(subject, method, values, flags, FigurePool(draw, flags.figures, flags.format))
 
 
 def figure_of(method: Method, values: Mapping[str, Any], run: str) -> Callable[..., Any]:
-    """The function (face, image, attribution) → figure of a method; values: its settings, seed and int8."""
+    """The function (face, image, attribution) → figure of a method; values: its settings, seed and precision."""
     footer = footnotes.get(method.name, describe_settings)(method, values)
-    footer += " · network in 8 bits" * bool(values.get("int8"))
+    footer += " · network in 8 bits" * (values.get("precision") == "int8")
     if method.name == "lime":
         return partial(draw_lime, top_regions=values["top_regions"], run=run, footer=footer)
     if method.name == "shap":

@@ -11,7 +11,7 @@ from torch import nn
 
 def class_gradients(model: nn.Module, images: torch.Tensor) -> Iterator[torch.Tensor]:
     """Gradients of each logit in turn with respect to the images N×C×H×W, from one forward pass."""
-    own: Any = getattr(model, "class_gradients", None)  # networks in 8 bits have a faster method of this name
+    own: Any = getattr(model, "class_gradients", None)  # networks of another engine have a faster method of this name
     if own is not None:
         yield from own(images)
         return

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from config import EMOTIONS
-from ferlib.inference.views import face_views
-from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
+from config import EMOTIONS, EngineFlags
+from ferlib.data.face_data import FaceData
+from ferlib.inference.engine import Engine, Source, choose_engine, open_engine
+from ferlib.inference.views import center_view, face_views
+from ferlib.runtime.devices import autocast, device_name, resolve_device
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import gather_rows, is_main, own_part
 from ferlib.runtime.errors import UserError
@@ -21,6 +25,9 @@ from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
 from ferlib.runtime.runs import Run, check_dataset
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec, training_command
+
+if TYPE_CHECKING:
+    from ferlib.inference.quantization import Ranges
 
 
 @dataclass(frozen=True)
@@ -30,17 +37,18 @@ class Predictor:
     path: Path
     checkpoint: Checkpoint
     device: torch.device
-    dtype: torch.dtype
+    engine: Engine
     batch_size: int
+    converted: nn.Module | None = None  # the network of another engine than torch
 
     def __call__(self, images: np.ndarray, views: str = "single", progress: str | None = None) -> torch.Tensor:
         """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; UserError if they are not finite."""
         logits = predict_split(
-            self.checkpoint.model,
+            self.converted or self.checkpoint.model,
             self.checkpoint.spec,
             images,
             device=self.device,
-            dtype=self.dtype,
+            dtype=self.engine.dtype,
             batch_size=self.batch_size,
             views=views,
             progress=progress,
@@ -56,18 +64,35 @@ class Predictor:
 
     @property
     def hardware(self) -> dict[str, str]:
-        """Device and precision, as the results name them."""
-        return {"device": device_name(self.device), "precision": str(self.dtype).removeprefix("torch.")}
+        """Device, engine and precision, as the results name them."""
+        return {
+            "device": device_name(self.device),
+            "engine": self.engine.title,
+            "precision": self.engine.precision,
+        }
 
 
 def open_predictor(
-    run: Run, *, checkpoint: Path | None = None, device: str = "auto", amp: bool = True, batch_size: int = 256
+    run: Run,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "auto",
+    amp: bool = True,
+    batch_size: int = 256,
+    flags: EngineFlags = EngineFlags(engine="torch"),  # noqa: B008 — frozen
+    data: FaceData | None = None,
+    passes: int = 0,
 ) -> Predictor:
-    """The best checkpoint of a run, or another file; UserError if it is missing, another model's or data set's."""
+    """The best checkpoint of a run, or another file; UserError if it is missing, another model's or data set's.
+
+    flags, passes: the engine, and for how many passes of single faces. data: the faces, whose train split gives the
+    ranges of 8 bits.
+    """
     model_spec(run.model)  # an unknown name is an error of its own
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size} is not a number of faces from 1 up")
     place = resolve_device(device)
+    engine = choose_engine(flags, place, amp=amp)
     path = checkpoint or require(run.best_checkpoint, training_command(run))
     loaded = load_checkpoint(path, place)
     check_model(loaded.info["model"], run.model, str(path))
@@ -75,7 +100,26 @@ def open_predictor(
         print(f"note: {run.name} is being trained; this is its best epoch so far, {loaded.info.get('epoch')}")
     if not checkpoint:
         check_dataset(str(loaded.info.get("dataset") or run.dataset), run)
-    return Predictor(path, loaded, place, autocast_dtype(place, amp), batch_size)
+    predict = Predictor(path, loaded, place, engine, batch_size)
+    return predict if data is None else with_engine(predict, flags, amp, data, passes)
+
+
+def with_engine(predict: Predictor, flags: EngineFlags, amp: bool, data: FaceData, passes: int) -> Predictor:
+    """The same with the engine for so many passes."""
+    spec = predict.checkpoint.spec
+
+    def views(images: np.ndarray) -> torch.Tensor:
+        return center_view(torch.from_numpy(np.array(images)).to(predict.device), spec)
+
+    def ranges() -> Ranges:
+        from ferlib.inference.quantization import draw_ranges
+
+        return draw_ranges(data.split("train").images, data.split("val").images, views)
+
+    face = views(data.images[:1])
+    source = Source(predict.checkpoint.model, spec, face, predict.checkpoint_digest, data.dataset)
+    engine, converted = open_engine(flags, source, amp=amp, passes=passes, ranges=ranges)
+    return replace(predict, engine=engine, converted=converted)
 
 
 def check_model(found: str, wanted: str, path: str) -> None:

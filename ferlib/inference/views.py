@@ -42,6 +42,14 @@ VIEWS = {  # name → (places of the crop, whether each is flipped too)
     "five_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), False),
     "ten_crop": (((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)), True),
 }
+
+
+def count_views(name: str) -> int:
+    """How many views of a face a row of VIEWS has."""
+    places, flip = VIEWS[name]
+    return len(places) * (1 + flip)
+
+
 CROP_MARGIN = 1 / 12  # of the face's side, for models whose input is the whole face: 4 of 48 pixels
 
 

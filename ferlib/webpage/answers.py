@@ -158,7 +158,7 @@ def progress_shown(
         progress((min(done, total or done), total), desc=find_method(method).title, unit="faces")
         done += len(inputs[0])
 
-    handles = [part.register_forward_pre_hook(count) for part in (network.fast, network.plain)]
+    handles = [part.register_forward_pre_hook(count) for part in {network.fast, network.plain, network.passes}]
     try:
         yield
     finally:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from config import EngineFlags
 from ferlib.faces.detection import Detector
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
+from ferlib.inference.engine import ENDLESS
 from ferlib.webpage.computations import Computations
 
 KEPT = 3  # models and detectors that stay open
@@ -26,6 +28,7 @@ class Resources:
     detector: str = "auto"  # the one that is chosen at first
     detector_weights: Path | None = None  # of that detector, instead of the cached or downloaded ones
     max_pixels: int = 50_000_000  # of a photo
+    engine: EngineFlags = field(default_factory=EngineFlags)
     computations: Computations = field(default_factory=Computations)
 
     @property
@@ -35,7 +38,7 @@ class Resources:
 
     def open_model(self, name: str) -> FaceModel:
         """A model by its name on the page."""
-        return open_model_once(checkpoint=self.models[name], device=self.device)
+        return open_model_once(checkpoint=self.models[name], device=self.device, flags=self.engine, passes=ENDLESS)
 
     def open_detector(self, name: str) -> Detector:
         """A detector by its name, or "auto"; UserError where its weights are missing."""
