@@ -20,20 +20,20 @@ class Float32Muon(Muon):
         gradients = {}
         for group in self.param_groups:
             for kernel in group["params"] if group["use_muon"] else ():
-                if kernel.grad is not None:
-                    step_kernel(kernel, self.state[kernel], group)
-                    gradients[kernel], kernel.grad = kernel.grad, None
+                if (gradient := kernel.grad) is not None:
+                    step_kernel(kernel, gradient, self.state[kernel], group)
+                    gradients[kernel], kernel.grad = gradient, None
         super().step(closure)
         for kernel, gradient in gradients.items():
             kernel.grad = gradient
 
 
-def step_kernel(kernel: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+def step_kernel(kernel: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     """A kernel O×C×k×k along its orthogonalised momentum with Nesterov's correction, scaled to the size of AdamW's."""
     if not state:
         state.update(use_muon=True, momentum_buffer=torch.zeros_like(kernel))
-    momentum = state["momentum_buffer"].lerp_(kernel.grad, 1 - group["momentum"])
-    direction = orthogonalize(torch.lerp(kernel.grad, momentum, group["momentum"]).flatten(1))
+    momentum = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+    direction = orthogonalize(torch.lerp(gradient, momentum, group["momentum"]).flatten(1))
     size = 0.2 * max(direction.shape) ** 0.5
     kernel.mul_(1 - group["lr"] * group["weight_decay"])
     kernel.add_(direction.view(kernel.shape), alpha=-group["lr"] * size)
