@@ -1,17 +1,19 @@
 """Images per second of a training step: ours, a plain loop, and the limit, side by side in one run.
 
 python benchmarks/bench_train.py --models resnet50 fer_vgg
+python benchmarks/bench_train.py --models mini_resnet fer_resnet --recipe "" --batch-size 0 --no-amp
 
 plain: a DataLoader that decodes and transforms with PIL in one process per core, then a float32 step, as most
 projects train, with the allocator as they leave it. ours: the step of engine.py, from faces in memory. limit: the same
 model step in the same precision, fed one constant batch. The three take turns, so that a change of the machine's speed
 meets all of them. The first line says how fast large matrix products are in both precisions: no network can gain more
-from the reduced one.
+from the reduced one. On a machine that others use, --cpu-seconds with OMP_NUM_THREADS=1 compares ours and the limit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import statistics
 import sys
@@ -32,13 +34,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
+from ferlib.runtime.errors import lookup
 from ferlib.training import engine
 from ferlib.training.augmentation import augment, mix
 from ferlib.training.batches import Batch, Faces
 from ferlib.training.losses import make_loss
 from ferlib.training.state import start_training
 from models import ModelSpec, create_model, model_spec
-from recipes import RECIPES, Augmentation, changed
+from recipes import RECIPES, Augmentation, Recipe, changed
 from stock_memory import stock_memory
 
 
@@ -47,7 +50,10 @@ class Flags:
     models: tuple[str, ...] = ("resnet50", "fer_vgg")
     rounds: int = 5  # turns of each of the three; the median counts
     steps: int = 4  # of a turn
-    batch_size: int = 32
+    recipe: str = "fer_xai"  # of ours and the limit, a row of recipes.RECIPES; empty: each model's own
+    batch_size: int = 32  # 0: that of the recipe
+    amp: bool = True  # reduced precision where the processor has it; --no-amp: float32 throughout
+    cpu_seconds: bool = False  # of this process instead of wall-clock, without the plain loop, which has several
     compile: bool = False  # ours and the limit with torch.compile
     device: str = "auto"
     peak_tflops: float | None = None  # of the device in the precision used; then the utilisation is printed
@@ -79,12 +85,12 @@ class Pictures(Dataset):
         return self.transform(self.pictures[number]), number % 7
 
 
-def plain_loop(name: str, faces: np.ndarray, flags: Flags, device: torch.device) -> Iterator[None]:
+def plain_loop(name: str, faces: np.ndarray, batch_size: int, device: torch.device) -> Iterator[None]:
     """One float32 step per turn of the iterator, fed by a DataLoader."""
     torch.manual_seed(0)
     model = create_model(name).to(device, memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-    loader = DataLoader(Pictures(faces, model_spec(name)), flags.batch_size, num_workers=os.cpu_count() or 1)
+    loader = DataLoader(Pictures(faces, model_spec(name)), batch_size, num_workers=os.cpu_count() or 1)
     for images, labels in loader:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(images.to(device)), labels.to(device))
@@ -94,11 +100,17 @@ def plain_loop(name: str, faces: np.ndarray, flags: Flags, device: torch.device)
         yield
 
 
+def recipe_of(name: str, flags: Flags) -> Recipe:
+    """The recipe of the flags for a model, from random weights."""
+    recipe = lookup(RECIPES, flags.recipe or model_spec(name).recipe, "recipe")
+    return changed(recipe, weights="none", batch_size=flags.batch_size or recipe.training.batch_size)
+
+
 def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, constant: bool) -> Iterator[None]:
     """Our step; with `constant`, on one batch that is made once: what the model's own work costs."""
-    recipe = changed(RECIPES["fer_xai"], weights="none", batch_size=flags.batch_size)
+    recipe = recipe_of(name, flags)
     settings = config.Train(model=name, settings=recipe, device=flags.device, compile=flags.compile)
-    dtype, spec = autocast_dtype(device), model_spec(name)
+    dtype, spec = autocast_dtype(device, flags.amp), model_spec(name)
     training = start_training(settings, device, dtype)
     training.model.train()
     labels = torch.arange(len(faces), device=device) % 7
@@ -110,7 +122,7 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
     fixed: Batch | None = None
     while True:
         if fixed is None or not constant:
-            rows = torch.randint(len(faces), (flags.batch_size,), generator=generator, device=device)
+            rows = torch.randint(len(faces), (recipe.training.batch_size,), generator=generator, device=device)
             fixed = prepare(held, rows, spec, recipe.augmentation, generator)
         engine.update_weights(training, fixed, loss, dtype=dtype, clip_norm=recipe.optimization.clip_norm)
         yield
@@ -126,26 +138,29 @@ def prepare(
     return inputs, targets, faces.weights[rows]
 
 
-def time_turns(contestants: dict[str, Iterator[None]], flags: Flags, device: torch.device) -> dict[str, float]:
+def time_turns(
+    contestants: dict[str, Iterator[None]], flags: Flags, batch_size: int, device: torch.device
+) -> dict[str, float]:
     """Median images per second of each, the turns interleaved."""
+    clock = time.process_time if flags.cpu_seconds else time.perf_counter
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(flags.rounds):
         for name, steps in contestants.items():
             with stock_memory() if name == "plain" else contextlib.nullcontext():
                 next(steps)  # warm up: kernels, and what the allocator keeps
-                seconds = time_steps(steps, flags.steps, device)
-            speeds[name].append(flags.steps * flags.batch_size / seconds)
+                seconds = time_steps(steps, flags.steps, device, clock)
+            speeds[name].append(flags.steps * batch_size / seconds)
     return {name: statistics.median(values) for name, values in speeds.items()}
 
 
-def time_steps(steps: Iterator[None], count: int, device: torch.device) -> float:
+def time_steps(steps: Iterator[None], count: int, device: torch.device, clock: Callable[[], float]) -> float:
     synchronize: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     synchronize()
-    started = time.perf_counter()
+    started = clock()
     for _ in range(count):
         next(steps)
     synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def flops_per_image(name: str) -> float:
@@ -175,22 +190,30 @@ def main() -> None:
     flags = tyro.cli(Flags)
     device = resolve_device(flags.device)
     faces = np.random.default_rng(0).integers(0, 256, (2048, 48, 48, 1), dtype=np.uint8)
-    dtype = autocast_dtype(device)
-    peaks = ", ".join(f"{name_of(each)} {matmul_tflops(device, each):.2f}" for each in (torch.float32, dtype))
-    print(f"{device_name(device)}, {name_of(dtype)}, batch {flags.batch_size}; matrix products, TFLOP/s: {peaks}")
-    print(f"{'model':<18}{'plain':>9}{'ours':>9}{'limit':>9}  images/s   ours/plain  ours/limit  TFLOP/s")
+    dtype = autocast_dtype(device, flags.amp)
+    peaks = ", ".join(f"{name_of(each)} {matmul_tflops(device, each):.2f}" for each in {torch.float32: 0, dtype: 0})
+    print(f"{device_name(device)}, {name_of(dtype)}; matrix products, TFLOP/s: {peaks}")
+    print(f"{'model':<18}{'batch':>6}{'plain':>9}{'ours':>9}{'limit':>9}  images/s   ours/plain  ours/limit  TFLOP/s")
     for name in flags.models:
-        contestants = {
-            "plain": plain_loop(name, faces, flags, device),
-            "ours": our_steps(name, faces, flags, device, constant=False),
-            "limit": our_steps(name, faces, flags, device, constant=True),
-        }
-        speeds = time_turns(contestants, flags, device)
-        tflops = speeds["ours"] * flops_per_image(name) / 1e12
-        row = "".join(f"{speed:>9.1f}" for speed in speeds.values())
-        ratios = f"{speeds['ours'] / speeds['plain']:>10.2f}× {speeds['ours'] / speeds['limit']:>10.1%}"
-        utilisation = f"  {tflops / flags.peak_tflops:.0%} of peak" if flags.peak_tflops else ""
-        print(f"{name:<18}{row}            {ratios}  {tflops:>7.2f}{utilisation}")
+        print(row(name, faces, flags, device), flush=True)
+
+
+def row(name: str, faces: np.ndarray, flags: Flags, device: torch.device) -> str:
+    """The line of a model in the table."""
+    batch_size = recipe_of(name, flags).training.batch_size
+    contestants = {
+        "plain": plain_loop(name, faces, batch_size, device),
+        "ours": our_steps(name, faces, flags, device, constant=False),
+        "limit": our_steps(name, faces, flags, device, constant=True),
+    }
+    if flags.cpu_seconds:
+        del contestants["plain"]
+    speeds = {"plain": math.nan, **time_turns(contestants, flags, batch_size, device)}
+    tflops = speeds["ours"] * flops_per_image(name) / 1e12
+    columns = "".join(f"{speed:>9.1f}" for speed in speeds.values())
+    ratios = f"{speeds['ours'] / speeds['plain']:>10.2f}× {speeds['ours'] / speeds['limit']:>10.1%}"
+    utilisation = f"  {tflops / flags.peak_tflops:.0%} of peak" if flags.peak_tflops else ""
+    return f"{name:<18}{batch_size:>6}{columns}            {ratios}  {tflops:>7.2f}{utilisation}"
 
 
 if __name__ == "__main__":

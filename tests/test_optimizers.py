@@ -23,8 +23,9 @@ from ferlib.training.schedules import (
     step,
     warm_restarts,
 )
+from ferlib.training.state import make_optimizer
 from models import create_model
-from recipes import LearningRate
+from recipes import RECIPES, LearningRate
 
 # ── learning rate ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,7 +94,7 @@ def test_every_schedule_stays_between_its_ends(name):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_descends(name):
     weight = torch.nn.Parameter(torch.tensor([[3.0]]))
-    optimizer = OPTIMIZERS[name]([{"params": [weight], "weight_decay": 0.0}], 0.05, 0.9)
+    optimizer = OPTIMIZERS[name]([{"params": [weight], "weight_decay": 0.0}], 0.05, 0.9, torch.float32)
     for _ in range(100):
         optimizer.zero_grad()
         weight.square().sum().backward()
@@ -161,10 +162,11 @@ def orthogonalized(matrix):
     return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
 
 
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.bfloat16, 0.03), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("shape", [(32, 1, 3, 3), (20, 10, 3, 3), (64, 5, 1, 1)])
-def test_muon_steps_along_the_orthogonalised_momentum(shape, generator):
-    kernel = torch.nn.Parameter(torch.randn(shape, generator=generator))
-    optimizer = muon([{"params": [kernel], "weight_decay": 0.1}], 0.01, 0.0)
+def test_muon_steps_along_the_orthogonalised_momentum(shape, dtype, rounding, generator):
+    kernel = torch.nn.Parameter(torch.randn(shape, generator=generator).to(memory_format=torch.channels_last))
+    optimizer = muon([{"params": [kernel], "weight_decay": 0.1}], 0.01, 0.0, dtype)
     expected, momentum = kernel.detach().clone(), torch.zeros(shape)
     for _ in range(3):
         kernel.grad = torch.randn(shape, generator=generator) * 1e-3
@@ -173,7 +175,7 @@ def test_muon_steps_along_the_orthogonalised_momentum(shape, generator):
         direction = orthogonalized(torch.lerp(kernel.grad, momentum, 0.95).flatten(1))
         update = 0.2 * max(direction.shape) ** 0.5 * direction.view(shape)
         moved = (1 - 0.01 * 0.1) * expected - 0.01 * update
-        assert (kernel.detach() - moved).norm() < 0.03 * (0.01 * update).norm(), "beyond the rounding of bfloat16"
+        assert (kernel.detach() - moved).norm() < rounding * (0.01 * update).norm()
         expected = kernel.detach().clone()
 
 
@@ -182,7 +184,7 @@ def test_muon_is_adamw_for_all_but_kernels(generator):
     found, expected = (torch.nn.Parameter(values.clone()) for _ in range(2))
     group = {"lr": 0.1, "weight_decay": 0.2}
     optimizers = (
-        muon([{"params": [found], **group}], 0.1, 0.0),
+        muon([{"params": [found], **group}], 0.1, 0.0, torch.float32),
         torch.optim.AdamW([{"params": [expected], **group}], betas=(0.9, 0.99)),
     )
     for _ in range(4):
@@ -196,14 +198,43 @@ def test_muon_is_adamw_for_all_but_kernels(generator):
 def test_muon_moves_a_kernel_as_far_as_adamw_would(generator):
     kernel = torch.nn.Parameter(torch.zeros(16, 8, 3, 3))
     kernel.grad = torch.randn(kernel.shape, generator=generator) * 1e-3
-    muon([{"params": [kernel]}], 0.1, 0.0).step()
+    muon([{"params": [kernel]}], 0.1, 0.0, torch.float32).step()
     assert kernel.square().mean().sqrt().item() == pytest.approx(0.02, rel=0.2)
 
 
-def test_the_state_of_muon_is_tensors_and_plain_python(tmp_path):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_state_of_muon_is_tensors_and_plain_python(tmp_path, dtype):
     model = create_model("mini_resnet")
-    optimizer = muon(parameter_groups(model.backbone, model.head, lr=0.1), 0.1, 0.0)
+    optimizer = muon(parameter_groups(model.backbone, model.head, lr=0.1), 0.1, 0.0, dtype)
     model(torch.rand(2, 1, 48, 48)).sum().backward()
     optimizer.step()
     torch.save(optimizer.state_dict(), tmp_path / "state.pth")
     optimizer.load_state_dict(torch.load(tmp_path / "state.pth", weights_only=True))
+
+
+def test_muon_in_float32_goes_on_from_the_state_of_bfloat16(generator):
+    gradients = torch.randn(3, 8, 4, 3, 3, generator=generator)
+    ended = []
+    for second in (torch.bfloat16, torch.float32):
+        kernel = torch.nn.Parameter(torch.ones(8, 4, 3, 3))
+        optimizer = muon([{"params": [kernel]}], 0.1, 0.0, torch.bfloat16)
+        for number, gradient in enumerate(gradients):
+            kernel.grad = gradient.clone()
+            optimizer.step()
+            if number == 0:
+                state = optimizer.state_dict()
+                optimizer = muon([{"params": [kernel]}], 0.1, 0.0, second)
+                optimizer.load_state_dict(state)
+        ended.append(kernel.detach())
+    assert torch.allclose(*ended, atol=2e-3)
+
+
+@pytest.mark.parametrize(("dtype", "emulated"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_muon_computes_nothing_in_bfloat16_where_the_run_does_not(dtype, emulated):
+    model, recipe = create_model("mini_resnet"), RECIPES["fast"]
+    optimizer = make_optimizer(model, recipe, dtype)
+    model(torch.rand(2, 1, 48, 48)).sum().backward()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+        optimizer.step()
+    types = {kind for event in profile.events() for kind in event.input_dtypes}
+    assert ("c10::BFloat16" in types) == emulated

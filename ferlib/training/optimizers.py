@@ -29,14 +29,16 @@ def parameter_groups(
     return groups
 
 
-def muon(groups: Groups, lr: float, _momentum: float) -> torch.optim.Optimizer:
+def muon(groups: Groups, lr: float, _momentum: float, dtype: torch.dtype) -> torch.optim.Optimizer:
     """timm's Muon: orthogonalised momentum for the kernels of convolutions, AdamW for all other parameters.
 
     Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024), with its coefficients. An update
     has the size that AdamW's would have (Liu et al., "Muon is Scalable for LLM Training", 2025, equation 4), so that
-    one rate serves both.
+    one rate serves both. Where the run is not in bfloat16, momentum is orthogonalised in float32.
     """
     from timm.optim import Muon  # only here: importing timm takes two seconds
+
+    from ferlib.training.muon import Float32Muon
 
     adamw = {"use_muon": False, "nesterov": False, "eps": 1e-8}
     parts = []
@@ -45,14 +47,16 @@ def muon(groups: Groups, lr: float, _momentum: float) -> torch.optim.Optimizer:
         others = [parameter for parameter in group["params"] if parameter.ndim != 4]
         parts += [{**group, "params": kernels, "use_muon": True}] if kernels else []
         parts += [{**group, "params": others, **adamw}] if others else []
-    return Muon(parts, lr=lr, momentum=0.95, nesterov=True, ns_coefficients="original", betas=(0.9, 0.99))
+    kind = Muon if dtype == torch.bfloat16 else Float32Muon
+    return kind(parts, lr=lr, momentum=0.95, nesterov=True, ns_coefficients="original", betas=(0.9, 0.99))
 
 
-OPTIMIZERS: dict[str, Callable[[Groups, float, float], torch.optim.Optimizer]] = {  # groups, rate, momentum of SGD
-    "sgd": lambda groups, lr, momentum: torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=True),
-    "adam": lambda groups, lr, _: torch.optim.Adam(groups, lr, fused=True),
-    "adamw": lambda groups, lr, _: torch.optim.AdamW(groups, lr, fused=True),
-    "radam": lambda groups, lr, _: torch.optim.RAdam(groups, lr, decoupled_weight_decay=True),
+OPTIMIZERS: dict[str, Callable[[Groups, float, float, torch.dtype], torch.optim.Optimizer]] = {
+    # groups, rate, momentum of SGD, precision of the run
+    "sgd": lambda groups, lr, momentum, _: torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0, fused=True),
+    "adam": lambda groups, lr, *_: torch.optim.Adam(groups, lr, fused=True),
+    "adamw": lambda groups, lr, *_: torch.optim.AdamW(groups, lr, fused=True),
+    "radam": lambda groups, lr, *_: torch.optim.RAdam(groups, lr, decoupled_weight_decay=True),
     "muon": muon,
 }
 

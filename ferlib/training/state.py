@@ -81,7 +81,7 @@ def start_training(
     if recipe.optimization.ema_decay:
         average = AveragedModel(model, multi_avg_fn=ema_update(recipe.optimization.ema_decay), use_buffers=True)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    return Training(model, forward, average, make_optimizer(model, recipe), scaler, [])
+    return Training(model, forward, average, make_optimizer(model, recipe, dtype), scaler, [])
 
 
 def initial_model(flags: config.Train, classes: Sequence[str]) -> FaceClassifier:
@@ -95,8 +95,8 @@ def initial_model(flags: config.Train, classes: Sequence[str]) -> FaceClassifier
     return model
 
 
-def make_optimizer(model: FaceClassifier, recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser of a recipe for the parameters of a model."""
+def make_optimizer(model: FaceClassifier, recipe: Recipe, dtype: torch.dtype) -> torch.optim.Optimizer:
+    """The optimiser of a recipe for the parameters of a model that is trained in a precision."""
     groups = parameter_groups(
         model.backbone,
         model.head,
@@ -105,4 +105,4 @@ def make_optimizer(model: FaceClassifier, recipe: Recipe) -> torch.optim.Optimiz
         weight_decay=recipe.regularization.weight_decay,
     )
     make = lookup(OPTIMIZERS, recipe.optimization.optimizer, "optimizer")
-    return make(groups, recipe.learning_rate.lr, recipe.optimization.momentum)
+    return make(groups, recipe.learning_rate.lr, recipe.optimization.momentum, dtype)
