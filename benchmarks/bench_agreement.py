@@ -33,7 +33,8 @@ from ferlib.explanations.records import Attribution, ExplainedFace
 from ferlib.explanations.shap import PathSamples, expected_gradients, sample_paths
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
-from ferlib.figures.style import BLUE, VERMILION, entitle, saved_figure
+from ferlib.figures.palette import BLUE, VERMILION
+from ferlib.figures.style import entitle, saved_figure
 from ferlib.inference.engine import is_usable
 from ferlib.inference.logit_model import LogitModel
 

@@ -1,5 +1,6 @@
 """inference/engine.py and what it opens: converted networks, their cache, 8 bits, networks cut at a layer."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from ferlib.inference import engine, openvino_network, quantization
 from ferlib.inference.engine import ENDLESS, Source, choose_engine, open_engine
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.networks.classifier import FaceClassifier
+from ferlib.networks.costs import count_multiply_adds
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.processor import describe_processor, find_extensions
 from models import create_model
@@ -71,6 +73,11 @@ def test_flags_that_exclude_each_other_are_refused(monkeypatch):
 
 def test_float32_is_one_precision_by_either_flag():
     assert choose_engine(EngineFlags(precision="float32"), CPU) == choose_engine(EngineFlags(), CPU, amp=False)
+
+
+def test_multiply_adds_are_those_of_the_zoo():
+    source, meta = make_source("resnet18"), copy.deepcopy(make_classifier("resnet18")).to("meta")
+    assert engine.multiply_adds(source) == count_multiply_adds(meta, source.spec)
 
 
 @needs_openvino

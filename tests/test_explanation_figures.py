@@ -8,8 +8,8 @@ from PIL import Image
 from ferlib.explanations.maps import sum_blocks, top_supporting
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.explanations.shap import make_attribution
+from ferlib.figures import blending, panels
 from ferlib.figures import lime as lime_figures
-from ferlib.figures import panels
 from ferlib.figures import shap as shap_figures
 
 
@@ -57,11 +57,11 @@ def test_tiny_weights_of_lime_leave_no_factor_over_the_label():
 
 def test_vermilion_is_evidence_for_and_blue_against():
     image = np.full((1, 3, 1), 0.5, np.float32)
-    against, nothing, favour = panels.overlay(image, np.array([[-1.0, 0.0, 1.0]]), limit=1.0)[0]
+    against, nothing, favour = blending.overlay(image, np.array([[-1.0, 0.0, 1.0]]), limit=1.0)[0]
     assert against[2] > against[0] + 0.3
     assert np.ptp(nothing) == 0
     assert favour[0] > favour[2] + 0.3
-    assert np.allclose(panels.SIGNED(1.0)[:3], panels.FOR)
+    assert np.allclose(panels.SIGNED(1.0)[:3], blending.FOR)
 
 
 def test_top_supporting_takes_only_positive_regions():

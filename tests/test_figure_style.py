@@ -21,7 +21,7 @@ from ferlib.explanations.flags import explain_flags
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures import ensemble as ensemble_plots
-from ferlib.figures import findings
+from ferlib.figures import findings, palette
 from ferlib.figures import gpus as gpu_plots
 from ferlib.figures import heatmaps as heatmap_figures
 from ferlib.figures import lime as lime_figures
@@ -31,7 +31,8 @@ from ferlib.figures import style as figure_style
 from ferlib.figures import training as training_plots
 from ferlib.figures import tuning as tuning_plots
 from ferlib.figures.evaluation import draw_plots
-from ferlib.figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure, wrap
+from ferlib.figures.lettering import wrap
+from ferlib.figures.style import WIDTH, all_drawn, entitle, in_style, save_figure, saved_figure
 from ferlib.runtime.runs import Run
 from ferlib.training.gpu_monitor import LOG_HEADER
 
@@ -197,15 +198,15 @@ def test_picture_of_a_heatmap(signed):
 
 
 def test_one_colour_for_each_emotion_and_the_style_sheet_has_the_same():
-    assert len(set(figure_style.COLORS)) == len(EMOTIONS)
+    assert len(set(palette.COLORS)) == len(EMOTIONS)
     with in_style():
         cycle = [row["color"] for row in matplotlib.rcParams["axes.prop_cycle"]]
-    assert [color.lstrip("#").upper() for color in cycle] == [color[1:] for color in figure_style.COLORS]
+    assert [color.lstrip("#").upper() for color in cycle] == [color[1:] for color in palette.COLORS]
 
 
 def test_no_module_has_colours_of_its_own():
     folder = Path(figure_style.__file__).parent
-    drawing = [path for path in folder.glob("*.py") if path.name != "style.py"]
+    drawing = [path for path in folder.glob("*.py") if path.name != "palette.py"]
     assert len(drawing) >= 10
     for path in drawing:
         greys = re.findall(r"#([0-9a-fA-F]{6})", path.read_text())
@@ -218,7 +219,7 @@ def luminance(color: str) -> float:
 
 
 def test_text_colours_stand_out_from_white():
-    for color in (figure_style.INK, figure_style.QUIET):
+    for color in (palette.INK, palette.QUIET):
         assert 1.05 / (luminance(color) + 0.05) >= 4.5, color
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
-from ferlib.figures.heatmaps import draw_heatmap, stretch, tint
-from ferlib.figures.panels import AGAINST, FOR
+from ferlib.figures.blending import AGAINST, FOR, stretch, tint
+from ferlib.figures.heatmaps import draw_heatmap
 
 WORDS = {"run": "run", "footer": "footer"}
 GRADCAM, OCCLUSION = METHODS["gradcam"], METHODS["occlusion"]

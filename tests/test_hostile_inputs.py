@@ -219,6 +219,11 @@ def test_signs_without_a_font_are_drawn_as_one_that_says_so(tmp_path, monkeypatc
     assert annotate(np.zeros((480, 640, 3), np.uint8), [], "model: 写真\x07").size[0] >= 480
 
 
+def test_texts_of_latin_1_need_no_look_into_the_fonts():
+    """The signs that are lettered without one are in the font."""
+    assert set(map(ord, lettering.LATIN)) <= lettering.signs_of(lettering.plain_file())
+
+
 def test_a_font_that_has_the_signs_is_taken(monkeypatch):
     other = lettering.plain_file().replace("DejaVuSans", "STIXGeneral")
     sign = chr(min(lettering.signs_of(other) - lettering.signs_of(lettering.plain_file())))

@@ -153,9 +153,8 @@ def is_text(artist):
 
 def test_eight_bits_are_named_in_the_footnote():
     for name in ("lime", "shap", "occlusion"):
-        footer = figure_of(METHODS[name], {**METHODS[name].defaults, "seed": 0, "precision": "int8"}, "run").keywords[
-            "footer"
-        ]
+        values = {**METHODS[name].defaults, "seed": 0, "precision": "int8"}
+        footer = figure_of(METHODS[name], values, "run").keywords["footer"]
         assert footer.endswith("network in 8 bits")
 
 

@@ -8,12 +8,12 @@ from config import EMOTIONS
 from ferlib.figures.placement import overlaps, place_panel
 from ferlib.video.overlay import (
     CLASS_COLORS,
-    COLORMAP,
     OPACITY,
     draw_faces,
     draw_map,
     draw_text,
     fill,
+    map_colors,
     panel_size,
     text_mask,
     visible_box,
@@ -69,7 +69,7 @@ def test_the_map_lies_where_its_crop_was_taken_and_within_the_box():
     picture = grey()
     one = tracked(map=values, to_frame=to_frame)
     draw_map(picture, one.map, one.to_frame, visible_box(one, picture))
-    assert picture[140 + 70, 190 + 30] == pytest.approx((1 - OPACITY) * 128 + OPACITY * COLORMAP[255], abs=1)
+    assert picture[140 + 70, 190 + 30] == pytest.approx((1 - OPACITY) * 128 + OPACITY * map_colors()[255], abs=1)
     assert (picture[140 + 30, 190 + 60] == 128).all()
     changed = np.argwhere((picture != 128).any(-1))
     assert changed.min(0) == pytest.approx([140 + 60, 200], abs=2)  # the box begins right of the map's first columns

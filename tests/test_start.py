@@ -1,4 +1,4 @@
-"""Every command answers --help and wrong names before a large package is loaded, which takes seconds."""
+"""Commands load large packages, which takes seconds, when they need them; --help and wrong names need none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from config import EMOTIONS
+from ferlib.data.synthetic.faces import draw_face
 
 ROOT = Path(__file__).parents[1]
-LARGE = ("torch", "torchvision", "timm", "cv2", "gradio", "matplotlib", "scipy", "sklearn", "skimage", "pandas")
+LARGE = (
+    "torch", "torch._dynamo", "sympy", "torchvision", "timm", "cv2", "gradio", "matplotlib", "scipy", "sklearn",
+    "skimage", "pandas", "captum", "lime", "shap", "numba", "openvino", "nncf",
+)  # fmt: skip
 
 
 def start(script: str, *flags: str) -> tuple[int, set[str], str]:
@@ -71,3 +78,14 @@ def test_help_and_wrong_names_load_no_large_package(command: str, message: str) 
     assert (status != 0) == ("--help" not in command)
     assert message in printed
     assert loaded == set()
+
+
+@pytest.mark.process
+def test_predicting_a_photo_loads_what_the_shipped_network_needs(tmp_path: Path) -> None:
+    """Neither torch's compiler, nor other networks' packages, nor what draws and fits figures."""
+    Image.fromarray(draw_face(EMOTIONS.index("Happy"), subject=0, sample=0, size=96).image).save(tmp_path / "face.png")
+    flags = "--whole", "--json", str(tmp_path / "faces.json"), "--outputs-dir", str(tmp_path)
+    status, loaded, printed = start("predict.py", str(tmp_path / "face.png"), *flags)
+    assert status == 0, printed
+    assert (tmp_path / "predictions" / "face.jpg").exists()
+    assert loaded == {"torch", "cv2"}

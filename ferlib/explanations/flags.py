@@ -54,7 +54,8 @@ def explain_flags(script: str) -> type[Explain]:
 
 def engine_flags(flags: Explain) -> EngineFlags:
     """The flags of the engine; their defaults where a script has none."""
-    return EngineFlags(**{item.name: getattr(flags, item.name, item.default) for item in ENGINE})
+    values: dict[str, Any] = {item.name: getattr(flags, item.name, item.default) for item in ENGINE}
+    return EngineFlags(**values)
 
 
 def documented(kind: Any, text: str) -> Any:

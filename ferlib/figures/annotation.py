@@ -16,9 +16,9 @@ from ferlib.explanations.maps import color_limit
 from ferlib.faces.crops import DetectedFace, crop_outline, warp_map
 from ferlib.faces.predictions import FacePrediction
 from ferlib.figures.cards import PAPER, blend_map, card_size, draw_card, name_face, place_cards, smooth_signs
-from ferlib.figures.lettering import contrasting, fit_typeface, letter
+from ferlib.figures.lettering import contrasting, fit_typeface, letter, wrap
+from ferlib.figures.palette import COLORS, QUIET
 from ferlib.figures.placement import Rectangle, overlaps, place_label
-from ferlib.figures.style import COLORS, QUIET, wrap
 from ferlib.runtime.files import atomic_path
 from ferlib.runtime.terminal import printable
 

@@ -12,10 +12,9 @@ from PIL import Image, ImageDraw
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.faces.predictions import FacePrediction
-from ferlib.figures.heatmaps import stretch, tint
+from ferlib.figures.blending import overlay, stretch, tint
 from ferlib.figures.lettering import typeface
-from ferlib.figures.panels import overlay
-from ferlib.figures.style import COLORS, INK
+from ferlib.figures.palette import COLORS, INK
 
 if TYPE_CHECKING:
     from ferlib.explanations.specs import Method

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from ferlib.figures.style import BLUE, INK, ORANGE, PNG, SKY, WIDTH, Titles, entitle, saved_figure
+from ferlib.figures.palette import BLUE, INK, ORANGE, SKY
+from ferlib.figures.style import PNG, WIDTH, Titles, entitle, saved_figure
 
 SCORES = {"precision": SKY, "recall": ORANGE, "f1": BLUE}
 

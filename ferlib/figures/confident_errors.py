@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from config import EMOTIONS
-from ferlib.figures.style import GREEN, PNG, QUIET, VERMILION, WIDTH, Titles, saved_figure, wrap
+from ferlib.figures.lettering import wrap
+from ferlib.figures.palette import GREEN, QUIET, VERMILION
+from ferlib.figures.style import PNG, WIDTH, Titles, saved_figure
 
 COLUMNS, SHOWN = 4, 20  # faces of the picture
 FACE, BAR = 0.84, 0.38  # inches: side of a face, length of the bar of probability 1

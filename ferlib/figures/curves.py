@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.metrics import RocCurveDisplay, precision_recall_curve
 
 from config import EMOTIONS
-from ferlib.figures.style import COLORS, LINES, PNG, QUIET, Titles, entitle, saved_figure
+from ferlib.figures.palette import COLORS, QUIET
+from ferlib.figures.style import LINES, PNG, Titles, entitle, saved_figure
 
 
 def plot_roc_curves(

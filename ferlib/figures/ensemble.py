@@ -10,7 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from ferlib.figures.style import BLUE, GREY, PNG, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures.palette import BLUE, GREY, VERMILION
+from ferlib.figures.style import PNG, WIDTH, entitle, saved_figure
 
 
 def plot_members(path: Path, comparison: dict[str, Any], subject: str, formats: Sequence[str] = PNG) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from ferlib.figures.style import COLORS, LINES, PNG, QUIET, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures.palette import COLORS, QUIET, VERMILION
+from ferlib.figures.style import LINES, PNG, WIDTH, entitle, saved_figure
 from ferlib.runtime.errors import UserError
 
 BREAK = 60.0  # seconds without a reading after which the run counts as stopped and resumed; they are left out

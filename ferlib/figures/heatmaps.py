@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
+from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, stretch, tint, to_rgb
 from ferlib.figures.panels import (
-    AGAINST,
-    FOR,
-    IMPORTANCE,
     SIGNED,
     draw_signed,
     footnote,
@@ -24,8 +21,6 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    to_grey,
-    to_rgb,
 )
 from ferlib.figures.style import in_style
 
@@ -72,16 +67,3 @@ def draw_heatmap(
     )
     footnote(figure, run, face, footer + blocks + clipped)
     return figure
-
-
-def stretch(image: np.ndarray) -> np.ndarray:
-    """The face in grey from black to white, so that a dark one can be seen under colours: H×W×1 in 0..1."""
-    grey = to_grey(image)
-    low, high = np.quantile(grey, (0.01, 0.99))
-    return np.clip((grey - low) / max(high - low, 0.05), 0, 1)[..., None]
-
-
-def tint(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
-    """The face in the colours of H×W values from 0 to `limit`, shaded by its own grey: H×W×3 in 0..1."""
-    colour = matplotlib.colormaps[IMPORTANCE](np.clip(values / limit, 0, 1))[..., :3]
-    return (0.25 + 0.75 * colour) * (0.5 + 0.5 * to_grey(image)[..., None])

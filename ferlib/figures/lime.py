@@ -10,10 +10,9 @@ from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import top_supporting
+from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, overlay, to_grey, to_rgb
+from ferlib.figures.palette import COLORS
 from ferlib.figures.panels import (
-    AGAINST,
-    FOR,
-    IMPORTANCE,
     SMALL,
     footnote,
     headline,
@@ -21,16 +20,13 @@ from ferlib.figures.panels import (
     key,
     new_figure,
     outline,
-    overlay,
     panel_row,
     show,
     signed_bar,
     title_panel,
-    to_grey,
-    to_rgb,
     two_rows,
 )
-from ferlib.figures.style import COLORS, in_style
+from ferlib.figures.style import in_style
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, ExplainedFace

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.colors
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -15,38 +14,17 @@ from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
 from config import EMOTIONS
-from ferlib.figures.style import BLUE, VERMILION, WIDTH, wrap
+from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, overlay, to_grey
+from ferlib.figures.lettering import wrap
+from ferlib.figures.style import WIDTH
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import ExplainedFace
 
-FOR, AGAINST = (np.array(matplotlib.colors.to_rgb(color)) for color in (VERMILION, BLUE))
 PALE = np.full(3, 0.93)
 SIGNED = LinearSegmentedColormap.from_list("against_for", [AGAINST, PALE, FOR])
-IMPORTANCE = "cividis"
 TITLE, SMALL = 8.5, 8  # points: of a panel's title; of the text below it
 HEAD = 0.54  # inches
-
-
-# ── arrays ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def to_rgb(image: np.ndarray) -> np.ndarray:
-    """H×W×1 or H×W×3 in 0..1 → H×W×3."""
-    return np.broadcast_to(np.clip(image, 0, 1), (*image.shape[:2], 3))
-
-
-def to_grey(image: np.ndarray) -> np.ndarray:
-    """H×W×1 or H×W×3 in 0..1 → H×W."""
-    return image.mean(axis=2)
-
-
-def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
-    """The face in pale grey under the colours of H×W signed values, opaque at ±limit: H×W×3 in 0..1."""
-    strength = np.clip(np.abs(values) / limit, 0, 1)[..., None]
-    face = np.repeat((0.35 + 0.6 * to_grey(image))[..., None], 3, axis=2)
-    colour = np.where(values[..., None] > 0, FOR, AGAINST)
-    return face + (colour - face) * 0.9 * strength**0.75
 
 
 # ── parts of a figure ────────────────────────────────────────────────────────────────────────────────────────────────

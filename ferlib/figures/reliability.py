@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.stats import binomtest
 
-from ferlib.figures.style import BLUE, ORANGE, PNG, QUIET, Titles, entitle, saved_figure
+from ferlib.figures.palette import BLUE, ORANGE, QUIET
+from ferlib.figures.style import PNG, Titles, entitle, saved_figure
 
 FEW = 10  # faces of a bin below which its marker is hollow
 

@@ -9,10 +9,9 @@ from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
+from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, to_rgb
+from ferlib.figures.lettering import wrap
 from ferlib.figures.panels import (
-    AGAINST,
-    FOR,
-    IMPORTANCE,
     SMALL,
     draw_signed,
     footnote,
@@ -24,10 +23,9 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    to_rgb,
     two_rows,
 )
-from ferlib.figures.style import WIDTH, in_style, wrap
+from ferlib.figures.style import WIDTH, in_style
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, ExplainedFace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,19 +13,13 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from ferlib.figures.lettering import families
+from ferlib.figures.lettering import families, wrap
 from ferlib.runtime.files import atomic_path
 
 STYLE = Path(__file__).with_name("plots.mplstyle")
 WIDTH = 16 / 2.54  # inches: of the text of a thesis; no figure is wider, so that it is printed as large as it is drawn
 
-# Okabe & Ito's palette ("Color universal design", 2008), distinguishable with every kind of colour vision.
-VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY = (
-    "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#595959", "#0072B2", "#56B4E9"
-)  # fmt: skip
-COLORS = (VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY)  # of config.EMOTIONS, in every picture
-LINES = ("-", "--", "-.", ":", "-", "--", "-.")  # likewise, for print without colour
-INK, QUIET = "#1d2129", "#767676"  # text, and text of less weight
+LINES = ("-", "--", "-.", ":", "-", "--", "-.")  # of config.EMOTIONS, for print without colour
 
 Titles = Sequence[str]  # of entitle: what the picture shows in one sentence, and of what
 PNG = ("png",)
@@ -80,12 +73,3 @@ def entitle(figure: Figure, finding: str, subject: str = "") -> None:
     room = "\n" * (below.count("\n") + 1) if below else ""  # empty lines of the one text that the layout heeds
     title = figure.suptitle(wrap(finding, width, 10.5) + room)
     figure.add_artist(Annotation(below, (0.5, 0), xycoords=title, ha="center", va="bottom", fontsize=9))
-
-
-def wrap(text: str, inches: float, size: float) -> str:
-    """Text of `size` points in as few lines of so many inches as it needs, by a letter's mean width, equally long."""
-    letters = max(8, int(inches * 72 / (0.58 * size)))
-    lines = textwrap.wrap(text, letters, break_long_words=False)
-    while letters > 8 and len(shorter := textwrap.wrap(text, letters - 1, break_long_words=False)) == len(lines):
-        letters, lines = letters - 1, shorter
-    return "\n".join(lines)

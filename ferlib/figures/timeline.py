@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from config import EMOTIONS
 from ferlib.figures.lettering import drawable
-from ferlib.figures.style import COLORS, saved_figure
+from ferlib.figures.palette import COLORS
+from ferlib.figures.style import saved_figure
 from ferlib.runtime.terminal import printable
 
 MAX_FACES = 4  # panels: the tracks with the most points

@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ferlib.figures import findings
 from ferlib.figures.gpus import plot_gpu_temperature
-from ferlib.figures.style import BLUE, PNG, QUIET, VERMILION, WIDTH, Titles, entitle, saved_figure
+from ferlib.figures.palette import BLUE, QUIET, VERMILION
+from ferlib.figures.style import PNG, WIDTH, Titles, entitle, saved_figure
 from ferlib.runtime.runs import Run
 
 

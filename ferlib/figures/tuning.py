@@ -11,7 +11,8 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from ferlib.data.facts import dataset_facts
-from ferlib.figures.style import BLUE, GREY, PNG, VERMILION, WIDTH, entitle, saved_figure
+from ferlib.figures.palette import BLUE, GREY, VERMILION
+from ferlib.figures.style import PNG, WIDTH, entitle, saved_figure
 from ferlib.training.search.results import group_accuracies
 
 

@@ -155,7 +155,8 @@ def write_cached(key: Key, model: Any) -> None:
         openvino.save_model(model, graph, compress_to_fp16=False)
         parts = {"graph": graph, "weights": graph.with_suffix(".bin")}
         with atomic_path(key.path) as temporary:
-            np.savez(temporary, **{name: np.fromfile(path, np.uint8) for name, path in parts.items()})
+            arrays: dict[str, Any] = {name: np.fromfile(path, np.uint8) for name, path in parts.items()}
+            np.savez(temporary, **arrays)
         remove_oldest(key.path.parent)
 
 

@@ -11,6 +11,7 @@ from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.errors import UserError
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's convert("L")
+LARGEST_COMPUTED = 320  # pixels: side of a face up to which the width of features is computed
 
 
 class FaceClassifier(nn.Module):
@@ -49,15 +50,25 @@ class FaceClassifier(nn.Module):
 
 
 def count_features(backbone: nn.Module, spec: ModelSpec) -> int:
-    """Width of the backbone's output, from one blank face on the meta device, where nothing is computed."""
-    state = {name: value.to("meta") for name, value in backbone.state_dict(keep_vars=True).items()}
-    state |= {name: value.to("meta") for name, value in backbone.named_buffers()}
-    face = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device="meta")
+    """Width of the backbone's output for one blank face; UserError where the face is too small for it.
+
+    Large faces go through a copy on the meta device, where nothing is computed. Its shape functions import the compiler
+    and sympy, 2 to 3 s of CPU, so small faces are computed, which takes 10 to 500 ms.
+    """
+    state = {} if spec.image_size <= LARGEST_COMPUTED else meta_tensors(backbone)
+    device = next((tensor.device for tensor in (*state.values(), *backbone.parameters())), torch.device("cpu"))
+    face = torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device=device)
     try:
         with torch.no_grad():
             return functional_call(backbone.eval(), state, face).shape[1]
     except RuntimeError as error:  # a side below what the strides of the network leave something of
         raise UserError(f"this model cannot take faces of {spec.image_size} px ({error}); use a larger one") from error
+
+
+def meta_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of a module by name, on the meta device."""
+    tensors = {**module.state_dict(keep_vars=True), **dict(module.named_buffers())}
+    return {name: tensor.to("meta") for name, tensor in tensors.items()}
 
 
 def make_head(features: int, hidden: int | None, num_classes: int) -> nn.Sequential:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ferlib.explanations.maps import color_limit, sum_blocks
-from ferlib.figures.panels import AGAINST, FOR, IMPORTANCE
+from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE
 
 ENCODINGS = ((1200, 80), (1000, 72), (800, 64), (640, 50))  # (widest side in pixels, WebP quality), best first
 MAP_SIDE = 112  # pixels of a map's longer side at most

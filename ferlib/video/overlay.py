@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
 from config import EMOTIONS
 from ferlib.figures.lettering import SMALLEST, typeface
+from ferlib.figures.palette import COLORS
 from ferlib.figures.placement import Rectangle, place_panel
-from ferlib.figures.style import COLORS
 from ferlib.video.tracking import TrackedFace
 
 Pixels = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels; the last two are outside
@@ -22,8 +21,15 @@ Color = tuple[int, ...]  # red, green, blue in 0..255
 CLASS_COLORS: list[Color] = [tuple(int(color[start : start + 2], 16) for start in (1, 3, 5)) for color in COLORS]
 CLASS_COLORS[EMOTIONS.index("Neutral")] = (190, 190, 190)  # the figures' dark grey has no contrast on a dark ground
 WHITE, PALE, GROUND = (255, 255, 255), (205, 205, 205), (18, 18, 22)
-COLORMAP = (255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.float32)  # has no skin colours
 OPACITY = 0.75  # of the map where it is 1; where it is 0 the face is unchanged
+
+
+@cache
+def map_colors() -> np.ndarray:
+    """matplotlib's viridis, which has no skin colours: float32 256×3 in 0..255."""
+    import matplotlib  # takes a second, which frames without maps need not spend
+
+    return (255 * matplotlib.colormaps["viridis"](np.arange(256))[:, :3]).astype(np.float32)
 
 
 def draw_faces(picture: np.ndarray, faces: Sequence[TrackedFace], rate: float) -> np.ndarray:
@@ -64,7 +70,7 @@ def draw_map(picture: np.ndarray, values: np.ndarray, to_frame: np.ndarray, box:
     part = picture[top:bottom, left:right]
     to_box = to_frame - np.array([[0, 0, left], [0, 0, top]])
     warped = np.clip(cv2.warpAffine(values, to_box, (right - left, bottom - top), flags=cv2.INTER_LINEAR), 0, 1)
-    part[:] = part + (OPACITY * warped)[..., None] * (COLORMAP[(255 * warped).astype(np.uint8)] - part)
+    part[:] = part + (OPACITY * warped)[..., None] * (map_colors()[(255 * warped).astype(np.uint8)] - part)
 
 
 def draw_box(picture: np.ndarray, box: Pixels, color: Color, unit: float) -> None:
@@ -135,7 +141,7 @@ def draw_rate(picture: np.ndarray, rate: float, mapped: bool, unit: float) -> Pi
         x = 4 * edge + text.shape[1]
         draw_text(picture, pieces[1], x, edge // 2, PALE)
         x += pieces[1].shape[1] + edge
-        picture[edge : text.shape[0], x : x + ramp] = COLORMAP[np.linspace(0, 255, ramp).astype(int)]
+        picture[edge : text.shape[0], x : x + ramp] = map_colors()[np.linspace(0, 255, ramp).astype(int)]
     return place
 
 

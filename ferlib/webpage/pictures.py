@@ -14,8 +14,8 @@ from PIL import Image
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.explanations.specs import Method
 from ferlib.faces.crops import DetectedFace, crop_face
-from ferlib.figures.heatmaps import stretch, tint
-from ferlib.figures.panels import IMPORTANCE, SIGNED, overlay
+from ferlib.figures.blending import IMPORTANCE, overlay, stretch, tint
+from ferlib.figures.panels import SIGNED
 
 if TYPE_CHECKING:
     from ferlib.webpage.photo_results import PhotoResult

@@ -17,7 +17,8 @@ from ferlib.explanations.maps import locate
 from ferlib.explanations.methods import METHODS, find_method
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.photo_rows import TURNED_BACK
-from ferlib.figures.panels import IMPORTANCE, SIGNED
+from ferlib.figures.blending import IMPORTANCE
+from ferlib.figures.panels import SIGNED
 from ferlib.webpage.photo_results import PhotoResult
 from ferlib.webpage.pictures import (
     central_square,

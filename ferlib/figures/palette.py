@@ -1,0 +1,8 @@
+"""The colours of all pictures; imports no matplotlib."""
+
+# Okabe & Ito's palette ("Color universal design", 2008), distinguishable with every kind of colour vision.
+VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY = (
+    "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#595959", "#0072B2", "#56B4E9"
+)  # fmt: skip
+COLORS = (VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY)  # of config.EMOTIONS, in every picture
+INK, QUIET = "#1d2129", "#767676"  # text, and text of less weight
