@@ -113,7 +113,7 @@ def is_kept(source: Source) -> bool:
 
 @torch.no_grad()
 def multiply_adds(source: Source) -> int:
-    """Of the convolutions and linear layers for one face; counted in a pass, as torch's own counter takes 3 s to load."""
+    """Of convolutions and linear layers for one face; counted in a pass, as torch's own counter takes 3 s to load."""
     counts: list[int] = []
 
     def count(layer: nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
