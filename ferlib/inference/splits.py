@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from config import EMOTIONS
 from ferlib.inference.views import face_views
+from ferlib.runtime.channel import Channel
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import gather_rows, is_main, own_part
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
+from ferlib.runtime.progress import FaceBar
 from ferlib.runtime.runs import Run, check_dataset
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec, training_command
 
@@ -105,13 +106,14 @@ def predict_split(
     model.eval()
     own = own_part(torch.arange(len(images)))
     logits = [torch.zeros(0, classes)]
-    with tqdm(total=len(own), desc=progress, unit=" faces", leave=False, disable=not (progress and is_main())) as bar:
+    channel, shown = Channel(), bool(progress) and is_main()
+    with FaceBar(total=len(images), desc=progress, leave=False, disable=not shown) as bar:
         for rows in own.split(batch_size) if len(own) else ():
             batch = torch.from_numpy(images[rows.numpy()]).to(device)
             with autocast(device, dtype):
                 outputs = [model(view).float() for view in face_views(batch, spec, views)]
             logits.append(average_views(outputs).cpu())
-            bar.update(len(batch))
+            bar.show(channel.add("predicted", len(batch)))  # of all processes
     return gather_rows(torch.cat(logits), len(images))
 
 

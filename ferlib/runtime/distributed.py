@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
-from typing import cast
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
+from torch.distributed.rendezvous import rendezvous
+
+from ferlib.runtime.errors import UserError
+
+Value = TypeVar("Value")
+_stores: list[dist.Store] = []  # of the processes, while they are joined
 
 
 def world_size() -> int:
@@ -37,10 +44,14 @@ def processes() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    store, own_rank, size = next(rendezvous("env://"))
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=own_rank, world_size=size)
+    _stores.append(store)
     try:
         yield
     finally:
+        _stores.clear()
         dist.destroy_process_group()
 
 
@@ -48,6 +59,35 @@ def barrier() -> None:
     """Waits until every process has come here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def from_first(value: Value) -> Value:
+    """The value of the first process, in every process."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def shared_store() -> dist.Store:
+    """A store of keys and bytes that all processes see; every process asks for one at the same point."""
+    if world_size() == 1:
+        return dist.HashStore()
+    return dist.PrefixStore(from_first(uuid.uuid4().hex), _stores[-1])  # not that of an attempt before a restart
+
+
+def check_equal(facts: Mapping[str, object]) -> None:
+    """UserError unless the processes, which may run on several machines, agree in what `facts` names."""
+    if world_size() == 1:
+        return
+    found: list[Mapping[str, object]] = [{}] * world_size()
+    dist.all_gather_object(found, facts)
+    for name, value in found[0].items():
+        if other := [number for number, each in enumerate(found) if each[name] != value]:
+            raise UserError(
+                f"{name} of process {other[0]} differs from that of process 0; every machine needs the same"
+            )
 
 
 class HostGroup:
