@@ -50,7 +50,7 @@ class Archive:
     def find_outcome(self, face: ExplainedFace) -> Outcome | None:
         """What the summary says of the finished face; None where there is no whole file of it."""
         entry = self.find(face)
-        return entry and entry.outcome
+        return entry.outcome if entry else None
 
     def add(self, face: ExplainedFace, entry: Entry) -> None:
         """Keeps a finished face."""

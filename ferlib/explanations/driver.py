@@ -199,6 +199,7 @@ def explain_run(
     check_equal(
         {
             "the checkpoint": subject.checkpoint_digest,
+            "the precision": precision_of(subject),
             "the data set": subject.data.fingerprint,
             "the settings": [dict(values), [getattr(flags, name) for name in COMMON]],
             "the version of a library": library_versions(),

@@ -33,7 +33,8 @@ class Estimate:
         return round(self.faces * (2 * self.face_size + (self.figure_size or 0)))
 
     def __str__(self) -> str:
-        slow = " by drawing (faster with --no-figures)" * (self.duration > self.faces * self.seconds / self.processes)
+        drawing = self.duration > self.faces * self.seconds / self.processes
+        slow = ", held up by drawing (--no-figures is faster)" * drawing
         figures = {None: "without figures", 0.0: "and figures"}.get(self.figure_size, "figures included")
         processes = f"{self.processes} process{'es' * (self.processes > 1)}"
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from ferlib.inference.views import face_views
 from ferlib.runtime.channel import Channel
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from ferlib.runtime.digests import digest_file
-from ferlib.runtime.distributed import gather_rows, is_main, own_part
+from ferlib.runtime.distributed import check_equal, gather_rows, is_main, own_part, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
@@ -36,6 +37,7 @@ class Predictor:
 
     def __call__(self, images: np.ndarray, views: str = "single", progress: str | None = None) -> torch.Tensor:
         """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; UserError if they are not finite."""
+        self.check_processes(images, views)
         logits = predict_split(
             self.checkpoint.model,
             self.checkpoint.spec,
@@ -49,6 +51,18 @@ class Predictor:
         if not logits.isfinite().all():
             raise UserError(f"the logits of {self.path} are not finite; try --no-amp, or train the model again")
         return logits
+
+    def check_processes(self, images: np.ndarray, views: str) -> None:
+        """UserError unless the processes of torchrun, which may run on several machines, predict the same."""
+        if world_size() > 1:
+            check_equal(
+                {
+                    "the checkpoint": self.checkpoint_digest,
+                    "the precision": self.hardware["precision"],
+                    "the kind of views": views,
+                    "a face": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+                }
+            )
 
     @cached_property
     def checkpoint_digest(self) -> str:

@@ -48,7 +48,7 @@ class Channel:
         key = f"{rank()}/{self._sent}"
         try:
             for number, part in enumerate(parts):
-                self._store.set(f"{key}/{number}", part)
+                self._store.set(f"{key}/{number}", part)  # type: ignore[arg-type]  # it takes bytes, too
             self._store.set(key, str(len(parts)))  # last: the message is whole where this is there
         except dist.DistNetworkError as error:
             raise lost_first() from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import TypeVar, cast
@@ -18,7 +20,9 @@ from torch.distributed.rendezvous import rendezvous
 from ferlib.runtime.errors import UserError
 
 Value = TypeVar("Value")
+PATIENCE, PAUSE = 1800.0, 0.05  # seconds to wait for a process to start, and between two looks for it
 _stores: list[dist.Store] = []  # of the processes, while they are joined
+_numbers = itertools.count()  # of the parts of the store
 
 
 def world_size() -> int:
@@ -45,6 +49,7 @@ def processes() -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, own_rank, size = next(rendezvous("env://"))
+    store = fresh_part(store, own_rank, size)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=own_rank, world_size=size)
     _stores.append(store)
@@ -72,9 +77,29 @@ def from_first(value: Value) -> Value:
 
 def shared_store() -> dist.Store:
     """A store of keys and bytes that all processes see; every process asks for one at the same point."""
-    if world_size() == 1:
-        return dist.HashStore()
-    return dist.PrefixStore(from_first(uuid.uuid4().hex), _stores[-1])  # not that of an attempt before a restart
+    return dist.PrefixStore(f"part {next(_numbers)}", _stores[-1]) if world_size() > 1 else dist.HashStore()
+
+
+def fresh_part(store: dist.Store, own_rank: int, size: int) -> dist.Store:
+    """The part of torchrun's store that belongs to these processes, under a name that the first one chooses.
+
+    torchrun keeps the store when it starts processes again (--max-restarts), and with it the addresses of the dead
+    ones: gloo would call them. So the name is told only in answer to a number that its reader has just drawn.
+    """
+    own, others, deadline = uuid.uuid4().hex, range(1, size), time.monotonic() + PATIENCE
+    if own_rank:
+        store.set(f"asks/{own_rank}", own)
+        name = store.get(f"answer/{own}").decode()
+        store.set(f"joined/{name}/{own_rank}", "yes")
+        return dist.PrefixStore(name, store)
+    while not all(store.check([f"joined/{own}/{other}"]) for other in others):
+        if time.monotonic() > deadline:
+            raise UserError("a process of torchrun did not start; look at its output, then run the command again")
+        for other in others:
+            if store.check([f"asks/{other}"]):  # of this process, or of one that is dead
+                store.set(f"answer/{store.get(f'asks/{other}').decode()}", own)
+        time.sleep(PAUSE)
+    return dist.PrefixStore(own, store)
 
 
 def check_equal(facts: Mapping[str, object]) -> None:
@@ -85,9 +110,8 @@ def check_equal(facts: Mapping[str, object]) -> None:
     dist.all_gather_object(found, facts)
     for name, value in found[0].items():
         if other := [number for number, each in enumerate(found) if each[name] != value]:
-            raise UserError(
-                f"{name} of process {other[0]} differs from that of process 0; every machine needs the same"
-            )
+            place = f"in process {other[0]} differs from that in process 0"
+            raise UserError(f"{name} {place}; every machine needs the same")
 
 
 class HostGroup:
