@@ -26,7 +26,7 @@ from ferlib.runtime import channel, distributed
 from ferlib.runtime.channel import PART, Channel
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.progress import FaceBar, describe_duration, describe_rate
-from test_explanations import SIDE, explain, make_method
+from test_explanations import SIDE, explain, make_method, make_subject
 
 ROOT = Path(__file__).parents[1]
 RUN = "mini_resnet_fer2013"
@@ -144,6 +144,15 @@ def test_processes_of_different_settings_are_refused(monkeypatch):
     distributed.check_equal({"the data set": 1})
     with pytest.raises(UserError, match="the checkpoint in process 1 differs from that in process 0"):
         distributed.check_equal({"the data set": 1, "the checkpoint": "a"})
+
+
+def test_the_first_process_decides_whether_saved_predictions_are_used(tmp_path, monkeypatch):
+    """Another one, with a folder of its own, would else wait for it to predict all faces."""
+    subject, classes = make_subject(tmp_path), np.arange(30) % 7
+    monkeypatch.setattr(driver, "is_main", lambda: False)
+    monkeypatch.setattr(driver, "from_first", lambda own: classes if own is None else pytest.fail("own ones"))
+    assert np.array_equal(driver.predict_classes(subject, subject.data.images), classes)
+    assert subject.model.classifier.count == 0
 
 
 def test_processes_that_are_started_again_see_nothing_of_the_dead_ones():

@@ -159,12 +159,18 @@ def decode_all(paths: Sequence[Path]) -> list[DecodedPicture]:
 
 def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:
     """Predicted classes of the whole test split: saved ones in the same precision, or predicted now."""
-    saved = find_predictions(subject.run.predictions, subject.checkpoint_digest, subject.data.fingerprint)
-    if saved is not None and saved.precision == precision_of(subject):
-        return saved.probabilities.argmax(1)
+    classes = from_first(saved_classes(subject) if is_main() else None)  # machines may have no folder in common
+    if classes is not None:
+        return classes
     if is_main():
         print(f"--only needs the predicted class of all {len(images):,} test faces: predicting them")
     return predict_probabilities(subject, images, "choosing faces").argmax(1)
+
+
+def saved_classes(subject: Subject) -> np.ndarray | None:
+    """Predicted classes of the test split that evaluate.py saved of this checkpoint in the same precision."""
+    saved = find_predictions(subject.run.predictions, subject.checkpoint_digest, subject.data.fingerprint)
+    return saved.probabilities.argmax(1) if saved and saved.precision == precision_of(subject) else None
 
 
 def precision_of(subject: Subject) -> str:
