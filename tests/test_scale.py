@@ -264,6 +264,36 @@ def children(process):
     return [int(number) for number in listed]
 
 
+POOL = """
+import os, signal, sys, time
+from pathlib import Path
+from ferlib.figures.pool import FigurePool
+if __name__ == "__main__":
+    with FigurePool(print) as pool:
+        pool.draw(Path(sys.argv[1]), "key")
+        print(*pool._pool._processes, flush=True)
+        time.sleep(2)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="needs SIGKILL and /proc")
+def test_drawing_processes_end_with_the_one_that_was_killed(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    command = [sys.executable, str(tmp_path / "pool.py"), str(tmp_path / "figure.png")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    drawing = Path("/proc") / killed.stdout.readline().strip()
+    assert (drawing / "stat").exists()
+    killed.wait(60)
+    deadline = time.monotonic() + 60
+    while drawing.exists() and (drawing / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    killed.stdout.close()
+
+
 @pytest.fixture(scope="module")
 def trained(few_real, tmp_path_factory):
     outputs = tmp_path_factory.mktemp("outputs")

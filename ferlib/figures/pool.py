@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -52,7 +53,7 @@ class FigurePool:
             return
         if self._pool is None:  # spawned, as a fork would copy torch's thread pool
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, context, initializer=lower_priority)
+            self._pool = ProcessPoolExecutor(self._workers, context, initializer=prepare_process)
         while len(self._pending) >= WAITING:
             self._pending.popleft().result()
         with interrupts_held():  # a task may start a process
@@ -77,11 +78,20 @@ class FigurePool:
             self._pool.shutdown(cancel_futures=True)
 
 
-def lower_priority() -> None:
-    """Gives a drawing process a lower priority than the computing one, and no ctrl-C."""
+def prepare_process() -> None:
+    """Gives a drawing process a lower priority than the computing one, its end, and no ctrl-C."""
     if hasattr(os, "nice"):
         os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Ends this process with the one that started it: one that is killed, as by torchrun, cannot end those it has."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def draw_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple, formats: Sequence[str]) -> float:
