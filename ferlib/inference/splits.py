@@ -60,7 +60,7 @@ class Predictor:
                     "the checkpoint": self.checkpoint_digest,
                     "the precision": self.hardware["precision"],
                     "the kind of views": views,
-                    "a face": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+                    "a face": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
                 }
             )
 
