@@ -106,6 +106,8 @@ def draw_simply(face, image, attribution):
 class FiguresHere(contextlib.nullcontext):
     """A FigurePool that draws in this process."""
 
+    pace = None
+
     def __init__(self, draw, wanted, formats):
         super().__init__()
         self.make, self.wanted, self.formats = draw, wanted, formats
@@ -369,7 +371,7 @@ def test_saved_faces_come_back_as_they_were(tmp_path):
     archive = Archive(tmp_path / "maps.npz", "settings")
     assert archive.find(face) is None
     archive.add(face, entry)
-    archive.finish([face], [entry])
+    archive.finish([face])
     found = archive.find(face)
     assert found.seconds == 1.5
     assert found.attribution.facts == {"r2": 0.25}

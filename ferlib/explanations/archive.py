@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
-from ferlib.explanations.records import Attribution, Entry, ExplainedFace
+from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Outcome
 from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.files import atomic_path
 
@@ -44,37 +47,73 @@ class Archive:
         except (FileNotFoundError, DamagedError, KeyError, ValueError, TypeError):
             return None
 
+    def find_outcome(self, face: ExplainedFace) -> Outcome | None:
+        """What the summary says of the finished face; None where there is no whole file of it."""
+        entry = self.find(face)
+        return entry.outcome if entry else None
+
     def add(self, face: ExplainedFace, entry: Entry) -> None:
         """Keeps a finished face."""
-        attribution = entry.attribution
-        own: dict[str, Any] = {
-            "map": attribution.map,
-            "seconds": np.array(entry.seconds),
-            "facts": np.array(json.dumps(attribution.facts)),
-        }
-        with atomic_path(self.path(face)) as temporary:
-            np.savez_compressed(temporary, **(own | attribution.arrays))
+        self.put(face, pack(entry))
 
-    def finish(self, faces: Sequence[ExplainedFace], entries: Sequence[Entry]) -> None:
-        """Writes the run's one file, and removes the faces of runs with other settings.
+    def put(self, face: ExplainedFace, packed: bytes) -> None:
+        """Keeps a finished face, packed."""
+        with atomic_path(self.path(face)) as temporary:
+            temporary.write_bytes(packed)
+
+    def finish(self, faces: Sequence[ExplainedFace]) -> None:
+        """Writes the run's one file from those of its faces, and removes the faces of runs with other settings.
 
         npz: maps float16 N×H×W, indices, targets and against (−1: none) int64 N, each of the method's arrays with N in
-        front.
+        front. No more than a face's array is held in memory.
         """
-        attributions = [entry.attribution for entry in entries]
         against = [-1 if face.target.against is None else face.target.against for face in faces]
-        arrays: dict[str, Any] = {
-            name: np.stack([item.arrays[name] for item in attributions]) for name in attributions[0].arrays
+        own: dict[str, Any] = {
+            "indices": np.array([face.index for face in faces], dtype=np.int64),
+            "targets": np.array([face.target.label for face in faces], dtype=np.int64),
+            "against": np.array(against, dtype=np.int64),
         }
-        with atomic_path(self.maps) as temporary:
-            np.savez_compressed(
-                temporary,
-                maps=np.stack([item.map for item in attributions]).astype(np.float16),
-                indices=np.array([face.index for face in faces], dtype=np.int64),
-                targets=np.array([face.target.label for face in faces], dtype=np.int64),
-                against=np.array(against, dtype=np.int64),
-                **arrays,
-            )
+        with np.load(self.path(faces[0])) as first:
+            names = [name for name in first.files if name not in OWN]
+        with (
+            atomic_path(self.maps) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file,
+        ):
+            write_rows(file, "maps", (self._array(face, "map").astype(np.float16) for face in faces), len(faces))
+            for name, values in own.items():
+                write_rows(file, name, values, len(faces))
+            for name in names:
+                write_rows(file, name, (self._array(face, name) for face in faces), len(faces))
         for path in (self.maps.parent / FOLDER).glob("*.npz"):
             if not path.name.startswith(self.fingerprint[:16]):
                 path.unlink()
+
+    def _array(self, face: ExplainedFace, name: str) -> np.ndarray:
+        with np.load(self.path(face)) as saved:
+            return saved[name]
+
+
+def pack(entry: Entry) -> bytes:
+    """A finished face as the content of its file."""
+    attribution, content = entry.attribution, io.BytesIO()
+    own: dict[str, Any] = {
+        "map": attribution.map,
+        "seconds": np.array(entry.seconds),
+        "facts": np.array(json.dumps(attribution.facts)),
+    }
+    np.savez_compressed(content, **(own | attribution.arrays))
+    return content.getvalue()
+
+
+def write_rows(file: zipfile.ZipFile, name: str, rows: Iterable[np.ndarray], count: int) -> None:
+    """Writes arrays of one shape and type as one with their number in front, one after the other."""
+    with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+        shape: tuple[int, ...] | None = None
+        for row in rows:
+            if shape is None:
+                shape, kind = row.shape, row.dtype
+                header = {"descr": dtype_to_descr(kind), "fortran_order": False, "shape": (count, *shape)}
+                write_array_header_1_0(member, header)
+            if row.shape != shape:
+                raise ValueError(f"{name}: a row of {row.shape} among rows of {shape}")
+            member.write(row.astype(kind, order="C", casting="same_kind", copy=False).tobytes())

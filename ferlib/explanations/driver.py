@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from config import EMOTIONS, Explain
 from ferlib.data.decoding import DecodedPicture, central_square, decode
@@ -33,14 +33,17 @@ from ferlib.explanations.choice import (
     make_face,
     needs_predictions,
 )
+from ferlib.explanations.estimate import LONG, Estimate, mean_size
 from ferlib.explanations.flags import engine_flags
-from ferlib.explanations.records import Attribution, Entry, ExplainedFace, check_map
+from ferlib.explanations.gathering import Gathering, send
+from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Outcome, check_map
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject
-from ferlib.inference.engine import name_of
+from ferlib.inference.engine import is_installed, name_of
 from ferlib.inference.splits import predict_split
+from ferlib.runtime.channel import Channel
 from ferlib.runtime.devices import device_name
-from ferlib.runtime.distributed import barrier, is_main, rank, world_size
+from ferlib.runtime.distributed import check_equal, from_first, is_main, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
@@ -50,11 +53,20 @@ from ferlib.runtime.terminal import printable
 
 FIGURE_NAME = re.compile(rf"\d{{3,}}_({'|'.join(EMOTIONS)}|unknown)_pred({'|'.join(EMOTIONS)})\.(png|pdf|svg)")
 
+SAMPLED = 20  # faces whose files are measured for the estimate of a run
+PATIENCE = 2  # times the longest share, after which a face in the hands of another process is explained by the first
+PATIENCE_AT_LEAST = 30.0  # seconds
+COMMON = ("samples", "only", "indices", "target", "against", "seed", "fold")  # flags that all processes must share
+
 
 class Figures(Protocol):
     """A context that draws figures of explained faces; when it ends, all are on disk or the first error is raised."""
 
     wanted: bool
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds between two figures; None while none is drawn."""
 
     def __enter__(self) -> Any:
         """Begins."""
@@ -149,12 +161,18 @@ def decode_all(paths: Sequence[Path]) -> list[DecodedPicture]:
 
 def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:
     """Predicted classes of the whole test split: saved ones in the same precision, or predicted now."""
-    saved = find_predictions(subject.run.predictions, subject.checkpoint_digest, subject.data.fingerprint)
-    if saved is not None and saved.precision == precision_of(subject):
-        return saved.probabilities.argmax(1)
+    classes = from_first(saved_classes(subject) if is_main() else None)  # machines may have no folder in common
+    if classes is not None:
+        return classes
     if is_main():
         print(f"--only needs the predicted class of all {len(images):,} test faces: predicting them")
     return predict_probabilities(subject, images, "choosing faces").argmax(1)
+
+
+def saved_classes(subject: Subject) -> np.ndarray | None:
+    """Predicted classes of the test split that evaluate.py saved of this checkpoint in the same precision."""
+    saved = find_predictions(subject.run.predictions, subject.checkpoint_digest, subject.data.fingerprint)
+    return saved.probabilities.argmax(1) if saved and saved.precision == precision_of(subject) else None
 
 
 def precision_of(subject: Subject) -> str:
@@ -180,11 +198,22 @@ def explain_run(
 ) -> dict[str, Any]:
     """Explains the chosen faces, has their figures drawn, then writes maps and summary; returns the summary.
 
-    The processes of torchrun divide the faces; the first one writes maps and summary, the others return an empty one.
+    The processes of torchrun divide the faces; the first one writes all files, the others return an empty summary.
     Faces that the script explained before with the same settings are not explained again, and keep their figures.
     """
     paths = Paths(subject.run, method.name, "pictures" if flags.image else "")
-    check_writable(paths.maps)
+    if is_main():
+        check_writable(paths.maps)
+    check_equal(
+        {
+            "the checkpoint": subject.checkpoint_digest,
+            "the precision": precision_of(subject),
+            "the engine": [engine_flags(flags), is_installed()],
+            "the data set": subject.data.fingerprint,
+            "the settings": [dict(values), [getattr(flags, name) for name in COMMON]],
+            "the version of a library": library_versions(),
+        }
+    )
     lock = paths.run.lock(f"{method.name}-pictures" if flags.image else method.name)
     with sole_process(lock, f"{subject.run.name} is being explained") if is_main() else nullcontext():
         return explain_alone(subject, method, values, flags, figures, paths)
@@ -200,12 +229,12 @@ def explain_alone(
     subject = subject.with_engine(engine_flags(flags), flags.amp, passes)
     archive = Archive(paths.maps, fingerprint(subject, method, values, flags))
     with figures:
-        entries = explain_faces(subject, method, values, chosen, archive, paths, figures)
+        outcomes = explain_faces(subject, method, values, chosen, archive, paths, figures)
     if not is_main():
         return {}
-    archive.finish(chosen.faces, entries)
+    archive.finish(chosen.faces)
     names = [paths.figure(face).name if flags.figures else None for face in chosen.faces]
-    summary = summarize(subject, method, values, flags, chosen.faces, entries, names)
+    summary = summarize(subject, method, values, flags, chosen.faces, outcomes, names)
     write_json(paths.summary, summary)
     remove_stale_figures(paths, keep=names)
     return summary
@@ -225,47 +254,93 @@ def explain_faces(
     archive: Archive,
     paths: Paths,
     figures: Figures,
-) -> list[Entry]:
-    """An entry per face, from the archive where it is there; every process computes and draws its own part."""
-    found = [archive.find(face) for face in chosen.faces]
-    barrier()  # no process may add a face before all have looked
-    missing = [position for position, entry in enumerate(found) if entry is None]
-    redraw(subject, chosen, found, archive, paths, figures)
-    own, done = missing[rank() :: world_size()], len(found) - len(missing)
-    explain = bind(method, values, replace(subject, face_count=len(missing))) if own else None
+) -> list[Outcome]:
+    """What the summary says of each face, from the archive where it is there.
+
+    Every process explains shares of the other faces as it is free, and the first one keeps and draws all; the others
+    return nothing.
+    """
+    found = [archive.find_outcome(face) if is_main() else None for face in chosen.faces]
+    missing = from_first([position for position, outcome in enumerate(found) if outcome is None])
+    explain = bind(method, values, replace(subject, face_count=len(missing))) if missing else None
     step = dict(zip(("cpu", "mps", "cuda"), method.faces_per_call, strict=True))[subject.device.type]
-    with tqdm(total=done + len(own), initial=done, desc=method.name, unit=" faces", disable=not is_main()) as progress:
-        for start in range(0, len(own), step):
-            positions = own[start : start + step]
-            batch = [chosen.faces[position] for position in positions]
-            views = subject.views(chosen.images[positions])
-            entries = explain_batch(method.name, explain, batch, views)
-            for position, face, entry, pixels in zip(positions, batch, entries, to_pixels(views), strict=True):
-                found[position] = entry
-                archive.add(face, entry)
-                figures.draw(paths.figure(face), archive.key(face), face, pixels, entry.attribution)
-            progress.update(len(batch))
-    barrier()
+    step = max(1, min(step, math.ceil(len(missing) / world_size())))
+    first = 1 if len(missing) > 2 * step else step  # it prepares the network; the second share is timed
+    channel = Channel()
+    shares = channel.shares(missing, step, first)
+
+    def compute(positions: Sequence[int]) -> list[tuple[int, Entry]]:
+        batch, views = [chosen.faces[position] for position in positions], subject.views(chosen.images[positions])
+        return list(zip(positions, explain_batch(method.name, explain, batch, views), strict=True))
+
+    def draw(positions: Sequence[int]) -> None:
+        draw_faces(subject, chosen, positions, archive, paths, figures)
+
     if not is_main():
+        for positions in shares:
+            for position, entry in compute(positions):
+                send(channel, position, entry)
         return []
-    whole = [entry or archive.find(face) for face, entry in zip(chosen.faces, found, strict=True)]
-    return [entry for entry in whole if entry is not None]
+    with Gathering(chosen.faces, found, archive, channel, method.name) as gathering:
+        draw(sorted(set(range(len(found))).difference(missing)))
+        for number, positions in enumerate(until_finished(shares, gathering)):
+            entries = compute(positions) if positions else []
+            for position, entry in entries:
+                gathering.keep(position, entry)
+            draw(gathering.take_fresh())
+            if number == 1 and entries:
+                announce(gathering, entries[0][1].seconds, chosen, archive, paths, figures)
+        draw(gathering.take_fresh())
+    return [outcome for outcome in gathering.outcomes if outcome is not None]
 
 
-def redraw(
-    subject: Subject,
-    chosen: Chosen,
-    found: Sequence[Entry | None],
-    archive: Archive,
-    paths: Paths,
-    figures: Figures,
+def until_finished(shares: Iterable[Sequence[int]], gathering: Gathering) -> Iterator[Sequence[int]]:
+    """The first process's shares, then those that others took and did not finish in time: their machine may be lost.
+
+    An empty one where faces of other processes have arrived, which are to be drawn.
+    """
+    longest = 0.0
+    for positions in shares:
+        started = time.monotonic()
+        yield positions
+        longest = max(longest, time.monotonic() - started)
+    while left := gathering.unfinished():
+        gathering.wait(max(PATIENCE * longest, PATIENCE_AT_LEAST))
+        yield left[-1:] if gathering.unfinished() == left else []
+
+
+def announce(
+    gathering: Gathering, seconds: float, chosen: Chosen, archive: Archive, paths: Paths, figures: Figures
 ) -> None:
-    """Has the figures of faces from the archive drawn that are not there; each process its own part."""
-    rows = list(zip(chosen.faces, chosen.images, found, strict=True))[rank() :: world_size()]
-    for face, image, entry in rows:
+    """Prints how long the run will take, where that is long; UserError where the disk is too small for it.
+
+    seconds: of a process for a face.
+    """
+    left = gathering.unfinished()
+    done = [face for position, face in enumerate(chosen.faces) if gathering.outcomes[position]][-SAMPLED:]
+    estimate = Estimate(
+        faces=len(left),
+        seconds=seconds,
+        processes=world_size(),
+        face_size=mean_size(map(archive.path, done)),
+        figure_size=mean_size(map(paths.figure, done)) if figures.wanted else None,
+        figure_seconds=figures.pace,
+    )
+    check_writable(paths.maps, estimate.size)
+    if estimate.duration >= LONG:
+        gathering.bar.write(str(estimate))
+
+
+def draw_faces(
+    subject: Subject, chosen: Chosen, positions: Sequence[int], archive: Archive, paths: Paths, figures: Figures
+) -> None:
+    """Has the figures of finished faces drawn that are not there."""
+    for position in positions if figures.wanted else ():
+        face = chosen.faces[position]
         path, key = paths.figure(face), archive.key(face)
-        if entry and figures.wanted and not figures.is_drawn(path, key):
-            figures.draw(path, key, face, to_pixels(subject.views(image[None]))[0], entry.attribution)
+        if not figures.is_drawn(path, key) and (entry := archive.find(face)):
+            pixels = to_pixels(subject.views(chosen.images[position][None]))[0]
+            figures.draw(path, key, face, pixels, entry.attribution)
 
 
 def explain_batch(name: str, explain: Any, faces: Sequence[ExplainedFace], images: torch.Tensor) -> list[Entry]:
@@ -317,7 +392,7 @@ def summarize(
     values: Mapping[str, Any],
     flags: Explain,
     faces: Sequence[ExplainedFace],
-    entries: Sequence[Entry],
+    outcomes: Sequence[Outcome],
     figures: Sequence[str | None],
 ) -> dict[str, Any]:
     """What was explained, how, from which checkpoint and with which result, as plain Python."""
@@ -337,10 +412,10 @@ def summarize(
         "device": device_name(subject.device),
         "engine": subject.engine.title,
         "precision": subject.engine.precision,
-        "seconds_per_face": float(np.mean([entry.seconds for entry in entries])),
+        "seconds_per_face": float(np.mean([outcome.seconds for outcome in outcomes])),
         "versions": library_versions(),
         "faces": [
-            {**describe_face(face), "figure": figure, "seconds": entry.seconds, **entry.attribution.facts}
-            for face, entry, figure in zip(faces, entries, figures, strict=True)
+            {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
+            for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
         ],
     }

@@ -88,6 +88,19 @@ class Entry:
     attribution: Attribution
     seconds: float
 
+    @property
+    def outcome(self) -> Outcome:
+        """What the summary says of it."""
+        return Outcome(self.seconds, self.attribution.facts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the summary says of a finished face, without its arrays: those of a whole split take gigabytes."""
+
+    seconds: float
+    facts: dict[str, Any]
+
 
 def check_map(method: str, face: ExplainedFace, attribution: Attribution, size: tuple[int, int]) -> None:
     """UserError if a map is not finite, ValueError if it is not of the face's size H×W."""

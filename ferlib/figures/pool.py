@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from ferlib.figures.style import PNG, all_drawn, save_figure
+from ferlib.runtime.cores import available_cores
 from ferlib.runtime.interrupts import interrupts_held
+from ferlib.runtime.progress import FaceBar
 
 KEY = "explanation"  # text chunk of a PNG: the key of the explanation and the number of the style
 STYLE = 3  # number of the style; a figure of an older one is drawn again
@@ -33,6 +36,13 @@ class FigurePool:
         self._draw, self.wanted, self._formats = draw, wanted, tuple(formats)
         self._pending: deque[Future] = deque()
         self._pool: ProcessPoolExecutor | None = None
+        self._workers = max(available_cores() - 1, 1)
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds between two figures; None while none is drawn."""
+        seconds = [future.result() for future in self._pending if future.done() and not future.exception()]
+        return sum(seconds) / len(seconds) / self._workers if seconds else None
 
     def __enter__(self) -> FigurePool:
         return self
@@ -42,8 +52,8 @@ class FigurePool:
         if not self.wanted:
             return
         if self._pool is None:  # spawned, as a fork would copy torch's thread pool
-            workers = max((os.cpu_count() or 1) - 1, 1)
-            self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=lower_priority)
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._workers, context, initializer=prepare_process)
         while len(self._pending) >= WAITING:
             self._pending.popleft().result()
         with interrupts_held():  # a task may start a process
@@ -60,22 +70,35 @@ class FigurePool:
 
         try:
             if kind is None:
-                for future in tqdm(self._pending, desc="figures", unit=" faces", disable=not is_main()):
-                    future.result()
+                with FaceBar(desc="figures", total=len(self._pending), disable=not is_main()) as bar:
+                    for future in self._pending:
+                        future.result()
+                        bar.update()
         finally:
             self._pool.shutdown(cancel_futures=True)
 
 
-def lower_priority() -> None:
-    """Gives a drawing process a lower priority than the computing one, and no ctrl-C."""
+def prepare_process() -> None:
+    """Gives a drawing process a lower priority than the computing one, its end, and no ctrl-C."""
     if hasattr(os, "nice"):
         os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def draw_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple, formats: Sequence[str]) -> None:
-    """Draws one figure and saves it with its key."""
+def end_with_parent() -> None:
+    """Ends this process with the one that started it: one that is killed, as by torchrun, cannot end those it has."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def draw_figure(draw: Callable[..., Any], path: Path, key: str, values: tuple, formats: Sequence[str]) -> float:
+    """Draws one figure and saves it with its key; returns the seconds that it took."""
+    started = time.perf_counter()
     save_figure(draw(*values), path, formats, **{KEY: signature(key)})
+    return time.perf_counter() - started
 
 
 def signature(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,18 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from config import EMOTIONS, EngineFlags
 from ferlib.data.face_data import FaceData
 from ferlib.inference.engine import Engine, Source, choose_engine, open_engine
 from ferlib.inference.views import center_view, face_views
+from ferlib.runtime.channel import Channel
 from ferlib.runtime.devices import autocast, device_name, resolve_device
 from ferlib.runtime.digests import digest_file
-from ferlib.runtime.distributed import gather_rows, is_main, own_part
+from ferlib.runtime.distributed import check_equal, gather_rows, is_main, own_part, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
+from ferlib.runtime.progress import FaceBar
 from ferlib.runtime.runs import Run, check_dataset
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec, training_command
 
@@ -43,6 +45,7 @@ class Predictor:
 
     def __call__(self, images: np.ndarray, views: str = "single", progress: str | None = None) -> torch.Tensor:
         """Logits float32 N×7 on the CPU for uint8 faces N×H×W×C; UserError if they are not finite."""
+        self.check_processes(images, views)
         logits = predict_split(
             self.converted or self.checkpoint.model,
             self.checkpoint.spec,
@@ -56,6 +59,18 @@ class Predictor:
         if not logits.isfinite().all():
             raise UserError(f"the logits of {self.path} are not finite; try --no-amp, or train the model again")
         return logits
+
+    def check_processes(self, images: np.ndarray, views: str) -> None:
+        """UserError unless the processes of torchrun, which may run on several machines, predict the same."""
+        if world_size() > 1:
+            check_equal(
+                {
+                    "the checkpoint": self.checkpoint_digest,
+                    "the engine": [self.engine.title, self.engine.precision],
+                    "the kind of views": views,
+                    "a face": hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(),
+                }
+            )
 
     @cached_property
     def checkpoint_digest(self) -> str:
@@ -149,13 +164,14 @@ def predict_split(
     model.eval()
     own = own_part(torch.arange(len(images)))
     logits = [torch.zeros(0, classes)]
-    with tqdm(total=len(own), desc=progress, unit=" faces", leave=False, disable=not (progress and is_main())) as bar:
+    channel, shown = Channel(), bool(progress) and is_main()
+    with FaceBar(total=len(images), desc=progress, leave=False, disable=not shown) as bar:
         for rows in own.split(batch_size) if len(own) else ():
             batch = torch.from_numpy(images[rows.numpy()]).to(device)
             with autocast(device, dtype):
                 outputs = [model(view).float() for view in face_views(batch, spec, views)]
             logits.append(average_views(outputs).cpu())
-            bar.update(len(batch))
+            bar.show(channel.add("predicted", len(batch)))  # of all processes
     return gather_rows(torch.cat(logits), len(images))
 
 

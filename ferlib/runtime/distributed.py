@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
-from collections.abc import Iterator
-from typing import cast
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
+from torch.distributed.rendezvous import rendezvous
+
+from ferlib.runtime.errors import UserError
+
+Value = TypeVar("Value")
+PATIENCE, PAUSE = 1800.0, 0.05  # seconds to wait for a process to start, and between two looks for it
+_stores: list[dist.Store] = []  # of the processes, while they are joined
+_numbers = itertools.count()  # of the parts of the store
 
 
 def world_size() -> int:
@@ -37,10 +48,15 @@ def processes() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    store, own_rank, size = next(rendezvous("env://"))
+    store = fresh_part(store, own_rank, size)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=own_rank, world_size=size)
+    _stores.append(store)
     try:
         yield
     finally:
+        _stores.clear()
         dist.destroy_process_group()
 
 
@@ -48,6 +64,54 @@ def barrier() -> None:
     """Waits until every process has come here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def from_first(value: Value) -> Value:
+    """The value of the first process, in every process."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def shared_store() -> dist.Store:
+    """A store of keys and bytes that all processes see; every process asks for one at the same point."""
+    return dist.PrefixStore(f"part {next(_numbers)}", _stores[-1]) if world_size() > 1 else dist.HashStore()
+
+
+def fresh_part(store: dist.Store, own_rank: int, size: int) -> dist.Store:
+    """The part of torchrun's store that belongs to these processes, under a name that the first one chooses.
+
+    torchrun keeps the store when it starts processes again (--max-restarts), and with it the addresses of the dead
+    ones: gloo would call them. So the name is told only in answer to a number that its reader has just drawn.
+    """
+    own, others, deadline = uuid.uuid4().hex, range(1, size), time.monotonic() + PATIENCE
+    if own_rank:
+        store.set(f"asks/{own_rank}", own)
+        name = store.get(f"answer/{own}").decode()
+        store.set(f"joined/{name}/{own_rank}", "yes")
+        return dist.PrefixStore(name, store)
+    while not all(store.check([f"joined/{own}/{other}"]) for other in others):
+        if time.monotonic() > deadline:
+            raise UserError("a process of torchrun did not start; look at its output, then run the command again")
+        for other in others:
+            if store.check([f"asks/{other}"]):  # of this process, or of one that is dead
+                store.set(f"answer/{store.get(f'asks/{other}').decode()}", own)
+        time.sleep(PAUSE)
+    return dist.PrefixStore(own, store)
+
+
+def check_equal(facts: Mapping[str, object]) -> None:
+    """UserError unless the processes, which may run on several machines, agree in what `facts` names."""
+    if world_size() == 1:
+        return
+    found: list[Mapping[str, object]] = [{}] * world_size()
+    dist.all_gather_object(found, facts)
+    for name, value in found[0].items():
+        if other := [number for number, each in enumerate(found) if each[name] != value]:
+            place = f"in process {other[0]} differs from that in process 0"
+            raise UserError(f"{name} {place}; every machine needs the same")
 
 
 class HostGroup:

@@ -16,6 +16,7 @@ from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast, seed_everything
 from ferlib.runtime.distributed import is_main, own_part, sum_over_processes, world_size
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.progress import FaceBar
 from ferlib.runtime.seeds import combine_seeds
 from ferlib.training.augmentation import augment, mix
 from ferlib.training.batches import Batch, Faces, draw_batches
@@ -56,7 +57,7 @@ def train_one_epoch(
     training.model.train()
     totals = torch.zeros(2, device=device)  # loss and correct faces, summed over this process's parts
     started, count, paused = time.perf_counter(), 0, 0.0
-    bar = tqdm(total=sum(map(len, batches)), desc=f"epoch {epoch}/{epochs}", unit=" faces", disable=not is_main())
+    bar = FaceBar(total=sum(map(len, batches)), desc=f"epoch {epoch}/{epochs}", disable=not is_main())
     with bar:
         for step, (rows, images) in enumerate(zip(batches, faces.batches(batches), strict=True)):
             paused += before_step(step, bar)
