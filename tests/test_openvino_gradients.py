@@ -85,7 +85,7 @@ def expect(model, images):
 @pytest.mark.parametrize("side", [12, 13])
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_exact(name, side):
-    assert relative_error(frozen_copy(Layers(LAYERS[name]())), random_faces(2, side, 3)) < 1e-5
+    assert relative_error(frozen_copy(Layers(LAYERS[name]())), random_faces(3, side, 3)) < 1e-5
 
 
 def test_excitation_is_exact():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import openvino as ov
 import torch
 from torch import nn
@@ -15,12 +16,13 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 class OpenVinoGradients(nn.Module):
     """A model on the CPU with gradients of its logits by OpenVINO.
 
-    model: images → logits, for forward passes. compiled: image 1×C×H×W → gradients classes×C×H×W.
+    model: images → logits, for forward passes. compiled: image 1×C×H×W, identity → gradients classes×C×H×W.
     """
 
     def __init__(self, model: nn.Module, compiled: ov.CompiledModel):
         super().__init__()
         self.model, self.compiled = model, compiled
+        self.identity = np.eye(compiled.output(0).shape[0], dtype=np.float32)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits N×classes."""
@@ -30,10 +32,9 @@ class OpenVinoGradients(nn.Module):
     def class_gradients(self, images: torch.Tensor) -> torch.Tensor:
         """Gradients of every logit with respect to the images N×C×H×W: classes×N×C×H×W."""
         pixels = images.contiguous().numpy()  # planar, as the graph takes them
-        parts = (
-            torch.from_numpy(self.compiled(pixels[row : row + 1], share_outputs=False)[0]) for row in range(len(pixels))
-        )
-        return torch.stack(list(parts), 1)
+        rows = (pixels[row : row + 1] for row in range(len(pixels)))
+        parts = [self.compiled([row, self.identity], share_outputs=False)[0] for row in rows]
+        return torch.from_numpy(np.stack(parts, 1))
 
 
 @torch.inference_mode(False)

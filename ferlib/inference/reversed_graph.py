@@ -26,21 +26,23 @@ class NotReversibleError(ValueError):
 
 
 def gradient_model(network: ov.Model) -> ov.Model:
-    """From a network 1×C×H×W → logits 1×k with fixed shapes: image → gradients of all logits k×C×H×W.
+    """From a network 1×C×H×W → logits 1×k with fixed shapes: image, identity k×k → gradients of all logits k×C×H×W.
 
-    NotReversibleError for operations without a rule, those of transformers among them.
+    The identity, from which the gradients start, is an input because OpenVINO 2026.4 overwrites what it computes from
+    constants alone: as a constant, it gave right gradients for the first image only. NotReversibleError for operations without a rule, those of transformers among them.
     """
     image = network.inputs[0].get_node()
     logits = network.outputs[0].get_node().input_value(0)
     depending = find_depending(network)
-    parts = {key(logits): [constant(np.eye(logits.get_shape()[1]))]}  # gradients whose sum is that of a tensor
+    identity = op.parameter([logits.get_shape()[1]] * 2, np.float32)
+    parts = {key(logits): [identity]}  # gradients whose sum is that of a tensor
     for node in reversed(network.get_ordered_ops()):
         found = [parts.pop(key(output)) for output in node.outputs() if key(output) in parts]
         if not found:
             continue
         gradients = add_up(found[0])
         if node.get_name() == image.get_name():
-            return ov.Model([gradients], [image], "gradients")
+            return ov.Model([gradients], [image, identity], "gradients")
         for number, source in enumerate(node.input_values()):
             if key(source) in depending:
                 parts.setdefault(key(source), []).append(differentiate(node, number, gradients))
@@ -77,7 +79,7 @@ def add_up(terms: Sequence[Any]) -> Any:
 
 
 def constant(values: Any) -> Any:
-    return op.constant(np.ascontiguousarray(values, np.float32))
+    return op.constant(np.array(values, np.float32, order="C"))
 
 
 def integers(*values: int) -> Any:
@@ -287,10 +289,16 @@ def convolution(node: Any, number: int, gradients: Any) -> Any:
 def group_convolution(node: Any, number: int, gradients: Any) -> Any:
     require(number == 0, "a convolution whose weights depend on the image")
     flags, weight = node.get_attributes(), value_of(node.input_value(1))  # weight: groups, outputs, inputs, h, w
-    if is_plain(flags, weight.shape[3:]):
-        flipped = weight[..., ::-1, ::-1].swapaxes(1, 2)
-        return op.group_convolution(gradients, constant(flipped), [1, 1], *margins(flags, weight.shape[3:]), [1, 1])
-    return op.group_convolution_backprop_data(gradients, node.input_value(1), *transposed(node, flags))
+    taps, step = weight.shape[3:], flags["strides"][0]
+    require(is_plain({**flags, "strides": [1]}, taps) and set(flags["strides"]) == {step}, "dilated groups")
+    if step > 1:  # not by GroupConvolutionBackpropData: OpenVINO 2026.4 errs there
+        (_, channels, *cells), sides = shape_of(gradients), node.input_value(0).get_shape()[2:]
+        nothing = constant(np.zeros((shape_of(gradients)[0], channels, *cells)))
+        gradients = merge_phases([gradients, *[nothing] * (step**2 - 1)], step)
+        pads = map(sum, zip(flags["pads_begin"], flags["pads_end"], strict=True))
+        gradients = fit(gradients, [side + pad - tap + 1 for side, pad, tap in zip(sides, pads, taps, strict=True)])
+    flipped = weight[..., ::-1, ::-1].swapaxes(1, 2)
+    return op.group_convolution(gradients, constant(flipped), [1, 1], *margins(flags, taps), [1, 1])
 
 
 def is_plain(flags: dict[str, Any], taps: Sequence[int]) -> bool:
