@@ -29,7 +29,8 @@ def gradient_model(network: ov.Model) -> ov.Model:
     """From a network 1×C×H×W → logits 1×k with fixed shapes: image, identity k×k → gradients of all logits k×C×H×W.
 
     The identity, from which the gradients start, is an input because OpenVINO 2026.4 overwrites what it computes from
-    constants alone: as a constant, it gave right gradients for the first image only. NotReversibleError for operations without a rule, those of transformers among them.
+    constants alone: as a constant, it gave right gradients for the first image only.
+    NotReversibleError for operations without a rule, those of transformers among them.
     """
     image = network.inputs[0].get_node()
     logits = network.outputs[0].get_node().input_value(0)
@@ -251,7 +252,7 @@ def max_pool(node: Any, _number: int, gradients: Any) -> Any:
     after = [block * step - side - pad for block, side, pad in zip(blocks, sides, padding, strict=True)]
     padded = op.pad(source, integers(0, 0, *padding), integers(0, 0, *after), "constant", lowest)
     free: Any = None
-    phases: dict[tuple[int, int], list[Any]] = {phase: [] for phase in product(range(step), repeat=2)}
+    phases: dict[tuple[int, ...], list[Any]] = {phase: [] for phase in product(range(step), repeat=2)}
     for row, column in product(*map(range, kernel)):
         ends = [offset + (cell - 1) * step + 1 for offset, cell in zip((row, column), cells, strict=True)]
         pixels = op.slice(padded, integers(row, column), integers(*ends), integers(step, step), integers(*SIDES))
