@@ -72,11 +72,11 @@ def region_runs(model: nn.Module, face: PerturbedFace, target: np.ndarray, flags
         for count in flags.passes:
             at_random, in_pairs = first(independent, count), first(paired, count)
             lime_runs, shap_runs = found["LIME"][count], found["KernelSHAP"][count]
-            lime_runs[PLAIN].append(lime.fit(at_random, target, "independent").weights @ target)
-            lime_runs[OURS].append(lime.fit(in_pairs, target, "paired").weights @ target)
+            lime_runs[PLAIN].append(lime.fit(at_random, target).weights @ target)
+            lime_runs[OURS].append(lime.fit(in_pairs, target).weights @ target)
             shap_runs[PLAIN].append(plain_kernel_shap(first(by_kernel, count)) @ target)
             own, new = first(paired, 2 + count // 4 * 2), first(by_leverage, 1 + count - count // 4 * 2)
-            shap_runs[OURS].append(combine(own, new, target, "paired") @ target)
+            shap_runs[OURS].append(combine(own, new, target) @ target)
     return found
 
 
@@ -184,7 +184,7 @@ def spread(runs: Sequence[np.ndarray]) -> float:
 
 
 def size(face: dict[int, Runs]) -> float:
-    """Mean square of the values, from products of different runs of ours with most passes, which have no common error."""
+    """Mean square of the values, from products of different runs of ours with most passes."""
     runs = np.array(face[max(face)][OURS])
     return float((runs.mean(0) ** 2).mean() - spread(list(runs)) / len(runs))
 

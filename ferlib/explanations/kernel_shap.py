@@ -36,8 +36,8 @@ def kernel_shap(
     """The Shapley value of each pixel's region: float32 N×H×W, in the target's probability.
 
     model: images N×C×H×W in 0..1 → logits N×K. targets: classes N, or weights N×K of the probabilities. segments,
-    sampling, baseline: as in lime.lime. The values of the regions sum to the difference between the target's probability of the
-    image and that of its baseline.
+    sampling, baseline: as in lime.lime. The values of the regions sum to the difference between the target's
+    probability of the image and that of its baseline.
     """
     weights = target_weights(model, images, targets).numpy().astype(np.float64)
     seeds = face_seeds(seed, len(images))
@@ -46,7 +46,7 @@ def kernel_shap(
     for face in faces:
         face.draw_masks(own + (2 if sampling == "paired" else 1), sampling)
     predict_perturbations(model, faces, batch_size)
-    values = add_shapley_values(model, faces, weights, num_samples - own, sampling, batch_size)
+    values = add_shapley_values(model, faces, weights, num_samples - own, batch_size)
     rows = zip(faces, values, weights, strict=True)
     return np.stack([(each @ target).astype(np.float32)[face.segments] for face, each, target in rows])
 
@@ -56,7 +56,6 @@ def add_shapley_values(
     faces: Sequence[PerturbedFace],
     targets: np.ndarray,
     further: int,
-    sampling: Sampling,
     batch_size: int,
 ) -> list[np.ndarray]:
     """Shapley values of each face's regions, float64 regions×K, from its masks and `further` ones.
@@ -65,11 +64,9 @@ def add_shapley_values(
     masks than `further`, all of them are taken, and the values are exact. targets: weights N×K of the outputs; the
     relevance of regions is estimated for them.
     """
-    others = [
-        replace(face, masks=further_masks(face, further, sampling), probabilities=none_of(face)) for face in faces
-    ]
+    others = [replace(face, masks=further_masks(face, further), probabilities=none_of(face)) for face in faces]
     predict_perturbations(model, others, batch_size)
-    return [combine(*row, sampling) for row in zip(faces, others, targets, strict=True)]
+    return [combine(*row) for row in zip(faces, others, targets, strict=True)]
 
 
 def none_of(face: PerturbedFace) -> np.ndarray:
@@ -77,14 +74,14 @@ def none_of(face: PerturbedFace) -> np.ndarray:
     return np.zeros((0, face.probabilities.shape[1]))
 
 
-def further_masks(face: PerturbedFace, count: int, sampling: Sampling) -> np.ndarray:
+def further_masks(face: PerturbedFace, count: int) -> np.ndarray:
     """The mask of no regions, then `count` others, or all others if there are no more."""
     regions = face.masks.shape[1]
     rng = np.random.default_rng([face.seed, 2])
     if count_inner(regions) <= count:
         masks = np.array(list(itertools.product([0, 1], repeat=regions))[1:-1], np.uint8).reshape(-1, regions)
     else:
-        masks = (draw_by_leverage if sampling == "paired" else draw_masks)(count, regions, rng)
+        masks = (draw_by_leverage if face.sampling == "paired" else draw_masks)(count, regions, rng)
     return np.concatenate([np.zeros((1, regions), np.uint8), masks])
 
 
@@ -93,13 +90,13 @@ def count_inner(regions: int) -> int:
     return 2**regions - 2
 
 
-def combine(face: PerturbedFace, other: PerturbedFace, target: np.ndarray, sampling: Sampling) -> np.ndarray:
+def combine(face: PerturbedFace, other: PerturbedFace, target: np.ndarray) -> np.ndarray:
     """The values from both sets of masks; the first one of `face` shows all regions, that of `other` none."""
     whole, hidden = face.probabilities[0], other.probabilities[0]
     masks, outputs = other.masks[1:], other.probabilities[1:]
     if len(masks) == count_inner(masks.shape[1]):
         return solve(masks, outputs, mixture_weights(masks, len(masks), 0), whole, hidden)
-    if sampling == "paired":
+    if face.sampling == "paired":
         own, new = (slice(start, start + (len(each.masks) - start) // 2 * 2) for start, each in ((2, face), (1, other)))
         masks = np.concatenate([face.masks[:1], other.masks[:1], face.masks[own], other.masks[new]])
         outputs = np.concatenate([[whole, hidden], face.probabilities[own], other.probabilities[new]])

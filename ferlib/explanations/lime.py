@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ferlib.explanations.kernel_shap import add_shapley_values
-from ferlib.explanations.pairs import Effects, estimate_effects, regression_operator
+from ferlib.explanations.pairs import estimate_effects, regression_operator
 from ferlib.explanations.perturbations import PerturbedFace, Sampling, Segments, predict_perturbations, segment_faces
 from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
@@ -26,6 +26,7 @@ KERNEL_WIDTH = 0.25  # of the proximity in cosine distance, lime's default for i
 RIDGE = 1.0  # penalty on the squared weights, lime's default
 # num_samples="auto": perturbations are added until the strongest regions stay the same and their errors are small
 AUTO_STEP, AUTO_LIMIT = 256, 4096  # each step adds at least AUTO_STEP, and half of what is there
+GROUP = 1024  # paired masks that are evaluated at once, whole blocks of balanced ones
 AUTO_ERROR = 0.1  # standard error allowed, as a share of the largest weight
 
 
@@ -72,7 +73,8 @@ def explain(
 ) -> list[Attribution]:
     """As `lime`, an attribution per face with one seed each.
 
-    facts: the weighted R² of the linear model, the number of regions and of perturbations. arrays: "segments" and
+    facts: the weighted R² of the linear model, the number of regions and of perturbations, and how these were drawn:
+    independently where there are fewer pairs than regions. arrays: "segments" and
     "standard_errors" of the weights, H×W, and with `kernel_shap` further perturbations "kernel_shap", the regions'
     Shapley values. top_regions: of num_samples="auto".
     """
@@ -82,12 +84,12 @@ def explain(
         faces = list(faces)
         surrogates = sample_until_stable(model, faces, weights, top_regions, sampling, batch_size)
     else:
-        drawn = (face.draw_masks(num_samples, sampling) for face in faces)
+        drawn = (face.draw_masks(num_samples, possible(sampling, num_samples, face)) for face in faces)
         faces = predict_perturbations(model, drawn, batch_size)
-        surrogates = [fit(face, target, sampling) for face, target in zip(faces, weights, strict=True)]
+        surrogates = [fit(face, target) for face, target in zip(faces, weights, strict=True)]
     found = [make_attribution(*row) for row in zip(faces, surrogates, weights, strict=True)]
     if kernel_shap:
-        values = add_shapley_values(model, faces, weights, kernel_shap, sampling, batch_size)
+        values = add_shapley_values(model, faces, weights, kernel_shap, batch_size)
         for face, attribution, each, target in zip(faces, found, values, weights, strict=True):
             attribution.arrays["kernel_shap"] = (each @ target)[face.segments].astype(np.float16)
     return found
@@ -155,22 +157,33 @@ def fit_surrogate(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) ->
     return Surrogate(coefficients, errors, float(1 - share @ residuals**2 / total) if total else 0.0)
 
 
-def fit(face: PerturbedFace, target: np.ndarray, sampling: Sampling) -> Surrogate:
+def possible(sampling: Sampling, num_samples: int, face: PerturbedFace) -> Sampling:
+    """Independent perturbations where there are fewer pairs than weights."""
+    return "independent" if num_samples // 2 <= face.masks.shape[1] else sampling
+
+
+def fit(face: PerturbedFace, target: np.ndarray) -> Surrogate:
     """The surrogate of all perturbations so far."""
     masks = face.masks.astype(np.float64)
-    return (fit_pairs if sampling == "paired" else fit_surrogate)(masks, face.probabilities, target)
+    return (fit_pairs if face.sampling == "paired" else fit_surrogate)(masks, face.probabilities, target)
 
 
 def fit_pairs(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) -> Surrogate:
     """The weights that those of `fit_surrogate` tend to, from paired masks M×regions and outputs M×K.
 
-    The first pair, which is not a random one, and a last mask without complement have no influence on the weights.
+    The first pair, which is not a random one, and a last mask without complement have no influence on the weights. The
+    estimates of groups of at least GROUP masks are averaged, as the time of one grows with the cube of its masks.
     """
-    drawn = slice(2, len(masks) // 2 * 2)
-    found = estimate_effects(
-        masks[drawn], outputs[drawn], target, OPERATOR, 4 * RIDGE
-    )  # of signs, whose effects are half
-    return Surrogate(found.values, found.errors, r_squared(masks, outputs @ target, found.values @ target))
+    stop = len(masks) // 2 * 2
+    size = GROUP * -(-2 * masks.shape[1] // GROUP)  # no fewer pairs than regions
+    starts = range(2, max(stop - size, 2) + 1, size)
+    groups = [slice(*ends) for ends in zip(starts, [*starts[1:], stop], strict=True)]
+    shares = np.array([group.stop - group.start for group in groups]) / max(stop - 2, 1)
+    penalty = 4 * RIDGE  # of signs, whose effects are half as large
+    found = [estimate_effects(masks[group], outputs[group], target, OPERATOR, penalty) for group in groups]
+    values = sum(share * each.values for share, each in zip(shares, found, strict=True))
+    errors = np.sqrt(sum((share * each.errors) ** 2 for share, each in zip(shares, found, strict=True)))
+    return Surrogate(values, errors, r_squared(masks, outputs @ target, values @ target))
 
 
 def r_squared(masks: np.ndarray, outputs: np.ndarray, coefficients: np.ndarray) -> float:
@@ -205,11 +218,11 @@ def sample_until_stable(
     active = list(range(len(faces)))
     while active:
         for face in (faces[number] for number in active):
-            face.draw_masks(next_step(len(face.masks)), sampling)
+            face.draw_masks(next_step(*face.masks.shape), sampling)
         predict_perturbations(model, [faces[number] for number in active], batch_size)
         for number in list(active):
             face, target = faces[number], targets[number]
-            found = surrogates[number] = fit(face, target, sampling)
+            found = surrogates[number] = fit(face, target)
             before, strongest[number] = strongest.get(number), strongest_regions(found, target, top_regions)
             limit = AUTO_ERROR * np.abs(found.weights @ target).max()
             precise = found.standard_errors[list(strongest[number])].max() <= limit
@@ -218,14 +231,15 @@ def sample_until_stable(
     return [surrogates[number] for number in range(len(faces))]
 
 
-def next_step(done: int) -> int:
-    """Perturbations that are added to those done, an even number."""
-    return min(max(AUTO_STEP, done // 4 * 2), AUTO_LIMIT - done)
+def next_step(done: int, regions: int) -> int:
+    """Perturbations that are added to those done, an even number; first of all enough for as many pairs as regions."""
+    return min(max(AUTO_STEP, done // 4 * 2 if done else 2 * regions + 2), AUTO_LIMIT - done)
 
 
 def make_attribution(face: PerturbedFace, surrogate: Surrogate, target: np.ndarray) -> Attribution:
     """The weights and their standard errors as maps H×W."""
     errors = surrogate.standard_errors[face.segments].astype(np.float16)
-    facts = {"r2": surrogate.r2, "segments": face.masks.shape[1], "num_samples": len(face.masks)}
+    facts: dict[str, Any] = {"r2": surrogate.r2, "segments": face.masks.shape[1], "num_samples": len(face.masks)}
+    facts["sampling"] = face.sampling
     weights = (surrogate.weights @ target).astype(np.float32)
     return Attribution(weights[face.segments], {"segments": face.segments, "standard_errors": errors}, facts)

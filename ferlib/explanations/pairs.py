@@ -29,10 +29,10 @@ Operator = Callable[[np.ndarray, np.ndarray], np.ndarray]  # signs M×regions, r
 def balanced_masks(start: int, stop: int, regions: int, seed: int) -> np.ndarray:
     """uint8 stop − start × regions: a part of the endless sequence of masks of `seed`, each followed by its complement.
 
-    The sequence consists of blocks, each an orthogonal array of strength 3 (a Hadamard matrix and its negative: Plackett
-    & Burman, "The design of optimum multifactorial experiments", 1946): any three regions are shown in all eight ways
-    equally often, so that linear effects are estimated independently of one another and of interactions of two. The
-    columns, their signs and the order of the rows are random: each mask is as likely as any other.
+    The sequence consists of blocks, each an orthogonal array of strength 3 (a Hadamard matrix and its negative:
+    Plackett & Burman, "The design of optimum multifactorial experiments", 1946): any three regions are
+    shown in all eight ways equally often, so that linear effects are estimated independently of one another and of
+    interactions of two. Columns, their signs and the order of the rows are random: all masks are equally likely.
     """
     order = 2 ** int(np.ceil(np.log2(regions + 1)))
     first, last = start // (2 * order), -(-stop // (2 * order))
@@ -70,11 +70,11 @@ def estimate_effects(
 ) -> Effects:
     """The operator's effects of the function with outputs 2M×K on masks 2M×regions, each followed by its complement.
 
-    Universal kriging (Matheron, "The intrinsic random functions and their applications", 1973): the function is a linear
-    one plus a Gaussian process, whose covariance of two masks with signs s and t is exp(Σ aᵢ (sᵢ tᵢ − 1)); the
+    Universal kriging (Matheron, "The intrinsic random functions and their applications", 1973): the function is a
+    linear one plus a Gaussian process, whose covariance of two masks with signs s and t is exp(Σ aᵢ (sᵢ tᵢ − 1)); the
     relevances a follow the sizes of the linear effects, as strong regions interact most. The process is a control
-    variate: the operator is known for its sections in closed form. ridge: penalty on the squared linear effects of signs,
-    in units of what a pair adds to their precision.
+    variate: the operator is known for its sections in closed form. ridge: penalty on the squared linear effects of
+    signs, in units of what a pair adds to their precision.
 
     The standard errors, for the outputs' product with `target` K, count pairs as units. Residuals are those of the
     process without the mask itself, and are corrected for the leverage of the linear part as in HC2 (MacKinnon & White,
@@ -97,7 +97,7 @@ def estimate_effects(
 
 
 def relevances(signs: np.ndarray, odd: np.ndarray) -> np.ndarray:
-    """float64 regions, of sum INTERACTION: in proportion to linear effects, at least to two of their standard errors."""
+    """float64 regions, of sum INTERACTION: in proportion to linear effects, or to two standard errors if larger."""
     pairs, regions = signs.shape
     inverse = np.linalg.inv(signs.T @ signs + np.eye(regions))
     effects = inverse @ (signs.T @ odd)
@@ -138,7 +138,7 @@ class Kriging:
 
 
 def factors(signs: np.ndarray, relevance: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Of the sections exp(Σ aᵢ (sᵢ zᵢ − 1)), a region's factor times its probability: shown with `share`, and hidden."""
+    """Of the sections exp(Σ aᵢ (sᵢ zᵢ − 1)), a region's factor times its probability: shown (with `share`), hidden."""
     exponents = relevance * signs
     return share * np.exp(exponents - relevance), (1 - share) * np.exp(-exponents - relevance)
 
@@ -161,7 +161,7 @@ def shapley_operator(signs: np.ndarray, relevance: np.ndarray) -> np.ndarray:
 def regression_operator(
     signs: np.ndarray, relevance: np.ndarray, size_weights: Callable[[int], np.ndarray]
 ) -> np.ndarray:
-    """Coefficients M×regions of the sections in a linear regression on all masks, weighted by the number of regions shown.
+    """Coefficients M×regions of the sections in a linear regression on all masks, weighted by their sizes.
 
     size_weights: regions → float64 regions + 1.
     """

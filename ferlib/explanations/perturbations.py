@@ -32,6 +32,7 @@ class PerturbedFace:
     masks: np.ndarray  # uint8 perturbations,regions: 1 shown, 0 hidden
     probabilities: np.ndarray  # float64 perturbations,K; of the first masks, the others are not predicted yet
     seed: int  # of paired masks
+    sampling: Sampling = "paired"  # of its masks
 
     def draw_masks(self, count: int, sampling: Sampling) -> PerturbedFace:
         """Adds `count` masks in which each region is shown with probability ½; the very first one shows all regions.
@@ -40,13 +41,14 @@ class PerturbedFace:
         that of no regions, and the others are balanced (pairs.balanced_masks).
         """
         done, regions = self.masks.shape
+        self.sampling = sampling
         if sampling == "independent":
             drawn = self.random.randint(0, 2, count * regions).reshape(count, regions).astype(np.uint8)
             drawn[: done == 0] = 1
         else:
             ends = np.repeat([[1], [0]], regions, axis=1).astype(np.uint8)[done : done + count]
-            start = done + len(ends) - 2
-            drawn = np.concatenate([ends, balanced_masks(start, start + count - len(ends), regions, self.seed)])
+            start, stop = max(done - 2, 0), max(done + count - 2, 0)
+            drawn = np.concatenate([ends, balanced_masks(start, stop, regions, self.seed)])
         self.masks = np.concatenate([self.masks, drawn])
         return self
 
