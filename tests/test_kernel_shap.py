@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ferlib.explanations.kernel_shap import draw_masks, kernel_shap, mixture_weights, size_probabilities, solve
+from ferlib.explanations.kernel_shap import (
+    draw_by_leverage,
+    draw_masks,
+    kernel_shap,
+    mixture_weights,
+    size_probabilities,
+    solve,
+)
 
 REGIONS = 6
 ALL = np.array(list(itertools.product([0, 1], repeat=REGIONS)), dtype=np.uint8)
@@ -60,6 +67,16 @@ def test_masks_come_in_pairs_of_complements_of_the_kernels_sizes():
     assert np.allclose(masks.mean(0), 0.5, atol=0.01)
 
 
+def test_masks_by_leverage_have_all_sizes_equally_often_and_divide_the_regions():
+    masks = draw_by_leverage(200, 11, np.random.default_rng(0))
+    assert (masks[::2] + masks[1::2] == 1).all()
+    assert np.bincount(masks.sum(1), minlength=12)[1:-1] == pytest.approx(20, abs=2)
+    single = masks[masks.sum(1) == 1]
+    assert len(single) == 20
+    assert np.ptp(single.sum(0)) <= 1
+    assert len(draw_by_leverage(7, 11, np.random.default_rng(0))) == 7
+
+
 def test_a_single_region_gets_the_whole_difference():
     masks = np.concatenate([np.ones((3, 1), np.uint8), draw_masks(4, 1, np.random.default_rng(0))])
     weights = mixture_weights(masks, 3, 4)
@@ -77,22 +94,26 @@ class Corners(torch.nn.Module):
         return torch.stack([3 * first * second, 2 * third, fourth], 1)
 
 
-@pytest.mark.parametrize("baseline", ["black", "grey", 0.25])
-def test_shapley_values_of_a_face_are_those_of_all_masks(baseline):
+@pytest.mark.parametrize(
+    ("baseline", "sampling", "count"),
+    [("black", "paired", 40), ("grey", "paired", 12), ("grey", "independent", 4000), (0.25, "independent", 14)],
+)
+def test_shapley_values_of_a_face_are_those_of_all_masks(baseline, sampling, count):
+    """Exactly so where there are no more masks than are asked for."""
     faces = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     segments = np.kron([[0, 1], [2, 3]], np.ones((4, 4), int))
-    found = kernel_shap(
-        Corners(), faces, torch.tensor([0, 1]), segments=segments, num_samples=4000, baseline=baseline, batch_size=500
-    )
+    options = {"segments": segments, "num_samples": count, "sampling": sampling, "baseline": baseline}
+    found = kernel_shap(Corners(), faces, torch.tensor([0, 1]), batch_size=500, **options)
     assert found.shape == (2, 8, 8)
     assert found.dtype == np.float32
     masks = np.array(list(itertools.product([0, 1], repeat=4)))
+    tolerance = 5e-3 if count == 12 else 1e-5
     level = {"black": 0.0, "grey": 0.5}.get(baseline, baseline)
     for face, label, values in zip(faces, (0, 1), found, strict=True):
         shown = torch.from_numpy(masks[:, segments]).float()[:, None]
         outputs = Corners()(shown * face + (1 - shown) * level).softmax(1).double().numpy()[:, label]
         exact = [exact_value(masks, outputs, region) for region in range(4)]
-        assert np.allclose(values, np.array(exact)[segments], atol=5e-3)
+        assert np.allclose(values, np.array(exact)[segments], atol=tolerance)
         assert values[::4, ::4].sum() == pytest.approx(outputs[-1] - outputs[0], abs=1e-5)
 
 

@@ -7,6 +7,7 @@ from lime.lime_image import LimeImageExplainer
 from sklearn.linear_model import Ridge
 
 from ferlib.explanations import lime
+from ferlib.explanations.pairs import balanced_masks
 from ferlib.explanations.perturbations import PerturbedFace, perturb, perturbed_faces, predict_perturbations
 from ferlib.explanations.superpixels import segmenter
 from ferlib.inference.logit_model import LogitModel
@@ -90,7 +91,7 @@ def test_the_same_regions_and_masks_give_the_weights_of_lime(channels, baseline,
         classify, labels=range(7), top_labels=None, hide_color=hide_color, num_samples=400,
         segmentation_fn=lambda _: segments, random_seed=0,
     )  # fmt: skip
-    face = make_face(image, segments, baseline, seed=5).draw_masks(400)
+    face = make_face(image, segments, baseline, seed=5).draw_masks(400, "independent")
     predict_perturbations(model, [face], batch_size=64)
     for label in range(7):
         ours = lime.fit(face, ONE_HOT[label].numpy())
@@ -108,24 +109,26 @@ def test_the_closed_form_is_ridge_regression():
     assert surrogate.r2 == pytest.approx(ridge.score(masks, outputs[:, 3], sample_weight=weights))
 
 
-def test_standard_errors_are_those_of_repeated_sampling():
-    """The spread of the weights over independent masks."""
+@pytest.mark.parametrize(("sampling", "count"), [("independent", 400), ("independent", 60), ("paired", 400)])
+def test_standard_errors_are_those_of_repeated_sampling(sampling, count):
+    """The spread of the weights over runs, also where there are few masks for 36 weights."""
     model, image, target = LogitModel(Mixed()), patchwork()[0], ONE_HOT[1].numpy()
     found = []
     for seed in range(60):
-        face = make_face(image, grid(), "grey", seed).draw_masks(400)
+        face = make_face(image, grid(), "grey", seed).draw_masks(count, sampling)
         predict_perturbations(model, [face], batch_size=400)
         found.append(lime.fit(face, target))
     spread = np.std([surrogate.weights @ target for surrogate in found], axis=0, ddof=1)
     expected = np.mean([surrogate.standard_errors for surrogate in found], axis=0)
-    assert 0.8 < np.median(spread / expected) < 1.25
+    assert 0.75 < np.median(spread / expected) < 1.25
 
 
-def test_automatic_sampling_stops_when_the_result_is_stable():
+def test_automatic_sampling_stops_when_the_result_is_stable(monkeypatch):
+    monkeypatch.setattr(lime, "AUTO_LIMIT", 2100)
     settings = {"num_samples": "auto", "segments": segmenter("grid", regions=36), "top_regions": 4, "batch_size": 200}
     easy = explain(patchwork(), **settings)
     assert easy.facts["num_samples"] < lime.AUTO_LIMIT
-    assert easy.facts["num_samples"] % lime.AUTO_STEP == 0
+    assert easy.facts["num_samples"] % 2 == 0
     errors = easy.arrays["standard_errors"].astype(np.float32)
     strongest = np.abs(easy.map) == np.abs(easy.map).max()
     assert errors[strongest].max() <= lime.AUTO_ERROR * np.abs(easy.map).max()
@@ -135,6 +138,55 @@ def test_automatic_sampling_stops_when_the_result_is_stable():
             return torch.randn(len(images), 7, generator=torch.Generator().manual_seed(int(images.sum() * 1e3)))
 
     assert explain(patchwork(), network=Noise(), **settings).facts["num_samples"] == lime.AUTO_LIMIT
+
+
+def test_groups_of_masks_are_averaged():
+    rng = np.random.default_rng(0)
+    masks, outputs = (
+        np.concatenate([np.ones((1, 5)), np.zeros((1, 5)), balanced_masks(0, 2048, 5, 0)]),
+        rng.random((2050, 2)),
+    )
+    target = np.array([1.0, 0.0])
+    ends = [slice(2, 1026), slice(1026, 2050)]
+    first, second = (
+        lime.fit_pairs(np.r_[masks[:2], masks[each]], np.r_[outputs[:2], outputs[each]], target) for each in ends
+    )
+    both = lime.fit_pairs(masks, outputs, target)
+    assert np.allclose(both.weights, (first.weights + second.weights) / 2)
+    assert np.allclose(both.standard_errors, np.hypot(first.standard_errors, second.standard_errors) / 2)
+
+
+def test_steps_of_automatic_sampling_grow():
+    counts, done = [], 0
+    while done < lime.AUTO_LIMIT:
+        done += lime.next_step(done, regions=36)
+        counts.append(done)
+    assert counts == [256, 512, 768, 1152, 1728, 2592, 3888, 4096]
+    assert lime.next_step(0, regions=200) == 402
+
+
+def test_paired_masks_begin_with_all_and_none_and_do_not_depend_on_the_steps():
+    whole, steps = (make_face(patchwork()[0], grid(), "grey", seed=3) for _ in range(2))
+    whole.draw_masks(301, "paired")
+    for count in (1, 2, 98, 200):
+        steps.draw_masks(count, "paired")
+    assert np.array_equal(whole.masks, steps.masks)
+    assert whole.masks[0].all()
+    assert (whole.masks[:-1:2] + whole.masks[1::2] == 1).all()
+
+
+@pytest.mark.parametrize(("count", "sampling"), [(72, "independent"), (74, "paired")])
+def test_fewer_pairs_than_regions_are_not_drawn(count, sampling):
+    result = explain(patchwork(), segments=grid(), num_samples=count)
+    assert result.facts["sampling"] == sampling
+    assert result.facts["num_samples"] == count
+
+
+def test_paired_weights_are_those_of_many_independent_masks():
+    options = {"network": Mixed(), "segments": np.kron(np.arange(4).reshape(2, 2), np.ones((12, 12), int))}
+    many = explain(patchwork(), ONE_HOT[1], sampling="independent", num_samples=20_000, batch_size=500, **options).map
+    few = explain(patchwork(), ONE_HOT[1], num_samples=400, **options).map
+    assert np.abs(few - many).max() < 0.02 * np.abs(many).max()
 
 
 def test_faces_share_batches_and_do_not_depend_on_them():

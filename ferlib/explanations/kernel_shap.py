@@ -2,19 +2,22 @@
 
 Lundberg & Lee, "A unified approach to interpreting model predictions" (2017), theorem 2: the regression on the masks,
 weighted by the kernel (M − 1) / (C(M, k) k (M − k)) for k of M regions shown, constrained to sum to the difference
-between the outputs with all and with no regions shown.
+between the outputs with all and with no regions shown. Paired masks, the default, give estimates of pairs.py instead.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.special import gammaln
 from torch import nn
 
-from ferlib.explanations.perturbations import PerturbedFace, Segments, predict_perturbations, segment_faces
+from ferlib.explanations.pairs import estimate_effects, shapley_operator, with_complements
+from ferlib.explanations.perturbations import PerturbedFace, Sampling, Segments, predict_perturbations, segment_faces
 from ferlib.explanations.targets import face_seeds, target_weights
 
 
@@ -25,6 +28,7 @@ def kernel_shap(
     *,
     segments: Segments,
     num_samples: int = 1000,
+    sampling: Sampling = "paired",
     baseline: str | float = "grey",
     seed: int = 0,
     batch_size: int = 64,
@@ -32,43 +36,93 @@ def kernel_shap(
     """The Shapley value of each pixel's region: float32 N×H×W, in the target's probability.
 
     model: images N×C×H×W in 0..1 → logits N×K. targets: classes N, or weights N×K of the probabilities. segments,
-    baseline: as in lime.lime. The values of the regions sum to the difference between the target's probability of the
-    image and that of its baseline.
+    sampling, baseline: as in lime.lime. The values of the regions sum to the difference between the target's
+    probability of the image and that of its baseline.
     """
     weights = target_weights(model, images, targets).numpy().astype(np.float64)
     seeds = face_seeds(seed, len(images))
     faces = list(segment_faces(images, seeds, segments, baseline, weights.shape[1]))
+    own = num_samples // 4 * 2 if sampling == "paired" else 0  # the others are drawn by add_shapley_values
     for face in faces:
-        face.masks = np.ones((1, face.masks.shape[1]), np.uint8)
+        face.draw_masks(own + (2 if sampling == "paired" else 1), sampling)
     predict_perturbations(model, faces, batch_size)
-    values = add_shapley_values(model, faces, seeds, num_samples, batch_size)
+    values = add_shapley_values(model, faces, weights, num_samples - own, batch_size)
     rows = zip(faces, values, weights, strict=True)
     return np.stack([(each @ target).astype(np.float32)[face.segments] for face, each, target in rows])
 
 
 def add_shapley_values(
-    model: nn.Module, faces: Sequence[PerturbedFace], seeds: Sequence[int], further: int, batch_size: int
+    model: nn.Module,
+    faces: Sequence[PerturbedFace],
+    targets: np.ndarray,
+    further: int,
+    batch_size: int,
 ) -> list[np.ndarray]:
-    """Shapley values of each face's regions, float64 regions×K, from its masks and `further` ones of the kernel.
+    """Shapley values of each face's regions, float64 regions×K, from its masks and `further` ones.
 
-    The first mask of each face shows all regions and is predicted already, as are the others.
+    The first mask of each face shows all regions and is predicted already, as are the others. Where there are no more
+    masks than `further`, all of them are taken, and the values are exact. targets: weights N×K of the outputs; the
+    relevance of regions is estimated for them.
     """
-    others = []
-    for face, seed in zip(faces, seeds, strict=True):
-        masks = draw_masks(further, face.masks.shape[1], np.random.default_rng([seed, 2]))
-        masks = np.concatenate([np.zeros((1, face.masks.shape[1]), np.uint8), masks])
-        none = np.zeros((0, face.probabilities.shape[1]))
-        others.append(PerturbedFace(face.image, face.baseline, face.segments, face.random, masks, none))
+    others = [replace(face, masks=further_masks(face, further), probabilities=none_of(face)) for face in faces]
     predict_perturbations(model, others, batch_size)
-    return [combine(*pair) for pair in zip(faces, others, strict=True)]
+    return [combine(*row) for row in zip(faces, others, targets, strict=True)]
 
 
-def combine(face: PerturbedFace, other: PerturbedFace) -> np.ndarray:
-    """One regression on both sets of masks; the first one of `face` shows all regions, that of `other` none."""
-    masks = np.concatenate([face.masks[1:], other.masks[1:]])
-    outputs = np.concatenate([face.probabilities[1:], other.probabilities[1:]])
+def none_of(face: PerturbedFace) -> np.ndarray:
+    """No probabilities."""
+    return np.zeros((0, face.probabilities.shape[1]))
+
+
+def further_masks(face: PerturbedFace, count: int) -> np.ndarray:
+    """The mask of no regions, then `count` others, or all others if there are no more."""
+    regions = face.masks.shape[1]
+    rng = np.random.default_rng([face.seed, 2])
+    if count_inner(regions) <= count:
+        masks = np.array(list(itertools.product([0, 1], repeat=regions))[1:-1], np.uint8).reshape(-1, regions)
+    else:
+        masks = (draw_by_leverage if face.sampling == "paired" else draw_masks)(count, regions, rng)
+    return np.concatenate([np.zeros((1, regions), np.uint8), masks])
+
+
+def count_inner(regions: int) -> int:
+    """How many masks lie between all regions and none."""
+    return 2**regions - 2
+
+
+def combine(face: PerturbedFace, other: PerturbedFace, target: np.ndarray) -> np.ndarray:
+    """The values from both sets of masks; the first one of `face` shows all regions, that of `other` none."""
+    whole, hidden = face.probabilities[0], other.probabilities[0]
+    masks, outputs = other.masks[1:], other.probabilities[1:]
+    if len(masks) == count_inner(masks.shape[1]):
+        return solve(masks, outputs, mixture_weights(masks, len(masks), 0), whole, hidden)
+    if face.sampling == "paired":
+        own, new = (slice(start, start + (len(each.masks) - start) // 2 * 2) for start, each in ((2, face), (1, other)))
+        masks = np.concatenate([face.masks[:1], other.masks[:1], face.masks[own], other.masks[new]])
+        outputs = np.concatenate([[whole, hidden], face.probabilities[own], other.probabilities[new]])
+        values = estimate_effects(masks, outputs, target, shapley_operator, ridge=1e-6).values
+        return values + (whole - hidden - values.sum(0)) / len(values)
+    masks = np.concatenate([face.masks[1:], masks])
     weights = mixture_weights(masks, len(face.masks) - 1, len(other.masks) - 1)
-    return solve(masks, outputs, weights, face.probabilities[0], other.probabilities[0])
+    return solve(masks, np.concatenate([face.probabilities[1:], outputs]), weights, whole, hidden)
+
+
+def draw_by_leverage(count: int, regions: int, rng: np.random.Generator) -> np.ndarray:
+    """uint8 count×regions: masks of all sizes equally often, each followed by its complement.
+
+    The leverage of a size in the kernel's regression is the same for all sizes (Musco & Witter, "Provably accurate
+    Shapley value estimation via leverage score sampling", 2025, lemma 3.2). Masks of a size divide the regions among
+    them, so that no mask comes twice before all regions have come once.
+    """
+    pairs = -(-count // 2)
+    sizes = 1 + ((np.arange(pairs) + rng.random(pairs)) / pairs * (regions - 1)).astype(int)
+    sizes = np.minimum(sizes, regions - sizes)  # the complement has the other size
+    masks = np.zeros((pairs, regions), np.uint8)
+    for size in np.unique(sizes):
+        rows = np.flatnonzero(sizes == size)
+        parts = [rng.permutation(regions)[: regions // size * size] for _ in range(-(-len(rows) // (regions // size)))]
+        masks[rows[:, None], np.concatenate(parts).reshape(-1, size)[: len(rows)]] = 1
+    return with_complements(masks[rng.permutation(pairs)])[:count]
 
 
 def size_probabilities(regions: int) -> np.ndarray:

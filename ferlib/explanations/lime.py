@@ -1,13 +1,15 @@
 """LIME: the weights of a face's regions in a linear model of the network's probabilities.
 
-Ribeiro et al., "Why should I trust you? Explaining the predictions of any classifier" (2016). Perturbation masks,
-proximity, ridge regression and R² are those of the lime package on the same segments and seed.
+Ribeiro et al., "Why should I trust you? Explaining the predictions of any classifier" (2016). With independent masks,
+perturbations, proximity, ridge regression and R² are those of the lime package on the same segments and seed. Paired
+ones, the default, estimate the weights that lime's tend to as their number grows, with fewer perturbations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +17,16 @@ import torch
 from torch import nn
 
 from ferlib.explanations.kernel_shap import add_shapley_values
-from ferlib.explanations.perturbations import PerturbedFace, Segments, predict_perturbations, segment_faces
+from ferlib.explanations.pairs import estimate_effects, regression_operator
+from ferlib.explanations.perturbations import PerturbedFace, Sampling, Segments, predict_perturbations, segment_faces
 from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds, target_weights
 
 KERNEL_WIDTH = 0.25  # of the proximity in cosine distance, lime's default for images
 RIDGE = 1.0  # penalty on the squared weights, lime's default
 # num_samples="auto": perturbations are added until the strongest regions stay the same and their errors are small
-AUTO_STEP, AUTO_LIMIT = 256, 4096
+AUTO_STEP, AUTO_LIMIT = 256, 4096  # each step adds at least AUTO_STEP, and half of what is there
+GROUP = 1024  # paired masks that are evaluated at once, whole blocks of balanced ones
 AUTO_ERROR = 0.1  # standard error allowed, as a share of the largest weight
 
 
@@ -33,6 +37,7 @@ def lime(
     *,
     segments: Segments,
     num_samples: int | Literal["auto"] = 1000,
+    sampling: Sampling = "paired",
     baseline: str | float = "grey",
     seed: int = 0,
     batch_size: int = 64,
@@ -41,12 +46,13 @@ def lime(
 
     model: images N×C×H×W in 0..1 → logits N×K. targets: classes N, or weights N×K of the probabilities. segments:
     region numbers 0, 1, 2, … of each pixel, H×W or N×H×W, or a function of (image H×W×C, seed) as that of
-    superpixels.segmenter.
+    superpixels.segmenter. sampling: "paired", or "independent" as in the lime package (PerturbedFace.draw_masks).
     baseline: what replaces a hidden region (baselines.make_baseline), or "region": its own mean. UserError for
     probabilities that are not finite.
     """
     seeds = face_seeds(seed, len(images))
     options: dict[str, Any] = {"segments": segments, "num_samples": num_samples, "baseline": baseline}
+    options["sampling"] = sampling
     found = explain(model, images, targets, seeds=seeds, batch_size=batch_size, **options)
     return maps_of(found)
 
@@ -59,6 +65,7 @@ def explain(
     seeds: Sequence[int],
     segments: Segments,
     num_samples: int | Literal["auto"] = 1000,
+    sampling: Sampling = "paired",
     baseline: str | float = "grey",
     top_regions: int = 8,
     kernel_shap: int = 0,
@@ -66,7 +73,8 @@ def explain(
 ) -> list[Attribution]:
     """As `lime`, an attribution per face with one seed each.
 
-    facts: the weighted R² of the linear model, the number of regions and of perturbations. arrays: "segments" and
+    facts: the weighted R² of the linear model, the number of regions and of perturbations, and how these were drawn:
+    independently where there are fewer pairs than regions. arrays: "segments" and
     "standard_errors" of the weights, H×W, and with `kernel_shap` further perturbations "kernel_shap", the regions'
     Shapley values. top_regions: of num_samples="auto".
     """
@@ -74,13 +82,14 @@ def explain(
     faces: Iterable[PerturbedFace] = segment_faces(images, seeds, segments, baseline, weights.shape[1])
     if num_samples == "auto":
         faces = list(faces)
-        surrogates = sample_until_stable(model, faces, weights, top_regions, batch_size)
+        surrogates = sample_until_stable(model, faces, weights, top_regions, sampling, batch_size)
     else:
-        faces = predict_perturbations(model, (face.draw_masks(num_samples) for face in faces), batch_size)
+        drawn = (face.draw_masks(num_samples, possible(sampling, num_samples, face)) for face in faces)
+        faces = predict_perturbations(model, drawn, batch_size)
         surrogates = [fit(face, target) for face, target in zip(faces, weights, strict=True)]
     found = [make_attribution(*row) for row in zip(faces, surrogates, weights, strict=True)]
     if kernel_shap:
-        values = add_shapley_values(model, faces, seeds, kernel_shap, batch_size)
+        values = add_shapley_values(model, faces, weights, kernel_shap, batch_size)
         for face, attribution, each, target in zip(faces, found, values, weights, strict=True):
             attribution.arrays["kernel_shap"] = (each @ target)[face.segments].astype(np.float16)
     return found
@@ -108,16 +117,30 @@ def proximity(masks: np.ndarray) -> np.ndarray:
 
     Ribeiro et al. 2016, section 3.4; lime takes the root of their kernel.
     """
-    distance = 1 - np.sqrt(masks.mean(1))  # the cosine of a 0/1 vector with k ones of n to all ones is √(k/n)
+    return proximity_of(masks.mean(1))
+
+
+def proximity_of(shares: np.ndarray) -> np.ndarray:
+    """The same by the share of regions that a mask shows."""
+    distance = 1 - np.sqrt(shares)  # the cosine of a 0/1 vector with k ones of n to all ones is √(k/n)
     return np.sqrt(np.exp(-(distance**2) / KERNEL_WIDTH**2))
+
+
+def size_weights(regions: int) -> np.ndarray:
+    """float64 regions + 1: the proximity of masks that show 0, 1, 2, … regions."""
+    return proximity_of(np.arange(regions + 1) / regions)
+
+
+OPERATOR = partial(regression_operator, size_weights=size_weights)
 
 
 def fit_surrogate(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) -> Surrogate:
     """Ridge regression of outputs M×K on masks M×regions, for all classes at once in closed form.
 
     Ribeiro et al. 2016, equation 2 with K-Lasso replaced by ridge, as lime does for images; the intercept is free. The
-    standard errors, for the outputs' product with `target` K, are heteroscedasticity-consistent (White, "A
-    heteroskedasticity-consistent covariance matrix estimator", 1980): residuals of a misspecified linear model vary.
+    standard errors, for the outputs' product with `target` K, are heteroscedasticity-consistent, as residuals of a
+    misspecified linear model vary, and corrected for the masks' leverage (HC2 of MacKinnon & White, "Some
+    heteroskedasticity-consistent covariance matrix estimators", 1985): there may be half as many regions as masks.
     """
     weights = proximity(masks)
     share = weights / weights.sum()
@@ -127,15 +150,49 @@ def fit_surrogate(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) ->
     solved = np.linalg.solve(gram, np.concatenate([(centered * weights[:, None]).T @ products, np.eye(len(gram))], 1))
     coefficients, inverse = solved[:, : outputs.shape[1]], solved[:, outputs.shape[1] :]
     residuals = (products - centered @ coefficients) @ target
-    scores = centered * (weights * residuals)[:, None]
+    leverage = weights * ((centered @ inverse) * centered).sum(1)
+    scores = centered * (weights * residuals / np.sqrt((1 - leverage).clip(min=1e-6)))[:, None]
     errors = np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse).clip(min=0))
     total = share @ (products @ target) ** 2
     return Surrogate(coefficients, errors, float(1 - share @ residuals**2 / total) if total else 0.0)
 
 
+def possible(sampling: Sampling, num_samples: int, face: PerturbedFace) -> Sampling:
+    """Independent perturbations where there are fewer pairs than weights."""
+    return "independent" if num_samples // 2 <= face.masks.shape[1] else sampling
+
+
 def fit(face: PerturbedFace, target: np.ndarray) -> Surrogate:
     """The surrogate of all perturbations so far."""
-    return fit_surrogate(face.masks.astype(np.float64), face.probabilities, target)
+    masks = face.masks.astype(np.float64)
+    return (fit_pairs if face.sampling == "paired" else fit_surrogate)(masks, face.probabilities, target)
+
+
+def fit_pairs(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) -> Surrogate:
+    """The weights that those of `fit_surrogate` tend to, from paired masks M×regions and outputs M×K.
+
+    The first pair, which is not a random one, and a last mask without complement have no influence on the weights. The
+    estimates of groups of at least GROUP masks are averaged, as the time of one grows with the cube of its masks.
+    """
+    stop = len(masks) // 2 * 2
+    size = GROUP * -(-2 * masks.shape[1] // GROUP)  # no fewer pairs than regions
+    starts = range(2, max(stop - size, 2) + 1, size)
+    groups = [slice(*ends) for ends in zip(starts, [*starts[1:], stop], strict=True)]
+    shares = np.array([group.stop - group.start for group in groups]) / max(stop - 2, 1)
+    penalty = 4 * RIDGE  # of signs, whose effects are half as large
+    found = [estimate_effects(masks[group], outputs[group], target, OPERATOR, penalty) for group in groups]
+    values = sum(share * each.values for share, each in zip(shares, found, strict=True))
+    errors = np.sqrt(sum((share * each.errors) ** 2 for share, each in zip(shares, found, strict=True)))
+    return Surrogate(values, errors, r_squared(masks, outputs @ target, values @ target))
+
+
+def r_squared(masks: np.ndarray, outputs: np.ndarray, coefficients: np.ndarray) -> float:
+    """Weighted, of a linear model with coefficients `regions` and a free intercept, for outputs M."""
+    weights = proximity(masks)
+    share = weights / weights.sum()
+    residuals = outputs - masks @ coefficients
+    total, rest = (share @ (values - share @ values) ** 2 for values in (outputs, residuals))
+    return float(1 - rest / total) if total > 1e-20 else 0.0
 
 
 def strongest_regions(surrogate: Surrogate, target: np.ndarray, count: int) -> frozenset[int]:
@@ -144,14 +201,25 @@ def strongest_regions(surrogate: Surrogate, target: np.ndarray, count: int) -> f
 
 
 def sample_until_stable(
-    model: nn.Module, faces: Sequence[PerturbedFace], targets: np.ndarray, top_regions: int, batch_size: int
+    model: nn.Module,
+    faces: Sequence[PerturbedFace],
+    targets: np.ndarray,
+    top_regions: int,
+    sampling: Sampling,
+    batch_size: int,
 ) -> list[Surrogate]:
-    """Adds perturbations to each face until its strongest regions are those of the step before, with small errors."""
+    """Adds perturbations to each face until its strongest regions are those of the step before, with small errors.
+
+    Steps grow with what is there, so that a face is looked at a few times only: each look is another chance to stop at
+    errors that happen to be small.
+    """
     surrogates: dict[int, Surrogate] = {}
     strongest: dict[int, frozenset[int]] = {}
     active = list(range(len(faces)))
     while active:
-        predict_perturbations(model, [faces[number].draw_masks(AUTO_STEP) for number in active], batch_size)
+        for face in (faces[number] for number in active):
+            face.draw_masks(next_step(*face.masks.shape), sampling)
+        predict_perturbations(model, [faces[number] for number in active], batch_size)
         for number in list(active):
             face, target = faces[number], targets[number]
             found = surrogates[number] = fit(face, target)
@@ -163,9 +231,15 @@ def sample_until_stable(
     return [surrogates[number] for number in range(len(faces))]
 
 
+def next_step(done: int, regions: int) -> int:
+    """Perturbations that are added to those done, an even number; first of all enough for as many pairs as regions."""
+    return min(max(AUTO_STEP, done // 4 * 2 if done else 2 * regions + 2), AUTO_LIMIT - done)
+
+
 def make_attribution(face: PerturbedFace, surrogate: Surrogate, target: np.ndarray) -> Attribution:
     """The weights and their standard errors as maps H×W."""
     errors = surrogate.standard_errors[face.segments].astype(np.float16)
-    facts = {"r2": surrogate.r2, "segments": face.masks.shape[1], "num_samples": len(face.masks)}
+    facts: dict[str, Any] = {"r2": surrogate.r2, "segments": face.masks.shape[1], "num_samples": len(face.masks)}
+    facts["sampling"] = face.sampling
     weights = (surrogate.weights @ target).astype(np.float32)
     return Attribution(weights[face.segments], {"segments": face.segments, "standard_errors": errors}, facts)

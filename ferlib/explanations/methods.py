@@ -34,6 +34,7 @@ SEGMENTATIONS = {
     "grid": "squares",
     "facial": "parts of a face",
 }
+SAMPLING = {"paired": "in pairs, balanced", "independent": "at random, as in lime"}
 REGION_MEAN = {"region": "the mean of each region"}
 LAYER = Setting(
     "layer", "", "path of the module whose output is read, such as backbone.layer3; default: the model's own"
@@ -110,6 +111,13 @@ ROWS = (
                 minimum=2,
                 label="Perturbations",
                 slider=(100, 4000, 100),
+            ),
+            Setting(
+                "sampling",
+                "paired",
+                "paired: perturbations and their complements, balanced over the regions, with fewer of them the same "
+                "error; independent: random ones and the regression of the lime package",
+                choices=SAMPLING,
             ),
             Setting(
                 "top_regions",

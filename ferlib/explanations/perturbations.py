@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from ferlib.explanations.baselines import make_baseline
+from ferlib.explanations.pairs import balanced_masks
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.seeds import combine_seeds
 
+Sampling = Literal["paired", "independent"]
 Segments = np.ndarray | Callable[[np.ndarray, int], np.ndarray]  # H×W or N×H×W; or (image H×W×C, seed) → H×W
 
 
@@ -28,13 +31,24 @@ class PerturbedFace:
     random: np.random.RandomState  # lime's generator: the same seed gives the same masks
     masks: np.ndarray  # uint8 perturbations,regions: 1 shown, 0 hidden
     probabilities: np.ndarray  # float64 perturbations,K; of the first masks, the others are not predicted yet
+    seed: int  # of paired masks
+    sampling: Sampling = "paired"  # of its masks
 
-    def draw_masks(self, count: int) -> PerturbedFace:
-        """Adds `count` masks in which each region is shown with probability ½; the very first one shows all regions."""
-        regions = self.masks.shape[1]
-        drawn = self.random.randint(0, 2, count * regions).reshape(count, regions).astype(np.uint8)
-        if len(self.masks) == 0:
-            drawn[0] = 1
+    def draw_masks(self, count: int, sampling: Sampling) -> PerturbedFace:
+        """Adds `count` masks in which each region is shown with probability ½; the very first one shows all regions.
+
+        independent: as the lime package draws them. paired: each mask is followed by its complement, the first one by
+        that of no regions, and the others are balanced (pairs.balanced_masks).
+        """
+        done, regions = self.masks.shape
+        self.sampling = sampling
+        if sampling == "independent":
+            drawn = self.random.randint(0, 2, count * regions).reshape(count, regions).astype(np.uint8)
+            drawn[: done == 0] = 1
+        else:
+            ends = np.repeat([[1], [0]], regions, axis=1).astype(np.uint8)[done : done + count]
+            start, stop = max(done - 2, 0), max(done + count - 2, 0)
+            drawn = np.concatenate([ends, balanced_masks(start, stop, regions, self.seed)])
         self.masks = np.concatenate([self.masks, drawn])
         return self
 
@@ -61,7 +75,7 @@ def perturbed_faces(
     for image, numbers, seed in zip(images, segments, seeds, strict=True):
         filled = region_means(image, numbers) if baseline == "region" else make_baseline(image[None], baseline)[0]
         none = np.zeros((0, int(numbers.max()) + 1), np.uint8)
-        yield PerturbedFace(image, filled, numbers, np.random.RandomState(seed), none, np.zeros((0, classes)))
+        yield PerturbedFace(image, filled, numbers, np.random.RandomState(seed), none, np.zeros((0, classes)), seed)
 
 
 def region_means(image: torch.Tensor, segments: np.ndarray) -> torch.Tensor:
