@@ -32,6 +32,7 @@ from ferlib.faces.model_files import find_checkpoint
 from ferlib.runtime.errors import UserError, lookup, run_script
 from ferlib.runtime.files import write_json
 from ferlib.runtime.flags import parse_flags
+from ferlib.runtime.processor import describe_processor
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -324,18 +325,6 @@ def save_portrait(path: Path) -> Path:
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def describe_processor() -> str:
-    """The processor's name and which of the instruction sets that matter it has; Linux."""
-    try:
-        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
-    except OSError:
-        return "processor unknown"
-    facts = {key.strip(): value.strip() for key, _, value in lines}
-    flags = set(facts.get("flags", "").split())
-    titles = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat16", "avx512_vnni": "VNNI", "amx_tile": "AMX"}
-    return f"{facts.get('model name', '')}: {', '.join(title for flag, title in titles.items() if flag in flags)}"
 
 
 def describe_accuracy(row: Mapping[str, Any]) -> str:

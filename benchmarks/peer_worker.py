@@ -1,6 +1,6 @@
 """Runs one recogniser on faces and on a photo, inside of the environment that its package is installed in.
 
-python peer_worker.py REQUEST.json    as benchmarks/bench_peers.py writes it; imports numpy and the package alone
+Started by benchmarks/bench_peers.py with a request, a JSON file; imports numpy and the package alone.
 
 The request names the recogniser ("open", a row of OPENERS), the task (a row of TASKS), its inputs and the file for the
 answer, which is JSON; scores go to an npy file beside it.

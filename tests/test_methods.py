@@ -22,7 +22,7 @@ from ferlib.runtime.flags import parse_flags
 from ferlib.webpage.settings import SETTINGS as PAGE_SETTINGS
 from ferlib.webpage.settings import list_choices
 
-WITH_ENGINE = {"explain_lime.py", "explain_occlusion.py", "explain_gradcam.py", "explain_shap.py"}
+WITH_ENGINE = {"explain_lime.py", "explain_occlusion.py", "explain_gradcam.py"}
 SCRIPTS = sorted(path.name for path in Path(__file__).parents[1].glob("explain_*.py"))
 
 

@@ -68,7 +68,9 @@ def open_engine(
     OpenVINO cannot compute, torch computes it, which is printed. UserError for what the flags ask for and cannot be.
     """
     device = source.face.device
-    engine = choose_engine(flags, device, amp=amp, pays=lambda: passes * multiply_adds(source) >= WORTH)
+    engine = choose_engine(
+        flags, device, amp=amp, pays=lambda: bool(passes) and passes * multiply_adds(source) >= WORTH
+    )
     if engine.name == "torch":
         return engine, None
     from ferlib.inference.openvino_network import NotConvertibleError, open_network

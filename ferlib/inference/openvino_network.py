@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ class Key:
     @property
     def path(self) -> Path:
         """Its file in the user's cache; another version of OpenVINO has another one."""
-        return user_cache() / "openvino" / f"{digest(self, import_openvino().get_version())}.npz"
+        return user_cache() / "openvino" / f"{digest(self, metadata.version('openvino'))}.npz"
 
 
 def find_or_convert(key: Key, convert: Callable[[], Any]) -> Any:
