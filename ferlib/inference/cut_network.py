@@ -71,6 +71,8 @@ def trace_head(classifier: nn.Module, layer: str, face: torch.Tensor) -> Head:
     with torch.no_grad():
         outputs = [body(each).clone() for each in faces]
         head = make_fx(lambda output: run_from(classifier, layer, faces[0], output))(outputs[0])
+        head.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))  # what precedes the layer
+        head.recompile()
         expected, found = (torch.cat(list(rows)) for rows in (map(classifier, faces), map(head, outputs)))
     if (found - expected).abs().max() > TOLERANCE * expected.abs().max():
         raise NotConvertibleError(f"what follows {layer} needs more than its output")
