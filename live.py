@@ -106,7 +106,7 @@ def timeline_of(flags: Live) -> Path:
 
 def open_video_detector(flags: Live) -> Detector:
     """The detector at a single size of frame."""
-    detector = open_detector(flags.detector, flags.detector_weights)
+    detector = open_detector(flags.detector, flags.detector_weights, fast=flags.engine != "torch")
     side = flags.detection_side or DETECTION_SIDE.get(detector.name, USUAL_SIDE)
     return replace(detector, sides=(side,), fine_pixels=0)
 

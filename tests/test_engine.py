@@ -23,6 +23,7 @@ from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.networks.classifier import FaceClassifier
 from ferlib.networks.costs import count_multiply_adds
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.openvino import import_openvino
 from ferlib.runtime.processor import describe_processor, find_extensions
 from models import create_model
 from zoo import KINDS, make_classifier, random_faces, slow_unless, small_spec
@@ -180,7 +181,7 @@ def test_what_cannot_be_converted_is_computed_by_torch_and_refused_where_it_was_
 def test_nothing_is_reported_to_the_makers_of_the_packages():
     import sys
 
-    openvino_network.import_openvino()
+    import_openvino()
     assert sys.modules["openvino_telemetry"] is None
 
 

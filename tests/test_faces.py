@@ -13,7 +13,7 @@ import skimage.data
 
 from config import App, Live, Predict
 from ferlib.data.synthetic.faces import draw_face
-from ferlib.faces import detectors
+from ferlib.faces import detectors, openvino_yunet
 from ferlib.faces import weights as detector_weights
 from ferlib.faces.crops import (
     DetectedFace,
@@ -28,6 +28,7 @@ from ferlib.faces.detection import Detector
 from ferlib.faces.detectors import DETECTORS, detector_title, open_detector
 from ferlib.faces.weights import Weights
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.openvino import is_installed
 
 SHARED = Path(__file__).parents[2] / "shared" / "models"
 ASTRONAUT = (178, 60, 92, 117)  # box of the face
@@ -338,3 +339,32 @@ def test_unknown_detectors_are_named():
 def test_the_published_checksums_are_those_of_the_files():
     for name in ("yunet", "retinaface"):
         assert hashlib.sha256(weights_of(name).read_bytes()).hexdigest() == DETECTORS[name].weights.sha256
+
+
+# ── YuNet by OpenVINO ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.skipif(not is_installed(), reason="needs openvino and nncf")
+@pytest.mark.parametrize("size", [(512, 512), (640, 480), (333, 517)])
+def test_openvino_detects_what_opencv_detects(astronaut, size):
+    picture = cv2.resize(astronaut, size)
+    slow, fast = (open_detector("yunet", weights_of("yunet"), fast=fast) for fast in (False, True))
+    (expected,), (found,) = slow(picture), fast(picture)
+    np.testing.assert_allclose(found.box, expected.box, atol=0.05)
+    np.testing.assert_allclose(found.landmarks, expected.landmarks, atol=0.05)
+    assert found.score == pytest.approx(expected.score, abs=1e-4)
+
+
+def test_cells_are_decoded_and_overlapping_ones_merged():
+    outputs = {}
+    for stride, side in ((8, 8), (16, 4), (32, 2)):
+        for head, numbers in (("cls", 1), ("obj", 1), ("bbox", 4), ("kps", 10)):
+            outputs[f"{head}_{stride}"] = np.zeros((side * side, numbers), np.float32)
+    for cell, score in ((8 * 2 + 3, 0.9), (8 * 2 + 4, 0.8)):  # row 2, columns 3 and 4: one face
+        outputs["cls_8"][cell], outputs["obj_8"][cell] = score, 1.0
+        outputs["bbox_8"][cell] = (0.5 - (cell - 19), 0.5, np.log(3), np.log(2))
+        outputs["kps_8"][cell] = 1.0
+    (face,) = openvino_yunet.decode(outputs, 64, min_score=0.5)
+    assert face.score == pytest.approx(0.9**0.5)
+    assert face.box == pytest.approx((3.5 * 8 - 12, 2.5 * 8 - 8, 24, 16))
+    np.testing.assert_allclose(face.landmarks, [[32, 24]] * 5)

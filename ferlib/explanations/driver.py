@@ -39,7 +39,7 @@ from ferlib.explanations.gathering import Gathering, send
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Outcome, check_map
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject
-from ferlib.inference.engine import is_installed, name_of
+from ferlib.inference.engine import name_of
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.channel import Channel
 from ferlib.runtime.devices import device_name
@@ -47,6 +47,7 @@ from ferlib.runtime.distributed import check_equal, from_first, is_main, world_s
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
+from ferlib.runtime.openvino import is_installed
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run
 from ferlib.runtime.terminal import printable

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ferlib.faces.weights import Weights, failed_lately, find_weights, remember_failure
 from ferlib.runtime.errors import UserError, lookup
+from ferlib.runtime.openvino import is_installed
 
 if TYPE_CHECKING:
     from ferlib.faces.detection import Detector, Search
@@ -32,16 +33,20 @@ class DetectorKind:
     function: str  # MODULE:NAME in ferlib.faces: (file of weights, lowest score) → Search
     min_score: float  # 0..1 below which a detection is dropped
     weights: Weights | None = None
+    fast: str = ""  # MODULE:NAME of a faster function that needs OpenVINO
     refines: bool = False  # landmarks are computed a second time in a levelled window of the face
     sure: float = 0.88  # score from which a face is upright; most of those that lie or stand on their head have less
     reach: int = 24  # pixels: width of the smallest faces that are found reliably
     fine_pixels: float = 20e6  # of a large picture, scaled for the search for small faces, at most
 
-    def open(self, weights: Path | None, min_score: float) -> Search:
-        """The search of one scale of a picture; UserError for a file that holds something else."""
+    def open(self, weights: Path | None, min_score: float, fast: bool = False) -> Search:
+        """The search of one scale of a picture; UserError for a file that holds something else.
+
+        fast: by OpenVINO where it is installed and there is such a function; it takes longer to open.
+        """
         from ferlib.faces.detection import checked
 
-        module, _, name = self.function.partition(":")
+        module, _, name = (self.fast if fast and self.fast and is_installed() else self.function).partition(":")
         search = getattr(importlib.import_module(f"ferlib.faces.{module}"), name)(weights, min_score)
         return checked(search, str(weights or self.title))
 
@@ -61,7 +66,9 @@ RETINAFACE = Weights(
     source="https://github.com/biubug6/Pytorch_Retinaface",
 )
 DETECTORS = {
-    "yunet": DetectorKind("YuNet", "yunet:open_yunet", min_score=0.6, weights=YUNET, refines=True),
+    "yunet": DetectorKind(
+        "YuNet", "yunet:open_yunet", 0.6, weights=YUNET, fast="openvino_yunet:open_yunet", refines=True
+    ),
     "retinaface": DetectorKind(
         "RetinaFace-MobileNet0.25", "retinaface:open_retinaface", 0.8, weights=RETINAFACE, sure=0.99, reach=28
     ),
@@ -75,6 +82,7 @@ def open_detector(
     min_score: float | None = None,
     sides: Sequence[int] | None = None,
     refine: bool = True,
+    fast: bool = False,
 ) -> Detector:
     """A detector of DETECTORS; "auto": YuNet, or the Haar cascade where YuNet's weights are missing.
 
@@ -82,6 +90,7 @@ def open_detector(
     pixels of the longest side at which larger pictures are searched, by default detection.SIDES and, of pictures that
     are much larger, tiles of finer scales; a single one is faster and misses small faces.
     refine: whether YuNet's landmarks are computed a second time in a levelled window of each face, about 2 ms a face.
+    fast: whether YuNet is computed by OpenVINO, where it is installed: for many pictures.
     UserError for unknown names, missing weights and files that hold something else.
     """
     if name == "auto":
@@ -91,10 +100,10 @@ def open_detector(
     from ferlib.faces.detection import SIDES, Detector
 
     least = kind.min_score if min_score is None else min_score
-    refiner = kind.open(path, REFINE_SCORE) if refine and kind.refines else None
+    refiner = kind.open(path, REFINE_SCORE, fast) if refine and kind.refines else None
     return Detector(
         name,
-        kind.open(path, least),
+        kind.open(path, least, fast),
         least,
         sides or SIDES,
         refiner,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,12 +15,12 @@ from config import EngineFlags
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast_dtype
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.openvino import is_installed
 
 if TYPE_CHECKING:
     from ferlib.inference.openvino_network import OpenVinoNetwork
     from ferlib.inference.quantization import Ranges
 
-PACKAGES = ("openvino", "nncf")  # of the extra "fast"
 WORTH = 1e12  # multiply-adds from which converting a network, 2 to 6 s, pays: some 10 s of them on two cores
 ENDLESS = float("inf")  # passes of what runs until it is stopped: a camera, a web page
 
@@ -141,11 +140,6 @@ def check_packages(name: str, precision: str, device: torch.device) -> None:
         raise UserError(f"{wanted} is computed on CPUs, not on {device.type}; add --device cpu, or leave it out")
     if not is_installed():
         raise UserError(f"{wanted} needs two packages that are not installed; run: pip install openvino nncf")
-
-
-def is_installed() -> bool:
-    """Whether the packages of OpenVINO are there; they are not imported for it."""
-    return all(importlib.util.find_spec(package) for package in PACKAGES)
 
 
 def choose_dtype(precision: str, device: torch.device, amp: bool) -> torch.dtype:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path, make_folder
+from ferlib.runtime.openvino import import_openvino
 from ferlib.runtime.runs import user_cache
 
 if TYPE_CHECKING:
@@ -36,14 +36,6 @@ TRIED = (2, 3)  # sizes of the batches that a network is traced with, and compar
 
 class NotConvertibleError(UserError):
     """A network that OpenVINO cannot compute, and why."""
-
-
-def import_openvino() -> Any:
-    """The package openvino, whose import would else report itself to its maker over the network."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # an import of it fails, as without it
-    import openvino
-
-    return openvino
 
 
 # ── computing ────────────────────────────────────────────────────────────────────────────────────────────────────────

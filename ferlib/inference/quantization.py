@@ -21,9 +21,10 @@ from torch import nn
 from tqdm import tqdm
 
 from ferlib.inference.engine import Source
-from ferlib.inference.openvino_network import Key, OpenVinoNetwork, find_or_convert, import_openvino, is_cached
+from ferlib.inference.openvino_network import Key, OpenVinoNetwork, find_or_convert, is_cached
 from ferlib.runtime.devices import autocast_dtype
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.openvino import import_openvino
 
 RANGE_FACES, TEST_FACES, RANK_FACES = 300, 1000, 8  # for the ranges; for changed classes; for ranks of regions
 GRID, MASKS, HIDDEN = 6, 128, 0.5  # regions in a row, sets of them that are hidden, and the grey that hides them

@@ -1,0 +1,22 @@
+"""The package openvino, where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import Any
+
+PACKAGES = ("openvino", "nncf")  # of the extra "fast"
+
+
+def is_installed() -> bool:
+    """Whether the packages of OpenVINO are there; they are not imported for it."""
+    return all(importlib.util.find_spec(package) for package in PACKAGES)
+
+
+def import_openvino() -> Any:
+    """The package openvino, whose import would else report itself to its maker over the network."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # an import of it fails, as without it
+    import openvino
+
+    return openvino
