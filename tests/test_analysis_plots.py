@@ -12,8 +12,8 @@ from ferlib.figures.confident_errors import plot_confident_errors
 from ferlib.figures.confusion import plot_misclassifications
 from ferlib.figures.curves import plot_precision_recall
 from ferlib.figures.evaluation import draw_plots
+from ferlib.figures.palette import VERMILION as RED
 from ferlib.figures.reliability import plot_reliability
-from ferlib.figures.style import VERMILION as RED
 from ferlib.report.plots import PLOTS
 from ferlib.runtime.runs import Run
 

@@ -172,7 +172,7 @@ def test_what_cannot_be_converted_is_computed_by_torch_and_refused_where_it_was_
         open_engine(OPENVINO, source)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "WORTH", 0)
-        chosen, network = open_engine(EngineFlags(), source)
+        chosen, network = open_engine(EngineFlags(), source, passes=1)
     assert (chosen.name, network) == ("torch", None)
     assert "torch computes it" in capsys.readouterr().err
 

@@ -81,9 +81,12 @@ def test_help_and_wrong_names_load_no_large_package(command: str, message: str) 
 
 
 @pytest.mark.process
-def test_predicting_a_photo_loads_what_the_shipped_network_needs(tmp_path: Path) -> None:
+def test_predicting_a_photo_loads_what_the_shipped_network_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither torch's compiler, nor other networks' packages, nor what draws and fits figures."""
     Image.fromarray(draw_face(EMOTIONS.index("Happy"), subject=0, sample=0, size=96).image).save(tmp_path / "face.png")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # without converted networks, which need OpenVINO
     flags = "--whole", "--json", str(tmp_path / "faces.json"), "--outputs-dir", str(tmp_path)
     status, loaded, printed = start("predict.py", str(tmp_path / "face.png"), *flags)
     assert status == 0, printed
