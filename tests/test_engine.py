@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,26 @@ def test_flags_that_exclude_each_other_are_refused(monkeypatch):
             choose_engine(flags, CPU)
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_of_flips_is_a_share(share):
+    with pytest.raises(UserError, match=r"--max-flips .* is not a share of faces in 0\.\.1"):
+        choose_engine(EngineFlags(max_flips=share), CPU)
+
+
+@pytest.mark.parametrize("more", [{"engine": "openvino"}, {"precision": "int8", "max_flips": 1.0}])
+def test_methods_of_gradients_refuse_another_engine(tiny_run, more):
+    flags = explain_gradcam.ExplainGradcam(**stage_flags(tiny_run, amp=True, **more))
+    with pytest.raises(UserError, match="Grad-CAM takes gradients, which torch computes"):
+        explain_gradcam.explain(flags)
+
+
+@pytest.mark.parametrize("agreement", [(np.nan, 1.0), (0.0, np.nan)])
+def test_an_agreement_that_is_no_number_is_refused(agreement):
+    flips, rank = agreement
+    with pytest.raises(UserError):
+        quantization.check(quantization.Agreement(flips, 1000, rank), 0.5)
+
+
 def test_float32_is_one_precision_by_either_flag():
     assert choose_engine(EngineFlags(precision="float32"), CPU) == choose_engine(EngineFlags(), CPU, amp=False)
 
@@ -137,6 +158,54 @@ def test_a_damaged_cache_is_made_again(damage):
 
 
 @needs_openvino
+def test_without_a_cache_that_can_be_written_the_network_is_converted_each_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(openvino_network, "user_cache", lambda: tmp_path / "file")
+    source = make_source(digest="unwritable")
+    for _ in range(2):
+        assert open_engine(FLOAT32, source)[1](source.face).shape == (1, 7)
+
+
+@needs_openvino
+def test_a_full_folder_of_temporary_files_costs_the_cache_only(monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(import_openvino(), "save_model", full)
+    source = make_source(digest="full")
+    assert open_engine(FLOAT32, source)[1](source.face).shape == (1, 7)
+    assert not openvino_network.is_cached(openvino_network.Key.of(source))
+
+
+@needs_openvino
+def test_packages_that_cannot_be_loaded_leave_torch(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "openvino", None)  # its import fails
+    with pytest.raises(UserError, match="is installed and cannot be loaded"):
+        open_engine(OPENVINO, make_source(digest="unloadable"))
+    monkeypatch.setattr(engine, "WORTH", 0)
+    assert open_engine(EngineFlags(), make_source(digest="unloadable"), passes=1)[0].name == "torch"
+    assert "torch computes it" in capsys.readouterr().err
+
+
+@needs_openvino
+@pytest.mark.parametrize("damage", ["cut", "other"])
+def test_a_damaged_network_in_8_bits_is_asked_for_or_made_again(damage, monkeypatch):
+    monkeypatch.setattr(quantization, "MIN_RANK", -1.0)
+    source, flags = make_source(digest=f"int8 {damage}"), EngineFlags(precision="int8", max_flips=1.0)
+    faces = random_faces(20, source.spec.image_size, source.spec.channels)
+    ranges = lambda: quantization.Ranges(faces[:10], faces[10:])  # noqa: E731
+    first = open_engine(flags, source, ranges=ranges)[1](faces)
+    path = openvino_network.Key.of(source, "int8 ").path
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    else:  # the exact one in its place
+        path.write_bytes(openvino_network.Key.of(source).path.read_bytes())
+    with pytest.raises(UserError, match="needs training faces once"):
+        open_engine(flags, source)
+    assert torch.equal(open_engine(flags, source, ranges=ranges)[1](faces), first)
+
+
+@needs_openvino
 def test_the_cache_keeps_the_networks_that_were_used_last(own_cache, monkeypatch):
     monkeypatch.setattr(openvino_network, "KEPT", 2)
     monkeypatch.setattr(openvino_network, "user_cache", lambda: own_cache / "few")
@@ -179,8 +248,6 @@ def test_what_cannot_be_converted_is_computed_by_torch_and_refused_where_it_was_
 
 @needs_openvino
 def test_nothing_is_reported_to_the_makers_of_the_packages():
-    import sys
-
     import_openvino()
     assert sys.modules["openvino_telemetry"] is None
 

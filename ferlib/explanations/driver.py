@@ -227,7 +227,8 @@ def explain_alone(
     chosen = choose_faces(subject, flags)
     values = resolve(values, method, subject)
     passes = method.count_passes(subject.spec.image_size, values) * len(chosen.faces)
-    subject = subject.with_engine(engine_flags(flags), flags.amp, passes)
+    if method.forward_only:
+        subject = subject.with_engine(engine_flags(flags), flags.amp, passes)
     archive = Archive(paths.maps, fingerprint(subject, method, values, flags))
     with figures:
         outcomes = explain_faces(subject, method, values, chosen, archive, paths, figures)

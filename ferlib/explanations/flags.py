@@ -93,6 +93,14 @@ def values_of(flags: Explain, method: Method) -> dict[str, Any]:
     return values
 
 
+def check_engine(flags: EngineFlags, method: Method) -> None:
+    """UserError for an engine that does not compute the method."""
+    if not method.forward_only and (flags.engine == "openvino" or flags.precision == "int8"):
+        raise UserError(
+            f"{method.title} takes gradients, which torch computes; leave --engine openvino and --precision int8 out"
+        )
+
+
 def prepare_flags(flags: Explain, script: str) -> tuple[Explain, Method, dict[str, Any]]:
     """The flags under their new names, the method, and its settings; UserError for invalid words and numbers.
 
@@ -106,5 +114,6 @@ def prepare_flags(flags: Explain, script: str) -> tuple[Explain, Method, dict[st
         raise UserError("--batch-size must be 1 or more")
     values = {name: values_of(flags, row) for name, row in methods_of(script).items()}  # those not chosen, too
     method = chosen_method(flags, script)
+    check_engine(engine_flags(flags), method)
     require(flags.checkpoint or flags.run.best_checkpoint, training_command(flags.run))
     return flags, method, values[method.choice]

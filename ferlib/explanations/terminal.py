@@ -17,5 +17,8 @@ def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
         for key, title in method.facts.items()
         if all(key in face for face in faces)
     ]
+    alone = sum(face.get("sampling") == "independent" for face in faces)
+    if alone and summary["settings"].get("sampling") == "paired":
+        facts.append(f"{alone} with independent perturbations, as there were fewer pairs than regions")
     parts = [f"{len(faces)} faces", f"{summary['seconds_per_face']:.2g} s a face", *facts]
     return f"{method.title}: {', '.join(parts)}\n→ {flags.run.explanations(method.name)}"

@@ -74,7 +74,7 @@ def trace_head(classifier: nn.Module, layer: str, face: torch.Tensor) -> Head:
         head.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))  # what precedes the layer
         head.recompile()
         expected, found = (torch.cat(list(rows)) for rows in (map(classifier, faces), map(head, outputs)))
-    if (found - expected).abs().max() > TOLERANCE * expected.abs().max():
+    if not (found - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise NotConvertibleError(f"what follows {layer} needs more than its output")
     return head
 

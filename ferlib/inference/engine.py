@@ -15,7 +15,7 @@ from config import EngineFlags
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import autocast_dtype
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.openvino import is_installed
+from ferlib.runtime.openvino import PACKAGES, NotConvertibleError, is_installed
 
 if TYPE_CHECKING:
     from ferlib.inference.openvino_network import OpenVinoNetwork
@@ -72,9 +72,9 @@ def open_engine(
     )
     if engine.name == "torch":
         return engine, None
-    from ferlib.inference.openvino_network import NotConvertibleError, open_network
-
     try:
+        from ferlib.inference.openvino_network import open_network
+
         return engine, open_network(source, engine.precision, flags.max_flips, ranges)
     except NotConvertibleError as error:
         if flags.engine == "openvino" or engine.precision == "int8":
@@ -92,6 +92,8 @@ def choose_engine(
     (`pays`). --precision auto: the fastest that the device has but int8, which changes results and is only taken where
     it is asked for. amp=False: float32.
     """
+    if not 0 <= flags.max_flips <= 1:
+        raise UserError(f"--max-flips {flags.max_flips:g} is not a share of faces in 0..1")
     check_packages(flags.engine, flags.precision, device)
     dtype = choose_dtype(flags.precision, device, amp)
     if flags.precision == "int8":
@@ -139,7 +141,7 @@ def check_packages(name: str, precision: str, device: torch.device) -> None:
     if device.type != "cpu":
         raise UserError(f"{wanted} is computed on CPUs, not on {device.type}; add --device cpu, or leave it out")
     if not is_installed():
-        raise UserError(f"{wanted} needs two packages that are not installed; run: pip install openvino nncf")
+        raise UserError(f"{wanted} needs packages that are not all installed; run: pip install {' '.join(PACKAGES)}")
 
 
 def choose_dtype(precision: str, device: torch.device, amp: bool) -> torch.dtype:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path, make_folder
-from ferlib.runtime.openvino import import_openvino
+from ferlib.runtime.openvino import NotConvertibleError, import_openvino
 from ferlib.runtime.runs import user_cache
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ HINTS = {"float32": "f32", "bfloat16": "bf16"}  # precision → OpenVINO's name 
 KEPT = 12  # converted networks in the cache; beyond, those that were not used for longest are removed
 TOLERANCE = 1e-3  # of the logits' largest, which a conversion may change
 TRIED = (2, 3)  # sizes of the batches that a network is traced with, and compared with
-
-
-class NotConvertibleError(UserError):
-    """A network that OpenVINO cannot compute, and why."""
 
 
 # ── computing ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,14 +108,23 @@ def find_or_convert(key: Key, convert: Callable[[], Any]) -> Any:
     found = read_cached(key)
     if found is not None:
         return found
-    make_folder(key.path.parent)
-    with FileLock(key.path.with_suffix(".lock")):
+    with locked(key.path):
         found = read_cached(key)
         if found is None:
             made = convert()
             write_cached(key, made)
             found = read_cached(key)  # so that the first run computes what the others do, to the last bit
     return made if found is None else found
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The block runs in one process at a time; in all at once where the folder cannot be written."""
+    with ExitStack() as stack:
+        with suppress(OSError, UserError):
+            make_folder(path.parent)
+            stack.enter_context(FileLock(path.with_suffix(".lock")))
+        yield
 
 
 def is_cached(key: Key) -> bool:
@@ -143,7 +148,7 @@ def read_cached(key: Key) -> Any | None:
 def write_cached(key: Key, model: Any) -> None:
     """Keeps a model; where the cache cannot be written, it is converted again the next time."""
     openvino = import_openvino()
-    with suppress(OSError, UserError), tempfile.TemporaryDirectory() as folder:
+    with suppress(OSError, UserError, RuntimeError), tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.xml"
         openvino.save_model(model, graph, compress_to_fp16=False)
         parts = {"graph": graph, "weights": graph.with_suffix(".bin")}
@@ -184,6 +189,6 @@ def convert(model: nn.Module, images: torch.Tensor) -> Any:
         raise NotConvertibleError(
             f"OpenVINO cannot convert this network ({reason[-1] if reason else 'unknown'})"
         ) from error
-    if outputs.shape != expected.shape or (outputs - expected).abs().max() > TOLERANCE * expected.abs().max():
+    if outputs.shape != expected.shape or not (outputs - expected).abs().max() <= TOLERANCE * expected.abs().max():
         raise NotConvertibleError("OpenVINO computes other outputs than torch for this network")
     return found

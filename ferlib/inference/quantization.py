@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ferlib.inference.engine import Source
-from ferlib.inference.openvino_network import Key, OpenVinoNetwork, find_or_convert, is_cached
+from ferlib.inference.openvino_network import Key, OpenVinoNetwork, find_or_convert
 from ferlib.runtime.devices import autocast_dtype
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.openvino import import_openvino
@@ -66,13 +66,23 @@ def open_quantized(
     UserError where classes or ranks change too much, or where faces are needed and there are none.
     """
     key = Key.of(source, f"int8 {source.dataset}")
-    if ranges is None and not is_cached(key):
-        raise UserError(
-            "--precision int8 needs training faces once, for the ranges of 8 bits, which are then kept: "
-            "run evaluate.py with --precision int8 on this checkpoint first"
-        )
-    found = find_or_convert(key, lambda: quantize_and_compare(exact, ranges()))  # type: ignore[misc]
-    check(read_agreement(found), max_flips)
+
+    def make() -> Any:
+        if ranges is None:
+            raise UserError(
+                "--precision int8 needs training faces once, for the ranges of 8 bits, which are then kept: "
+                "run evaluate.py with --precision int8 on this checkpoint first"
+            )
+        return quantize_and_compare(exact, ranges())
+
+    found = find_or_convert(key, make)
+    agreement = read_agreement(found)
+    if agreement is None:  # a file of another kind in its place
+        key.path.unlink()
+        found = find_or_convert(key, make)
+        agreement = read_agreement(found)
+    assert agreement is not None
+    check(agreement, max_flips)
     return network_of(found, quantized=True)
 
 
@@ -84,13 +94,13 @@ def network_of(model: Any, quantized: bool = False) -> OpenVinoNetwork:
 
 def check(agreement: Agreement, max_flips: float) -> None:
     """UserError for more changed classes, or less equal ranks, than allowed."""
-    if agreement.flips > max_flips:
+    if not agreement.flips <= max_flips:
         raise UserError(
             f"8 bits change the predicted class of {agreement.flips:.1%} of {agreement.faces:,} faces of the val "
             f"split, more than --max-flips {max_flips:g}; leave --precision int8 out, or allow it with --max-flips "
             f"{np.ceil(1000 * agreement.flips) / 1000:g}"
         )
-    if agreement.rank < MIN_RANK:
+    if not agreement.rank >= MIN_RANK:  # nan where a region has no effect at all
         raise UserError(
             f"8 bits change the order of the regions' effects (rank correlation {agreement.rank:.3f}, at least "
             f"{MIN_RANK} is asked for); leave --precision int8 out"
@@ -111,8 +121,10 @@ def quantize_and_compare(exact: Any, ranges: Ranges) -> Any:
     return found
 
 
-def read_agreement(model: Any) -> Agreement:
-    """The comparison that a quantised model holds."""
+def read_agreement(model: Any) -> Agreement | None:
+    """The comparison that a quantised model holds; None for another model."""
+    if not model.has_rt_info([FACTS]):
+        return None
     values = {name: float(model.get_rt_info([FACTS, name]).astype(str)) for name in ("flips", "faces", "rank")}
     return Agreement(values["flips"], int(values["faces"]), values["rank"])
 
@@ -122,7 +134,8 @@ def quantize(exact: Any, images: torch.Tensor) -> Any:
     import_openvino()  # before nncf, which would import it in its own way
     import nncf
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)
+    for name in ("nncf", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     faces = nncf.Dataset([image[None].numpy() for image in images])
     with contextlib.redirect_stdout(io.StringIO()):  # bars of its own
         return nncf.quantize(exact, faces, subset_size=len(images))
