@@ -180,6 +180,7 @@ def test_a_full_folder_of_temporary_files_costs_the_cache_only(monkeypatch):
 @needs_openvino
 def test_packages_that_cannot_be_loaded_leave_torch(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "openvino", None)  # its import fails
+    monkeypatch.setattr(engine, "is_installed", lambda: True)
     with pytest.raises(UserError, match="is installed and cannot be loaded"):
         open_engine(OPENVINO, make_source(digest="unloadable"))
     monkeypatch.setattr(engine, "WORTH", 0)
