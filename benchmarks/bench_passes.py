@@ -34,7 +34,8 @@ from ferlib.explanations.perturbations import PerturbedFace, predict_perturbatio
 from ferlib.explanations.shap import PathSamples, sample_paths
 from ferlib.explanations.subject import open_subject
 from ferlib.explanations.superpixels import segmenter
-from ferlib.figures.style import BLUE, VERMILION, entitle, saved_figure
+from ferlib.figures.palette import BLUE, VERMILION
+from ferlib.figures.style import entitle, saved_figure
 
 PLAIN, OURS = KINDS = ("plain sampling", "ours")
 Runs = dict[str, list[np.ndarray]]  # kind → estimates of a face, a run each
