@@ -240,6 +240,12 @@ def plot_errors(path: Path, methods: dict[str, Errors], about: str) -> None:
         entitle(figure, f"Times fewer passes to the same error: {saved}", about)
 
 
+def describe_range(numbers: Sequence[int]) -> str:
+    """The least and the largest number."""
+    least, largest = min(numbers), max(numbers)
+    return f"{least}" if least == largest else f"{least} to {largest}"
+
+
 def main() -> None:
     """Prints errors and ratios."""
     flags = tyro.cli(Flags)
@@ -263,7 +269,7 @@ def main() -> None:
         methods["SHAP"] = summarize(paths)
     regions = [face.masks.shape[1] for face, _ in rows]
     about = (
-        f"{subject.run.name} · {len(images)} faces, {flags.segmentation}, {min(regions)} to {max(regions)} regions · "
+        f"{subject.run.name} · {len(images)} faces, {flags.segmentation}, {describe_range(regions)} regions · "
         f"{flags.repeats} runs each"
     )
     print(about)

@@ -55,7 +55,8 @@ def draw_lime(
     else:
         draw_shapley(lower, panels[2], bars[2], face, image, shapley.astype(np.float32))
     headline(figure, "LIME", face, f"R² of the surrogate {attribution.facts['r2']:.2f}")
-    footnote(figure, run, face, footer)
+    drawn = attribution.facts.get("sampling")  # those of one face may be independent where others are paired
+    footnote(figure, run, face, footer + f" · {drawn} perturbations" * bool(drawn))
     return figure
 
 
