@@ -61,8 +61,10 @@ def evaluate_on_others(flags: Evaluate) -> list[dict[str, Any]]:
     """Scores the run on the test faces of the data sets of --on; writes and returns the results."""
     from ferlib.evaluation.cross_data import evaluate_elsewhere
 
+    if flags.engine == "openvino" or flags.precision == "int8":
+        raise UserError("--on is computed by torch; leave --engine openvino and --precision int8 out")
     own = load_own(flags)
-    predict = open_checkpoint(flags, own)
+    predict = open_checkpoint(flags)
     others = (load_faces(name, flags.data_dir, flags.outputs_dir) for name in flags.on)
     return evaluate_elsewhere(flags.run, predict, own, others, flags.views)
 
@@ -75,8 +77,8 @@ def load_own(flags: Evaluate) -> FaceData | None:
         return None
 
 
-def open_checkpoint(flags: Evaluate, data: FaceData | None) -> Predictor:
-    """The checkpoint, with the engine for as many passes as the data set's split takes."""
+def open_checkpoint(flags: Evaluate, data: FaceData | None = None) -> Predictor:
+    """The checkpoint, with the engine for as many passes as the data set's split takes; torch without a data set."""
     from ferlib.inference.splits import open_predictor
     from ferlib.inference.views import count_views
 
@@ -87,7 +89,7 @@ def open_checkpoint(flags: Evaluate, data: FaceData | None) -> Predictor:
         device=flags.device,
         amp=flags.amp,
         batch_size=flags.batch_size,
-        flags=flags,
+        flags=flags if data else replace(flags, engine="torch"),
         data=data,
         passes=passes,
     )

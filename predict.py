@@ -108,8 +108,7 @@ def describe_run(flags: Predict, model: FaceModel, detector: Detector | None) ->
     return {
         "command": printable(command_line()),
         "model": printable(model.label),
-        "engine": model.engine.title,
-        "precision": model.engine.precision,
+        **model.engine.describe(),
         "detector": detector_title(detector),
         "explanation": flags.explain or None,
         "target": (flags.target or "predicted") if flags.explain else None,

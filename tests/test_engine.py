@@ -352,7 +352,10 @@ def test_the_summary_says_that_a_network_ran_in_8_bits(tiny_run, monkeypatch):
     more = {"samples": 1, "lime_samples": 20, "precision": "int8", "max_flips": 1.0, "amp": True}
     summary = explain_lime.explain(explain_lime.ExplainLime(**stage_flags(tiny_run, **more)))
     assert (summary["engine"].split()[0], summary["precision"]) == ("openvino", "int8")
-    assert json.loads(tiny_run.explanation_summary("lime").read_text())["precision"] == "int8"
+    saved = json.loads(tiny_run.explanation_summary("lime").read_text())
+    assert saved["precision"] == "int8"
+    assert set(saved["agreement"]) == {"flips", "faces", "rank"}
+    assert 0 <= saved["agreement"]["flips"] <= 1
 
 
 @needs_openvino
@@ -365,6 +368,21 @@ def test_a_cut_network_gives_the_same_class_activation_maps(tmp_path, name, crop
     assert cut.cut is not None
     for found, expected in zip(cam_of_crops(cut, crops), cam_of_crops(plain, crops), strict=True):
         np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_class_activation_maps_in_8_bits_are_refused():
+    flags = EngineFlags(precision="int8", max_flips=1.0)
+    with pytest.raises(UserError, match="maps are not computed in 8 bits; add --no-cam"):
+        open_face_model(device="cpu", flags=flags, passes=ENDLESS, cut=True)
+
+
+@pytest.mark.parametrize("more", [{"engine": "openvino"}, {"precision": "int8"}])
+def test_other_data_sets_are_scored_by_torch(tiny_run, more):
+    flags = config.Evaluate(**stage_flags(tiny_run, on=("synthetic",), **{"amp": True, **more}))
+    with pytest.raises(UserError, match="--on is computed by torch"):
+        evaluate.evaluate_on_others(flags)
+    plain = config.Evaluate(**stage_flags(tiny_run, on=("synthetic",)))
+    assert evaluate.open_checkpoint(plain).hardware["engine"].startswith("torch ")
 
 
 def test_a_head_that_needs_more_than_the_layers_output_is_not_cut():

@@ -98,7 +98,7 @@ def test_explanations_stopped_by_ctrl_c_go_on(few_real, tmp_path, ctrl_c):
 def seconds_of_faces(folder):
     """How long each face took, by its key: no two runs take the same time."""
     found = {}
-    for path in folder.glob("faces/*.npz"):
+    for path in folder.glob("faces/[!.]*.npz"):
         with np.load(path) as saved:
             found[path.stem] = float(saved["seconds"])
     return found

@@ -27,6 +27,7 @@ from ferlib.runtime.channel import PART, Channel
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.progress import FaceBar, describe_duration, describe_rate
 from test_explanations import SIDE, explain, make_method, make_subject
+from test_interruption import seconds_of_faces
 
 ROOT = Path(__file__).parents[1]
 RUN = "mini_resnet_fer2013"
@@ -347,12 +348,3 @@ def test_after_one_process_is_killed_no_finished_face_is_lost(few_real, trained,
     assert len(after) == 14
     assert kept.items() <= after.items(), "a finished face was explained again"
     assert len(json.loads((folder / "lime_summary.json").read_text())["faces"]) == 14
-
-
-def seconds_of_faces(folder):
-    """How long each face took, by its key: no two runs take the same time."""
-    found = {}
-    for path in folder.glob("faces/[!.]*.npz"):
-        with np.load(path) as saved:
-            found[path.stem] = float(saved["seconds"])
-    return found

@@ -412,8 +412,7 @@ def summarize(
         "image_size": subject.spec.image_size,
         "scaled_size": subject.spec.scaled_size,  # the model is given the centre of a face of this side
         "device": device_name(subject.device),
-        "engine": subject.engine.title,
-        "precision": subject.engine.precision,
+        **subject.engine.describe(),
         "seconds_per_face": float(np.mean([outcome.seconds for outcome in outcomes])),
         "versions": library_versions(),
         "faces": [

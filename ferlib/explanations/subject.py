@@ -78,7 +78,7 @@ class Subject:
         """Faces for 8 bits."""
         from ferlib.inference.quantization import draw_ranges
 
-        return draw_ranges(self.data.split("train").images, self.data.split("val").images, self.views)
+        return draw_ranges(self.data, self.views)
 
     def face(self) -> torch.Tensor:
         """The first face of the test split."""

@@ -69,12 +69,16 @@ class FaceModel:
         digest: of the checkpoint. cut: the passes are for class activation maps. UserError for what the flags ask for
         and cannot be.
         """
+        if cut and flags.precision == "int8":
+            raise UserError(
+                "class activation maps are not computed in 8 bits; add --no-cam, or leave --precision int8 out"
+            )
         source = Source(self.plain.classifier, self.spec, self.blank(), digest, self.dataset)
         if flags.engine == "auto" and is_usable(self.device) and is_kept(source):
             passes = ENDLESS
         self.engine, self.converted = open_engine(flags, source, passes=passes)
         self.dtype = self.engine.dtype
-        if cut and self.converted is not None and self.engine.precision != "int8":
+        if cut and self.converted is not None:
             self.cut = cut_or_none(source, self.engine.precision)
 
     def blank(self) -> torch.Tensor:

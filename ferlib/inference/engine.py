@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -32,11 +32,17 @@ class Engine:
     name: str
     precision: str
     dtype: torch.dtype  # of what torch computes: all with torch; gradients, and single passes, with OpenVINO
+    agreement: dict[str, float] | None = None  # of 8 bits with the exact network, as quantization.Agreement
 
     @property
     def title(self) -> str:
         """Its name and version, as results hold it."""
         return f"{self.name} {metadata.version(self.name)}"
+
+    def describe(self) -> dict[str, Any]:
+        """Engine, precision and, of 8 bits, how far they agree, as results hold them."""
+        facts = {"engine": self.title, "precision": self.precision}
+        return facts if self.agreement is None else {**facts, "agreement": self.agreement}
 
 
 TORCH = Engine("torch", "float32", torch.float32)
@@ -75,7 +81,8 @@ def open_engine(
     try:
         from ferlib.inference.openvino_network import open_network
 
-        return engine, open_network(source, engine.precision, flags.max_flips, ranges)
+        network = open_network(source, engine.precision, flags.max_flips, ranges)
+        return replace(engine, agreement=network.agreement), network
     except NotConvertibleError as error:
         if flags.engine == "openvino" or engine.precision == "int8":
             raise

@@ -56,8 +56,10 @@ def open_network(
 class OpenVinoNetwork(nn.Module):
     """A converted network: images float32 N×C×H×W in 0..1 on the CPU → float32 N×…, without gradients.
 
-    One thread at a time may call it.
+    One thread at a time may call it. agreement: of one in 8 bits with the exact one.
     """
+
+    agreement: dict[str, float] | None = None
 
     def __init__(self, model: Any, precision: str, threads: int):
         super().__init__()

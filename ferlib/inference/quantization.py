@@ -20,9 +20,11 @@ from scipy.stats import spearmanr
 from torch import nn
 from tqdm import tqdm
 
+from ferlib.data.face_data import FaceData
 from ferlib.inference.engine import Source
 from ferlib.inference.openvino_network import Key, OpenVinoNetwork, find_or_convert
 from ferlib.runtime.devices import autocast_dtype
+from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.openvino import import_openvino
 
@@ -41,10 +43,10 @@ class Ranges:
     others: torch.Tensor  # on which results are compared, of the val split
 
 
-def draw_ranges(training: np.ndarray, others: np.ndarray, views: Callable[[np.ndarray], torch.Tensor]) -> Ranges:
-    """RANGE_FACES and TEST_FACES random ones of two splits' faces uint8 N×H×W×C; views: as the network is given."""
+def draw_ranges(data: FaceData, views: Callable[[np.ndarray], torch.Tensor]) -> Ranges:
+    """RANGE_FACES of the train split and TEST_FACES of val, drawn at random; views: as the network is given faces."""
     rng = np.random.default_rng(0)
-    pairs = ((training, RANGE_FACES), (others, TEST_FACES))
+    pairs = ((data.split("train").images, RANGE_FACES), (data.split("val").images, TEST_FACES))
     rows = [np.sort(rng.permutation(len(faces))[:count]) for faces, count in pairs]
     return Ranges(*(views(faces[chosen]) for (faces, _), chosen in zip(pairs, rows, strict=True)))
 
@@ -83,7 +85,14 @@ def open_quantized(
         agreement = read_agreement(found)
     assert agreement is not None
     check(agreement, max_flips)
-    return network_of(found, quantized=True)
+    if is_main():
+        print(
+            f"8 bits: the predicted class of {agreement.flips:.1%} of {agreement.faces:,} val faces changes, rank "
+            f"correlation of regions' effects {agreement.rank:.3f}"
+        )
+    network = network_of(found, quantized=True)
+    network.agreement = vars(agreement)
+    return network
 
 
 def network_of(model: Any, quantized: bool = False) -> OpenVinoNetwork:

@@ -80,11 +80,7 @@ class Predictor:
     @property
     def hardware(self) -> dict[str, str]:
         """Device, engine and precision, as the results name them."""
-        return {
-            "device": device_name(self.device),
-            "engine": self.engine.title,
-            "precision": self.engine.precision,
-        }
+        return {"device": device_name(self.device), **self.engine.describe()}
 
 
 def open_predictor(
@@ -129,7 +125,7 @@ def with_engine(predict: Predictor, flags: EngineFlags, amp: bool, data: FaceDat
     def ranges() -> Ranges:
         from ferlib.inference.quantization import draw_ranges
 
-        return draw_ranges(data.split("train").images, data.split("val").images, views)
+        return draw_ranges(data, views)
 
     face = views(data.images[:1])
     source = Source(predict.checkpoint.model, spec, face, predict.checkpoint_digest, data.dataset)
