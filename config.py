@@ -57,7 +57,8 @@ class DrawingStage(Stage):
     format: tuple[Literal["png", "pdf", "svg"], ...] = ("png",)  # of pictures; a PNG is always written, the rest beside
 
 
-RUN_SETTINGS = ("init_from", "image_size", "max_steps")  # flags that, beside the recipe, decide the weights
+# flags that, beside the recipe, decide the weights
+RUN_SETTINGS = ("init_from", "image_size", "max_steps", "teacher", "teacher_views")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ class TrainingStage(DrawingStage):
     init_from: str = ""  # name of a run, such as fer_resnet_rafdb, whose backbone to start from; the head is new
     image_size: int | None = None  # side in pixels of the faces that the model takes; default: the model's own
     max_steps: int | None = None  # largest number of steps in an epoch; for trying things
+    teacher: tuple[str, ...] = ()  # runs whose mean probabilities are learned too: MODEL, MODEL:TAG or a checkpoint
+    teacher_views: Literal["single", "flip", "five_crop", "ten_crop"] = "flip"  # of each face, for the teachers
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
 

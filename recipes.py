@@ -56,6 +56,9 @@ class Objective:
     class_weights: bool = True  # weigh faces by the inverse frequency of their class
     balanced_sampling: bool = False  # draw every class equally often
     conflicts: Literal["keep", "drop", "share"] = "keep"  # identical faces of different labels; share: a soft label
+    teacher_weight: float = 0.5  # with --teacher: share of the teachers' probabilities in the loss, the rest is labels
+    teacher_temperature: float = 2.0  # with --teacher: what logits are divided by before they are compared
+    votes_weight: float = 0.0  # of the loss of a second head, which learns the shares of the annotators' votes; 0: none
 
 
 @dataclass(frozen=True)

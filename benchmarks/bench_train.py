@@ -38,7 +38,7 @@ from ferlib.runtime.errors import lookup
 from ferlib.training import engine
 from ferlib.training.augmentation import augment, mix
 from ferlib.training.batches import Batch, Faces
-from ferlib.training.losses import make_loss
+from ferlib.training.losses import make_criterion
 from ferlib.training.state import start_training
 from models import ModelSpec, create_model, model_spec
 from recipes import RECIPES, Augmentation, Recipe, changed
@@ -118,7 +118,7 @@ def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, 
         torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, torch.ones_like(labels), device
     )
     generator = torch.Generator(device).manual_seed(0)
-    loss = make_loss("cross_entropy", label_smoothing=recipe.objective.label_smoothing)
+    loss = make_criterion("cross_entropy", recipe.objective, len(config.EMOTIONS))
     fixed: Batch | None = None
     while True:
         if fixed is None or not constant:

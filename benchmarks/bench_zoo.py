@@ -35,7 +35,7 @@ from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolv
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
 from ferlib.training import engine, fitting, resuming
-from ferlib.training.losses import make_loss
+from ferlib.training.losses import make_criterion
 from ferlib.training.state import start_training
 from models import MODELS, model_spec, resized
 from recipes import RECIPES, changed
@@ -102,7 +102,7 @@ def measure_speed(name: str, flags: Flags) -> dict[str, float]:
     faces = torch.rand(SPEED_BATCH, spec.channels, spec.image_size, spec.image_size, device=device)
     labels = torch.arange(SPEED_BATCH, device=device) % len(config.EMOTIONS)
     part = faces, torch.eye(len(config.EMOTIONS), device=device)[labels], torch.ones(SPEED_BATCH, device=device)
-    loss = make_loss(recipe.objective.loss, label_smoothing=recipe.objective.label_smoothing)
+    loss = make_criterion(recipe.objective.loss, recipe.objective, len(config.EMOTIONS))
 
     def learn() -> None:
         training.model.train()

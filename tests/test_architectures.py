@@ -17,13 +17,14 @@ from ferlib.networks.spatial_attention import SpatialAttention, SpatialAttention
 from ferlib.runtime.errors import UserError
 from ferlib.training import engine
 from ferlib.training.batches import Faces
-from ferlib.training.losses import cross_entropy
+from ferlib.training.losses import Criterion, cross_entropy
 from ferlib.training.state import start_training
 from models import MODELS
 from recipes import Recipe, changed
 from zoo import KINDS, ZOO, make_classifier, random_faces, small_spec
 
 CPU = torch.device("cpu")
+PLAIN_LOSS = Criterion(cross_entropy, 7)
 PLAIN = changed(
     Recipe(),
     weights="none",
@@ -192,9 +193,7 @@ def train_epochs(name, monkeypatch, epochs=2, **changes):
     training = start_training(config.Train(model=name, settings=recipe), CPU, torch.float32)
     options = {"seed": 0, "dtype": torch.float32}
     return training, [
-        engine.train_one_epoch(training, tiny_faces(), cross_entropy, spec, recipe, epoch=epoch, **options)[
-            "train_loss"
-        ]
+        engine.train_one_epoch(training, tiny_faces(), PLAIN_LOSS, spec, recipe, epoch=epoch, **options)["train_loss"]
         for epoch in range(1, epochs + 1)
     ]
 
@@ -204,6 +203,8 @@ def test_every_model_learns(name, monkeypatch):
     training, losses = train_epochs(name, monkeypatch)
     assert losses[1] < losses[0]
     assert all(parameter.grad is not None for parameter in training.model.parameters()), "a layer takes no part"
+    trained = {id(parameter) for group in training.optimizer.param_groups for parameter in group["params"]}
+    assert trained == set(map(id, training.model.parameters())), "a layer does not learn"
 
 
 @pytest.mark.parametrize("changes", [{"ema_decay": 0.5}, {"sam_rho": 0.05}, {"accumulate": 2}])
@@ -222,7 +223,7 @@ def test_auxiliary_losses_have_their_published_weight(monkeypatch):
     outputs = training.model(faces)
     losses = [F.cross_entropy(output, targets) for output in outputs]
     expected = torch.autograd.grad(losses[0] + 0.3 * (losses[1] + losses[2]), list(training.model.parameters()))
-    totals = engine.compute_gradient(training, (faces, targets, torch.ones(4)), cross_entropy, dtype=torch.float32)
+    totals = engine.compute_gradient(training, (faces, targets, torch.ones(4)), PLAIN_LOSS, dtype=torch.float32)
     assert totals[0].item() == pytest.approx(4 * losses[0].item(), rel=1e-4), (
         "the loss that is shown is the model's own"
     )

@@ -9,17 +9,22 @@ import torch
 import torch.nn.functional as F
 
 from ferlib.data.face_data import FaceData
+from ferlib.runtime.errors import UserError
 from ferlib.training.losses import (
     LOSSES,
+    Criterion,
     class_weights,
     cross_entropy,
+    distillation,
     effective_loss,
     focal,
-    make_loss,
+    join_targets,
+    make_criterion,
     make_targets,
     vote_divergence,
     without_conflicts,
 )
+from recipes import Objective
 
 
 @pytest.fixture
@@ -60,7 +65,7 @@ def test_divergence_from_the_votes_by_hand():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_gives_one_value_per_face(name, logits):
-    values = make_loss(name, label_smoothing=0.1)(logits, F.one_hot(torch.arange(5), 7).float())
+    values = make_criterion(name, Objective(label_smoothing=0.1), 7)(logits, F.one_hot(torch.arange(5), 7).float())
     assert values.shape == (5,)
     assert (values >= 0).all()
 
@@ -73,7 +78,7 @@ def test_settings_reach_their_loss(logits):
         ("focal", focal(logits, targets, gamma=1.5)),
         ("votes", vote_divergence(logits, targets)),
     ):
-        assert torch.equal(make_loss(name, **settings)(logits, targets), expected)
+        assert torch.equal(make_criterion(name, Objective(**settings), 7)(logits, targets), expected)
 
 
 def test_votes_where_there_are_none(data):
@@ -91,7 +96,7 @@ def test_conflicting_copies_share_their_label(data):
 
 
 def test_conflicting_copies_can_be_dropped(data):
-    assert without_conflicts(data).labels.tolist() == [1, 2, 1]
+    assert data.labels[without_conflicts(data)].tolist() == [1, 2, 1]
 
 
 def test_class_weights_balance_the_classes():
@@ -100,3 +105,56 @@ def test_class_weights_balance_the_classes():
     assert weights[:2].tolist() == pytest.approx([8 / 12, 8 / 4])
     assert not weights[2:].any()
     assert weights[labels].mean() == 1
+
+
+def test_distillation_by_hand():
+    teachers = torch.tensor([[0.5, 0.5]])
+    logits = 2 * torch.log(torch.tensor([[0.25, 0.75]]))
+    expected = 4 * (0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+    assert distillation(logits, teachers, 2.0).item() == pytest.approx(expected)
+    assert distillation(2 * torch.log(teachers), teachers, 2.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_at_temperature_1_has_the_gradient_of_soft_labels(logits):
+    teachers = torch.randn(5, 7, generator=torch.Generator().manual_seed(1)).softmax(1)
+    both = []
+    for loss in (lambda z: distillation(z, teachers, 1.0), lambda z: cross_entropy(z, teachers)):
+        leaf = logits.clone().requires_grad_()
+        both.append(torch.autograd.grad(loss(leaf).sum(), leaf)[0])
+    torch.testing.assert_close(*both)
+
+
+def test_criterion_reads_each_kind_of_target(data, logits):
+    """Labels and teachers share the loss, votes have one of their own."""
+    taught = np.random.default_rng(0).dirichlet(np.ones(7), 5).astype(np.float32)
+    votes = np.random.default_rng(1).dirichlet(np.ones(7), 5).astype(np.float32)
+    objective = Objective(label_smoothing=0.0, teacher_weight=0.25, teacher_temperature=3.0, votes_weight=0.5)
+    targets = torch.from_numpy(join_targets(replace(data, votes=votes), objective, taught))
+    criterion = make_criterion("cross_entropy", objective, 7, taught=True)
+    labels = F.cross_entropy(logits, torch.from_numpy(data.labels), reduction="none")
+    expected = 0.75 * labels + 0.25 * distillation(logits, torch.from_numpy(taught), 3.0)
+    torch.testing.assert_close(criterion(logits, targets), expected)
+    expected = 0.5 * vote_divergence(logits, torch.from_numpy(votes))
+    torch.testing.assert_close(criterion.of_votes(logits, targets), expected)
+    assert criterion.labels(targets).argmax(1).tolist() == data.labels.tolist()
+
+
+def test_a_teacher_of_no_weight_is_no_target(data, logits):
+    taught = np.full((5, 7), 1 / 7, np.float32)
+    targets = torch.from_numpy(join_targets(data, Objective(teacher_weight=0.0), taught))
+    assert targets.shape == (5, 7)
+    plain = make_criterion("cross_entropy", Objective(), 7)
+    assert torch.equal(
+        make_criterion("cross_entropy", Objective(teacher_weight=0.0), 7, taught=True)(logits, targets),
+        plain(logits, targets),
+    )
+
+
+def test_a_weight_of_votes_needs_votes(data):
+    with pytest.raises(UserError, match="no annotators' votes"):
+        join_targets(data, Objective(votes_weight=0.5), None)
+
+
+def test_criterion_of_labels_alone_is_their_loss(logits):
+    targets = F.one_hot(torch.arange(5), 7).float()
+    assert torch.equal(Criterion(cross_entropy, 7)(logits, targets), cross_entropy(logits, targets))

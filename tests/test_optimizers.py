@@ -104,7 +104,7 @@ def test_every_optimizer_descends(name):
 
 def test_groups_of_backbone_and_head():
     model = create_model("mini_resnet")
-    groups = parameter_groups(model.backbone, model.head, lr=1.0, backbone_lr=0.25, weight_decay=0.1)
+    groups = parameter_groups(model.backbone, model.heads, lr=1.0, backbone_lr=0.25, weight_decay=0.1)
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     for group in groups:
         assert group["weight_decay"] == (0.1 if group["params"][0].ndim > 1 else 0)
@@ -205,7 +205,7 @@ def test_muon_moves_a_kernel_as_far_as_adamw_would(generator):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_the_state_of_muon_is_tensors_and_plain_python(tmp_path, dtype):
     model = create_model("mini_resnet")
-    optimizer = muon(parameter_groups(model.backbone, model.head, lr=0.1), 0.1, 0.0, dtype)
+    optimizer = muon(parameter_groups(model.backbone, model.heads, lr=0.1), 0.1, 0.0, dtype)
     model(torch.rand(2, 1, 48, 48)).sum().backward()
     optimizer.step()
     torch.save(optimizer.state_dict(), tmp_path / "state.pth")

@@ -29,10 +29,11 @@ def stated(*lists: list[str]) -> set[str]:
 
 
 def test_requirements_are_the_dependencies_with_the_extras_of_users() -> None:
-    users = [packages for name, packages in EXTRAS.items() if name not in ("dev", "heic")]
+    users = [packages for name, packages in EXTRAS.items() if name not in ("dev", "heic", "imagenet")]
     assert required("requirements.txt") == stated(PROJECT["project"]["dependencies"], *users)
     assert required("requirements-dev.txt") == stated(EXTRAS["dev"])
     assert set(EXTRAS["heic"]) <= set(EXTRAS["dev"]), "tests read HEIC"
+    assert set(EXTRAS["imagenet"]) & set(EXTRAS["dev"]), "tests read packaged weights"
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])

@@ -22,7 +22,7 @@ from ferlib.runtime.files import write_json
 from ferlib.runtime.runs import Run
 from ferlib.training import engine, fitting
 from ferlib.training.batches import Faces, draw_batches
-from ferlib.training.losses import cross_entropy
+from ferlib.training.losses import Criterion, cross_entropy
 from ferlib.training.state import start_training
 from models import MODELS, create_model, load_checkpoint, resized
 from recipes import RECIPES, Recipe, Selection, changed
@@ -110,7 +110,7 @@ def start(name, **changes):
 
 def one_step(training, faces, **options):
     batch = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights
-    return engine.update_weights(training, batch, cross_entropy, dtype=torch.float32, **options)
+    return engine.update_weights(training, batch, Criterion(cross_entropy, 7), dtype=torch.float32, **options)
 
 
 def test_gradient_norm_is_clipped():

@@ -12,10 +12,12 @@ from torch import nn
 
 from config import EMOTIONS
 from ferlib.networks.classifier import FaceClassifier
+from ferlib.networks.packaged_weights import renamed
 from ferlib.networks.tensor_files import read_tensors, save_tensors
 from ferlib.runtime.errors import UserError
 
 CHECKPOINT_SCHEMA = 1  # shape of a checkpoint
+VOTES_HEAD = "votes_head."  # beginning of its names in a state dict
 
 
 def load_backbone(
@@ -120,6 +122,7 @@ def load_file(
     if "state" not in content:  # a plain state dict
         if not is_state(content):
             raise UserError(f"{path} holds neither a checkpoint of this project nor a state dict")
+        content = renamed(content, model.backbone.state_dict(), str(path))
         load_backbone(model.backbone, content, str(path), new_parts)
         return
     content = read_checkpoint(path)
@@ -130,9 +133,20 @@ def load_file(
     load_state(model, content["state"], name, path)
 
 
+def has_votes_head(state: dict[str, torch.Tensor]) -> bool:
+    """Whether a state dict has the second head of a training on annotators' votes."""
+    return any(name.startswith(VOTES_HEAD) for name in state)
+
+
 def load_state(model: FaceClassifier, state: dict[str, torch.Tensor], name: str, path: Path) -> None:
-    """Loads all weights of a model; UserError for those of another shape."""
+    """Loads all weights of a model; UserError for those of another shape.
+
+    The head of votes is a part of training: it is left out where the model has none, and stays as it is where the state
+    has none.
+    """
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(VOTES_HEAD)}
+    state = {key: value for key, value in state.items() if key in own or not key.startswith(VOTES_HEAD)}
     try:
-        model.load_state_dict(state)
+        model.load_state_dict({**own, **state})
     except (RuntimeError, TypeError) as error:
         raise UserError(f"{path} does not fit {name}: {str(error).splitlines()[-1].strip()}") from error

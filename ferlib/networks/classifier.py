@@ -24,29 +24,38 @@ class FaceClassifier(nn.Module):
     std: torch.Tensor  # C,1,1
     grey_weights: torch.Tensor  # 3,1,1
 
-    def __init__(self, spec: ModelSpec, num_classes: int = len(EMOTIONS)):
+    def __init__(self, spec: ModelSpec, num_classes: int = len(EMOTIONS), votes: bool = False):
         super().__init__()
         self.channels = spec.channels
         self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
         self.register_buffer("grey_weights", torch.tensor(GREY_WEIGHTS).view(-1, 1, 1), persistent=False)
         self.backbone = spec.backbone()
-        self.head = make_head(count_features(self.backbone, spec), spec.hidden, num_classes)
+        features = count_features(self.backbone, spec)
+        self.head = make_head(features, spec.hidden, num_classes)
+        self.votes_head = make_head(features, spec.hidden, num_classes) if votes else None
         self.auxiliary_heads = nn.ModuleList(nn.Linear(width, num_classes) for width in spec.auxiliary)
         self.auxiliary_weight = spec.auxiliary_weight
+
+    @property
+    def heads(self) -> nn.Module:
+        """All heads: their parameters are new where the backbone is pre-trained."""
+        return nn.ModuleList(head for head in (self.head, self.auxiliary_heads, self.votes_head) if head is not None)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """images: float N×C×H×W in 0..1 with C = 1 or 3; returns logits N×classes.
 
-        In training, a model with auxiliary heads returns their logits beside its own, which are the first.
+        In training, a model with auxiliary heads returns their logits beside its own: its own first, then those of the
+        branches, last those of the annotators' votes.
         """
         if self.channels == 1 and images.shape[1] == 3:
             images = (images * self.grey_weights).sum(1, keepdim=True)
         features = self.backbone((images - self.mean) / self.std)  # a grey face broadcasts to three channels
-        if isinstance(features, torch.Tensor):
-            return self.head(features)
-        features, *branches = features
-        return self.head(features), *(head(branch) for head, branch in zip(self.auxiliary_heads, branches, strict=True))
+        features, *branches = (features,) if isinstance(features, torch.Tensor) else features
+        auxiliary = [head(branch) for head, branch in zip(self.auxiliary_heads, branches, strict=bool(branches))]
+        if self.training and self.votes_head is not None:
+            auxiliary.append(self.votes_head(features))
+        return (self.head(features), *auxiliary) if auxiliary else self.head(features)
 
 
 def count_features(backbone: nn.Module, spec: ModelSpec) -> int:

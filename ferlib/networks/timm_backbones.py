@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import nn
 
+from ferlib.networks.packaged_weights import find_packaged, packaged_state
 from ferlib.networks.specs import ModelSpec
 from ferlib.networks.torchvision_backbones import unavailable
 from ferlib.runtime.errors import UserError
@@ -55,7 +56,12 @@ def has_weights(facts: Mapping[str, Any]) -> bool:
 
 
 def timm_state(name: str, facts: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """timm's default weights of `name` without the classifier; UserError if they cannot be had."""
+    """timm's default weights of `name` without the classifier, of a package that holds them or from timm's hub.
+
+    UserError if they cannot be had.
+    """
+    if packaged := find_packaged(name):
+        return packaged_state(packaged, timm.create_model(name, num_classes=0).state_dict())
     try:
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     except (OSError, RuntimeError) as error:

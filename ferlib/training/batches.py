@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ferlib.data.face_data import FaceData
 from ferlib.runtime.distributed import world_size
 from ferlib.runtime.errors import UserError
-from ferlib.training.losses import class_weights, make_targets, without_conflicts
+from ferlib.training.losses import class_weights, join_targets, without_conflicts
 from recipes import Objective, Recipe
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images N×C×H×W, targets N×classes, weights N
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images N×C×H×W, targets N×kinds·classes, weights N
 DEVICE_SHARE = 0.4  # of the free memory of a GPU that the decoded faces may fill; a larger set stays on the host
 
 
@@ -23,7 +24,7 @@ class Faces:
     """The faces of a split where the compute is, or on the host if they do not fit there."""
 
     images: torch.Tensor  # uint8 N,H,W,C
-    targets: torch.Tensor  # float32 N,classes
+    targets: torch.Tensor  # float32 N,kinds·classes, as losses.Criterion reads them
     labels: torch.Tensor  # int64 N
     weights: torch.Tensor  # float32 N, of each face in the loss
     device: torch.device
@@ -44,16 +45,20 @@ class Faces:
         return self.images[rows.cpu()].pin_memory()
 
 
-def place_faces(data: FaceData, objective: Objective, device: torch.device) -> Faces:
-    """The training faces with the targets and weights that an objective gives them."""
+def place_faces(data: FaceData, objective: Objective, device: torch.device, taught: np.ndarray | None = None) -> Faces:
+    """The training faces with the targets and weights that an objective gives them.
+
+    taught: the teachers' probabilities N×classes, if there are any.
+    """
     if objective.conflicts == "drop":
-        data = without_conflicts(data)
+        kept = without_conflicts(data)
+        data, taught = data.select(kept), None if taught is None else taught[kept]
     images = torch.from_numpy(data.images)
     if device.type == "cuda" and images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         images = images.to(device)
     labels = torch.from_numpy(data.labels).to(device)
     weights = torch.from_numpy(class_weights(data.labels, len(data.classes))).to(device)
-    targets = make_targets(data, loss=objective.loss, conflicts=objective.conflicts)
+    targets = join_targets(data, objective, taught)
     return Faces(
         images,
         torch.from_numpy(targets).to(device),

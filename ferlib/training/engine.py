@@ -20,7 +20,7 @@ from ferlib.runtime.progress import FaceBar
 from ferlib.runtime.seeds import combine_seeds
 from ferlib.training.augmentation import augment, mix
 from ferlib.training.batches import Batch, Faces, draw_batches
-from ferlib.training.losses import Loss
+from ferlib.training.losses import Criterion
 from ferlib.training.optimizers import perturbed_weights
 from ferlib.training.schedules import BETTER, learning_rate, set_learning_rate
 from ferlib.training.state import Training
@@ -32,7 +32,7 @@ CHECK_EVERY = 50  # steps between two checks of the loss, each of which waits fo
 def train_one_epoch(
     training: Training,
     faces: Faces,
-    loss: Loss,
+    loss: Criterion,
     spec: ModelSpec,
     recipe: Recipe,
     *,
@@ -118,7 +118,7 @@ def spec_of_epoch(spec: ModelSpec, start_size: float, epoch: int, epochs: int) -
 def update_weights(
     training: Training,
     batch: Batch,
-    loss: Loss,
+    loss: Criterion,
     *,
     dtype: torch.dtype,
     accumulate: int = 1,
@@ -146,7 +146,7 @@ def update_weights(
 
 
 def compute_gradient(
-    training: Training, batch: Batch, loss: Loss, *, dtype: torch.dtype, accumulate: int = 1
+    training: Training, batch: Batch, loss: Criterion, *, dtype: torch.dtype, accumulate: int = 1
 ) -> torch.Tensor:
     """Adds the gradient of the mean loss over the whole batch; returns (sum of losses, correct faces).
 
@@ -160,10 +160,11 @@ def compute_gradient(
                 outputs = training.forward(images)
             logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
             values = weights * loss(logits.float(), targets)
+            of_votes = (weights * loss.of_votes(auxiliary.pop().float(), targets)).mean() if loss.votes_weight else 0.0
             branches = sum((weights * loss(branch.float(), targets)).mean() for branch in auxiliary)
-            objective = values.mean() + training.model.auxiliary_weight * branches
+            objective = values.mean() + training.model.auxiliary_weight * branches + of_votes
             training.scaler.scale(objective / len(pieces)).backward()
-        totals += torch.stack([values.detach().sum(), (logits.argmax(1) == targets.argmax(1)).sum()])
+        totals += torch.stack([values.detach().sum(), (logits.argmax(1) == loss.labels(targets).argmax(1)).sum()])
     return totals
 
 

@@ -34,10 +34,11 @@ from ferlib.runtime.runs import Run, check_dataset
 from ferlib.training.batches import Faces, place_faces
 from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
-from ferlib.training.losses import effective_loss, make_loss
+from ferlib.training.losses import effective_loss, make_criterion
 from ferlib.training.resuming import resume
 from ferlib.training.schedules import BETTER, finished_cycle
 from ferlib.training.state import Training, start_training
+from ferlib.training.teachers import digests_of, find_teachers, teach
 from models import model_spec, resized
 from recipes import Recipe, Selection
 
@@ -70,7 +71,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
     check_writable(run.last_checkpoint, size=SAVED_COPIES * size_in_bytes(training.model))
     data = load_shared(flags)
-    identity = {**run_settings(flags), "fingerprint": data.fingerprint}
+    teachers = find_teachers(flags)
+    identity = {**run_settings(flags), "fingerprint": data.fingerprint, "teacher_digests": digests_of(teachers)}
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
     elif is_main():
@@ -81,7 +83,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     if is_main():
         print(f"{run.name}: {parameters:,} parameters, {history['device']}, {history['precision']}")
         print(describe(data))
-    faces, val = place_faces(data.split("train"), recipe.objective, device), data.split("val")
+    train, val = data.split("train"), data.split("val")
+    faces = place_faces(train, recipe.objective, device, teach(teachers, train, flags) if teachers else None)
     if flags.resume and is_complete(training.epochs, recipe):
         read_checkpoint(require(run.best_checkpoint, f"{run.command('train.py --resume')} --epochs MORE"))
     with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:
@@ -112,7 +115,7 @@ def run_epoch(
     scores = train_one_epoch(
         training,
         faces,
-        make_loss(loss, label_smoothing=objective.label_smoothing, focal_gamma=objective.focal_gamma),
+        make_criterion(loss, objective, len(val.classes), taught=bool(flags.teacher)),
         spec,
         flags.settings,
         epoch=epoch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 
 from ferlib.data.copies import copy_numbers
 from ferlib.data.face_data import FaceData
+from ferlib.runtime.errors import UserError
+from recipes import Objective
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits N×classes, targets N×classes → losses N
 
@@ -31,6 +34,14 @@ def vote_divergence(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
     return F.kl_div(logits.log_softmax(1), targets, reduction="none").sum(1)
 
 
+def distillation(logits: torch.Tensor, teachers: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T² times the KL divergence of softmax(logits / T) from the teachers' distribution at that temperature, N.
+
+    Hinton et al., "Distilling the knowledge in a neural network" (2015), section 2.
+    """
+    return temperature**2 * F.kl_div((logits / temperature).log_softmax(1), teachers, reduction="none").sum(1)
+
+
 LOSSES: dict[str, Callable[[float, float], Loss]] = {  # label smoothing, focal gamma → loss
     "cross_entropy": lambda smoothing, _: partial(cross_entropy, label_smoothing=smoothing),
     "focal": lambda _, gamma: partial(focal, gamma=gamma),
@@ -38,14 +49,65 @@ LOSSES: dict[str, Callable[[float, float], Loss]] = {  # label smoothing, focal 
 }
 
 
-def make_loss(name: str, *, label_smoothing: float = 0.0, focal_gamma: float = 2.0) -> Loss:
-    """The loss `name`, a row of LOSSES, with its settings."""
-    return LOSSES[name](label_smoothing, focal_gamma)
+@dataclass(frozen=True)
+class Criterion:
+    """The loss of a training. Targets of several kinds stand beside each other: N×kinds·classes.
+
+    They are those of the labels, then, where they have a weight, those of the teachers, then the shares of the votes.
+    """
+
+    of_labels: Loss
+    classes: int
+    teacher_weight: float = 0.0
+    temperature: float = 1.0
+    votes_weight: float = 0.0
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Losses N of the model's own logits N×classes."""
+        losses = self.of_labels(logits, self.labels(targets))
+        if not self.teacher_weight:
+            return losses
+        teachers = targets[:, self.classes : 2 * self.classes]
+        return torch.lerp(losses, distillation(logits, teachers, self.temperature), self.teacher_weight)
+
+    def of_votes(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Losses N of the logits N×classes of the votes' head, times their weight."""
+        return self.votes_weight * vote_divergence(logits, targets[:, -self.classes :])
+
+    def labels(self, targets: torch.Tensor) -> torch.Tensor:
+        """The targets N×classes that come from the labels."""
+        return targets[:, : self.classes]
+
+
+def make_criterion(name: str, objective: Objective, classes: int, *, taught: bool = False) -> Criterion:
+    """The loss of an objective, `name` in place of its own; taught: there are teachers."""
+    return Criterion(
+        LOSSES[name](objective.label_smoothing, objective.focal_gamma),
+        classes,
+        objective.teacher_weight if taught else 0.0,
+        objective.teacher_temperature,
+        objective.votes_weight,
+    )
 
 
 def effective_loss(loss: str, data: FaceData) -> str:
     """The loss, or cross-entropy in place of votes where the data set has none."""
     return "cross_entropy" if loss == "votes" and data.votes is None else loss
+
+
+def join_targets(data: FaceData, objective: Objective, taught: np.ndarray | None) -> np.ndarray:
+    """Targets float32 N×kinds·classes as Criterion reads them.
+
+    taught: the teachers' probabilities N×classes, if there are any. UserError for a weight of votes that are not known.
+    """
+    kinds = [make_targets(data, loss=objective.loss, conflicts=objective.conflicts)]
+    if taught is not None and objective.teacher_weight:
+        kinds.append(taught.astype(np.float32))
+    if objective.votes_weight:
+        if data.votes is None:
+            raise UserError(f"--votes-weight: this copy of {data.facts.title} has no annotators' votes; use 0")
+        kinds.append(data.votes.astype(np.float32))
+    return np.concatenate(kinds, axis=1)
 
 
 def make_targets(data: FaceData, *, loss: str = "cross_entropy", conflicts: str = "keep") -> np.ndarray:
@@ -65,12 +127,12 @@ def make_targets(data: FaceData, *, loss: str = "cross_entropy", conflicts: str 
     return targets
 
 
-def without_conflicts(data: FaceData) -> FaceData:
-    """The faces less those that have an identical face of another label."""
+def without_conflicts(data: FaceData) -> np.ndarray:
+    """int64: the rows of the faces that have no identical face of another label."""
     copies = copy_numbers(data)
     labels = np.zeros((copies.max() + 1, len(data.classes)), bool)
     labels[copies, data.labels] = True
-    return data.select(np.flatnonzero(labels.sum(1)[copies] == 1))
+    return np.flatnonzero(labels.sum(1)[copies] == 1)
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -14,11 +14,11 @@ Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 def parameter_groups(
-    backbone: nn.Module, head: nn.Module, *, lr: float, backbone_lr: float | None = None, weight_decay: float = 0.0
+    backbone: nn.Module, heads: nn.Module, *, lr: float, backbone_lr: float | None = None, weight_decay: float = 0.0
 ) -> Groups:
-    """Backbone and head apart (`scale`: the group's share of the rate); decay for kernels, not for biases and norms."""
+    """Backbone and heads apart (`scale`: the group's share of the rate); kernels decay, biases and norms do not."""
     groups = []
-    for part, scale in ((backbone, 1.0 if backbone_lr is None else backbone_lr / lr), (head, 1.0)):
+    for part, scale in ((backbone, 1.0 if backbone_lr is None else backbone_lr / lr), (heads, 1.0)):
         kernels = [parameter for parameter in part.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
         groups += [

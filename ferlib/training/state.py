@@ -19,6 +19,7 @@ from ferlib.runtime.distributed import synchronize_batch_norm, world_size
 from ferlib.runtime.errors import lookup
 from ferlib.runtime.files import require
 from ferlib.runtime.runs import Run
+from ferlib.training.convolutions import use_fast_gradients
 from ferlib.training.optimizers import OPTIMIZERS, ema_update, parameter_groups
 from models import create_model
 from recipes import Recipe
@@ -70,6 +71,8 @@ def start_training(
     recipe = flags.settings
     seed_everything(flags.seed)
     model = initial_model(flags, classes).to(device)
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        use_fast_gradients(model)
     forward: Callable = model
     if world_size() > 1:
         synchronize_batch_norm(model, device)
@@ -88,7 +91,8 @@ def initial_model(flags: config.Train, classes: Sequence[str]) -> FaceClassifier
     """The model with the weights that training starts from: random, ImageNet's, a file's, or a run's backbone."""
     settings = flags.settings
     weights = "none" if flags.init_from else settings.training.weights
-    model = create_model(flags.model, weights, settings.regularization.dropout, classes, flags.image_size)
+    votes = settings.objective.votes_weight > 0
+    model = create_model(flags.model, weights, settings.regularization.dropout, classes, flags.image_size, votes=votes)
     if flags.init_from:
         path = Run(flags.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint
         load_backbone_of(model, flags.model, require(path, "python train.py --model … for that run"))
@@ -99,7 +103,7 @@ def make_optimizer(model: FaceClassifier, recipe: Recipe, dtype: torch.dtype) ->
     """The optimiser of a recipe for the parameters of a model that is trained in a precision."""
     groups = parameter_groups(
         model.backbone,
-        model.head,
+        model.heads,
         lr=recipe.learning_rate.lr,
         backbone_lr=recipe.learning_rate.backbone_lr,
         weight_decay=recipe.regularization.weight_decay,

@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # words are checked before Optuna is imported, which takes a 
     from optuna.distributions import BaseDistribution
 
 Space = dict[str, "BaseDistribution"]  # what is searched, by setting
-RUN_TYPES = {name: get_type_hints(config.Train)[name] for name in (*config.RUN_SETTINGS, "seed")}
+RUN_TYPES = {
+    name: get_type_hints(config.Train)[name] for name in (*config.RUN_SETTINGS, "seed") if name != "teacher"
+}  # values of a search are single words, teachers a list
 SEARCHABLE = SETTINGS | RUN_TYPES  # type of each setting that can be searched
 CONVERTERS: dict[type, Any] = {
     int: int,

