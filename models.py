@@ -89,6 +89,12 @@ MODELS = {
         image_size=44,
         resize=48,
     ),
+    "fer_resnet_small": from_scratch(
+        network("small_resnet:SmallResNet", (16, 32, 64, 96), (1, 1, 2, 2), grid=2),
+        "backbone.stages",
+        image_size=44,
+        resize=48,
+    ),
     "mini_resnet": from_scratch(
         network("small_resnet:SmallResNet", (16, 32, 64, 128), (1, 1, 1, 1), grid=3),
         "backbone.stages",

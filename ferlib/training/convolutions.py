@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.grad import conv2d_input
 
 FEW_CELLS = 64  # cells of the output, up to which the product of matrices is faster
 WIDE = 12_000  # input times output channels, from which it is
@@ -33,7 +34,7 @@ class KernelGradient(torch.autograd.Function):
         images, kernel = ctx.saved_tensors
         of_images = of_kernel = None
         if ctx.needs_input_grad[0]:
-            of_images = torch.nn.grad.conv2d_input(images.shape, kernel, gradient, ctx.stride, ctx.padding)
+            of_images = conv2d_input(images.shape, kernel, gradient, ctx.stride, ctx.padding)
         if ctx.needs_input_grad[1]:
             of_kernel = kernel_gradient(gradient, images, kernel.shape[-1], ctx.stride, ctx.padding)
         return of_images, of_kernel, None, None
