@@ -5,9 +5,10 @@ python benchmarks/bench_train.py --models mini_resnet fer_resnet --recipe "" --b
 
 plain: a DataLoader that decodes and transforms with PIL in one process per core, then a float32 step, as most
 projects train, with the allocator as they leave it. ours: the step of engine.py, from faces in memory. limit: the same
-model step in the same precision, fed one constant batch. The three take turns, so that a change of the machine's speed
-meets all of them. The first line says how fast large matrix products are in both precisions: no network can gain more
-from the reduced one. On a machine that others use, --cpu-seconds with OMP_NUM_THREADS=1 compares ours and the limit.
+model step in the same precision, fed one constant batch. torch: the limit with the gradients of convolutions that torch
+has (ferlib/training/convolutions.py). They take turns, so that a change of the machine's speed meets all of
+them. The first line says how fast large matrix products are in both precisions: no network can gain more from the
+reduced one. On a machine that others use, --cpu-seconds with OMP_NUM_THREADS=1 compares ours and the limit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -35,12 +37,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import config
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
 from ferlib.runtime.errors import lookup
-from ferlib.training import engine
+from ferlib.training import engine, state
 from ferlib.training.augmentation import augment, mix
 from ferlib.training.batches import Batch, Faces
 from ferlib.training.losses import make_criterion
 from ferlib.training.state import start_training
-from models import ModelSpec, create_model, model_spec
+from models import ModelSpec, create_model, model_spec, resized
 from recipes import RECIPES, Augmentation, Recipe, changed
 from stock_memory import stock_memory
 
@@ -48,12 +50,13 @@ from stock_memory import stock_memory
 @dataclass(frozen=True)
 class Flags:
     models: tuple[str, ...] = ("resnet50", "fer_vgg")
-    rounds: int = 5  # turns of each of the three; the median counts
+    rounds: int = 5  # turns of each of the four; the median counts
     steps: int = 4  # of a turn
     recipe: str = "fer_xai"  # of ours and the limit, a row of recipes.RECIPES; empty: each model's own
     batch_size: int = 32  # 0: that of the recipe
     amp: bool = True  # reduced precision where the processor has it; --no-amp: float32 throughout
     cpu_seconds: bool = False  # of this process instead of wall-clock, without the plain loop, which has several
+    image_size: int | None = None  # side of the faces; default: each model's own
     compile: bool = False  # ours and the limit with torch.compile
     device: str = "auto"
     peak_tflops: float | None = None  # of the device in the precision used; then the utilisation is printed
@@ -85,12 +88,14 @@ class Pictures(Dataset):
         return self.transform(self.pictures[number]), number % 7
 
 
-def plain_loop(name: str, faces: np.ndarray, batch_size: int, device: torch.device) -> Iterator[None]:
+def plain_loop(name: str, faces: np.ndarray, batch_size: int, flags: Flags, device: torch.device) -> Iterator[None]:
     """One float32 step per turn of the iterator, fed by a DataLoader."""
     torch.manual_seed(0)
-    model = create_model(name).to(device, memory_format=torch.contiguous_format).train()
+    spec = resized(model_spec(name), flags.image_size)
+    model = create_model(name, image_size=flags.image_size)
+    model = model.to(device, memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-    loader = DataLoader(Pictures(faces, model_spec(name)), batch_size, num_workers=os.cpu_count() or 1)
+    loader = DataLoader(Pictures(faces, spec), batch_size, num_workers=os.cpu_count() or 1)
     for images, labels in loader:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(images.to(device)), labels.to(device))
@@ -106,12 +111,20 @@ def recipe_of(name: str, flags: Flags) -> Recipe:
     return changed(recipe, weights="none", batch_size=flags.batch_size or recipe.training.batch_size)
 
 
-def our_steps(name: str, faces: np.ndarray, flags: Flags, device: torch.device, constant: bool) -> Iterator[None]:
-    """Our step; with `constant`, on one batch that is made once: what the model's own work costs."""
+def our_steps(
+    name: str, faces: np.ndarray, flags: Flags, device: torch.device, *, constant: bool = False, stock: bool = False
+) -> Iterator[None]:
+    """Our step; with `constant`, on one batch that is made once: what the model's own work costs.
+
+    stock: with torch's own gradients of convolutions.
+    """
     recipe = recipe_of(name, flags)
-    settings = config.Train(model=name, settings=recipe, device=flags.device, compile=flags.compile)
-    dtype, spec = autocast_dtype(device, flags.amp), model_spec(name)
-    training = start_training(settings, device, dtype)
+    settings = config.Train(
+        model=name, settings=recipe, device=flags.device, compile=flags.compile, image_size=flags.image_size
+    )
+    dtype, spec = autocast_dtype(device, flags.amp), resized(model_spec(name), flags.image_size)
+    with mock.patch.object(state, "use_fast_gradients") if stock else contextlib.nullcontext():
+        training = start_training(settings, device, dtype)
     training.model.train()
     labels = torch.arange(len(faces), device=device) % 7
     held = Faces(
@@ -163,9 +176,9 @@ def time_steps(steps: Iterator[None], count: int, device: torch.device, clock: C
     return clock() - started
 
 
-def flops_per_image(name: str) -> float:
+def flops_per_image(name: str, image_size: int | None = None) -> float:
     """Of a training step: three times the forward pass (a multiply-add counts as two)."""
-    spec, model = model_spec(name), create_model(name).eval()
+    spec, model = resized(model_spec(name), image_size), create_model(name, image_size=image_size).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 1, spec.image_size, spec.image_size))
     return 3 * counter.get_total_flops()
@@ -193,7 +206,8 @@ def main() -> None:
     dtype = autocast_dtype(device, flags.amp)
     peaks = ", ".join(f"{name_of(each)} {matmul_tflops(device, each):.2f}" for each in {torch.float32: 0, dtype: 0})
     print(f"{device_name(device)}, {name_of(dtype)}; matrix products, TFLOP/s: {peaks}")
-    print(f"{'model':<18}{'batch':>6}{'plain':>9}{'ours':>9}{'limit':>9}  images/s   ours/plain  ours/limit  TFLOP/s")
+    speeds = "".join(f"{name:>9}" for name in ("plain", "ours", "limit", "torch"))
+    print(f"{'model':<18}{'batch':>6}{speeds}  images/s   ours/plain  ours/limit  ours/torch  TFLOP/s")
     for name in flags.models:
         print(row(name, faces, flags, device), flush=True)
 
@@ -202,16 +216,18 @@ def row(name: str, faces: np.ndarray, flags: Flags, device: torch.device) -> str
     """The line of a model in the table."""
     batch_size = recipe_of(name, flags).training.batch_size
     contestants = {
-        "plain": plain_loop(name, faces, batch_size, device),
-        "ours": our_steps(name, faces, flags, device, constant=False),
+        "plain": plain_loop(name, faces, batch_size, flags, device),
+        "ours": our_steps(name, faces, flags, device),
         "limit": our_steps(name, faces, flags, device, constant=True),
+        "torch": our_steps(name, faces, flags, device, constant=True, stock=True),
     }
     if flags.cpu_seconds:
         del contestants["plain"]
     speeds = {"plain": math.nan, **time_turns(contestants, flags, batch_size, device)}
-    tflops = speeds["ours"] * flops_per_image(name) / 1e12
+    tflops = speeds["ours"] * flops_per_image(name, flags.image_size) / 1e12
     columns = "".join(f"{speed:>9.1f}" for speed in speeds.values())
     ratios = f"{speeds['ours'] / speeds['plain']:>10.2f}× {speeds['ours'] / speeds['limit']:>10.1%}"
+    ratios += f" {speeds['ours'] / speeds['torch']:>10.2f}×"
     utilisation = f"  {tflops / flags.peak_tflops:.0%} of peak" if flags.peak_tflops else ""
     return f"{name:<18}{batch_size:>6}{columns}            {ratios}  {tflops:>7.2f}{utilisation}"
 

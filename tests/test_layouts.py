@@ -356,6 +356,8 @@ def test_ferplus_takes_the_majority_and_leaves_out_what_is_no_face(tmp_path):
     votes = [
         (6, 4, 0, 0, 0, 0, 0, 0, 0, 0),  # Angry
         (0, 0, 0, 0, 0, 9, 0, 1, 0, 0),  # Sad, nine of nine among the seven
+        (0, 1, 1, 0, 4, 0, 2, 0, 1, 1),  # Neutral: 4 of 6, as classes that one person named count for nothing
+        (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),  # nothing is left
         (5, 5, 0, 0, 0, 0, 0, 0, 0, 0),  # no majority
         (0, 0, 0, 0, 0, 0, 0, 8, 2, 0),  # contempt
         (0, 0, 0, 0, 1, 0, 0, 0, 9, 0),  # unknown
@@ -363,9 +365,9 @@ def test_ferplus_takes_the_majority_and_leaves_out_what_is_no_face(tmp_path):
     ]
     write_ferplus(tmp_path / "data/fer2013", votes)
     data = load("ferplus", tmp_path)
-    check_greys(data, [("Angry", 0), ("Sad", 1)])
-    np.testing.assert_allclose(data.votes[:, [0, 1, 5]], [[0.6, 0.4, 0], [0, 0, 1]])
-    assert len(load("fer2013", tmp_path)) == 6, "FER2013 itself keeps all its faces"
+    check_greys(data, [("Angry", 0), ("Sad", 1), ("Neutral", 2)])
+    np.testing.assert_allclose(data.votes[:, [0, 1, 4, 5]], [[0.6, 0.4, 0, 0], [0, 0, 0, 1], [0, 0, 4 / 6, 0]])
+    assert len(load("fer2013", tmp_path)) == 8, "FER2013 itself keeps all its faces"
 
 
 def test_ferplus_without_its_votes(tmp_path):

@@ -78,9 +78,10 @@ def vote_shares(votes: np.ndarray, label: int) -> np.ndarray:
 def majority_faces(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
     """The faces of which most annotators named the same of the seven emotions, with that label and the votes.
 
-    counts: votes rows×10 for FER_PLUS_COLUMNS and FER_PLUS_OTHERS.
+    As the authors' code in its mode "majority": a class that one annotator alone named counts for nothing, and the
+    majority is one of what remains. counts: votes rows×10 for FER_PLUS_COLUMNS and FER_PLUS_OTHERS.
     """
-    for face, votes in with_counts(faces, counts):
+    for face, votes in with_counts(faces, np.where(counts > 1, counts, 0)):
         label = int(votes.argmax())
         if votes[label] > votes.sum() / 2 and label < len(EMOTIONS):
             yield face._replace(label=label, votes=vote_shares(votes[: len(EMOTIONS)], label))

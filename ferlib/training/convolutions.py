@@ -2,7 +2,7 @@
 
 oneDNN emulates the gradients of depthwise convolutions in bfloat16: networks full of them train at half the speed of
 float32. Its gradient of the kernel of wide layers on few cells takes up to four times as long as the same sum
-written as one product of matrices. benchmarks/bench_convolutions.py measures both.
+written as one product of matrices. benchmarks/bench_train.py measures both.
 """
 
 from __future__ import annotations
