@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def export(run: Run, folder: Path) -> tuple[Path, Path]:
     """Writes the weights as float16 and the card; returns both paths. UserError for a run that is not evaluated.
 
-    Half precision changes a weight by 2⁻¹¹ of its value at most; evaluate.py --checkpoint scores the shipped file.
+    Half precision changes a weight by 2⁻¹¹ of its value at most; evaluate.py --checkpoint scores the shipped file. The
+    head of annotators' votes is a part of training and left out.
     """
     model_spec(run.model)
     dataset_facts(run.dataset)
@@ -32,12 +33,14 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     history = read_json(run.history, training_command(run), HISTORY)
     results = read_json(run.results, run.command("evaluate.py"), RESULTS)
     checkpoint = require(run.best_checkpoint, training_command(run))
-    from ferlib.networks.checkpoints import read_checkpoint
+    from ferlib.networks.checkpoints import VOTES_HEAD, read_checkpoint
     from ferlib.networks.tensor_files import save_tensors
     from ferlib.report.model_card import make_model_card
 
     content = read_checkpoint(checkpoint)
-    content["state"] = {name: to_half(tensor) for name, tensor in content["state"].items()}
+    content["state"] = {
+        name: to_half(tensor) for name, tensor in content["state"].items() if not name.startswith(VOTES_HEAD)
+    }
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
     save_tensors(weights, content)
     write_text(card, make_model_card(run, history, results, weights.stat().st_size))

@@ -14,6 +14,8 @@ import config
 import evaluate
 import export
 from damage import mutated_json
+from ferlib.networks.checkpoints import read_checkpoint
+from ferlib.networks.tensor_files import save_tensors
 from ferlib.report.model_card import portable_command
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
@@ -85,6 +87,31 @@ def test_a_name_that_no_page_may_hold_is_escaped_on_the_card(evaluated, tmp_path
     change(evaluated.history, command="python train.py --dataset 'folder:/d\udcff\x1b[31m'")
     text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
     assert "`python train.py --dataset 'folder:/d\\xff\\x1b[31m'`" in text
+
+
+def test_the_card_tells_teachers_and_extra_labels(evaluated, tmp_path):
+    history = json.loads(evaluated.history.read_text())
+    changes = {"votes_weight": 1.0, "teacher_weight": 0.3, "teacher_temperature": 2.0, "weights": "/my/start.pth"}
+    change(
+        evaluated.history,
+        recipe=history["recipe"] | changes,
+        teacher=["mini_resnet:one", "/my/teacher.pth"],
+        teacher_views="flip",
+    )
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert "| teachers | mini_resnet:one, teacher.pth (weight 0.3, temperature 2.0, views: flip) |" in text
+    assert "| extra labels | the votes of FER+" in text
+    assert "/my" not in text
+
+
+def test_the_head_of_votes_is_not_shipped(evaluated, tmp_path):
+    content = read_checkpoint(evaluated.best_checkpoint)
+    head = {
+        name.replace("head.", "votes_head.", 1): value for name, value in content["state"].items() if "head." in name
+    }
+    save_tensors(evaluated.best_checkpoint, {**content, "state": content["state"] | head})
+    shipped = read_checkpoint(export.export(evaluated, tmp_path / "shipped")[0])["state"]
+    assert shipped.keys() == content["state"].keys()
 
 
 PRETRAINED = sorted((Path(__file__).parents[1] / "pretrained").glob("*.pth"))

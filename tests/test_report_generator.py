@@ -487,3 +487,13 @@ def test_a_model_that_was_only_tried_out_is_named(tmp_path):
     write_history(run, recipe={"weights": "none", "epochs": 1, "batch_size": 32}, max_steps=10)
     write_results(run)
     assert "ccc was trained on 320 faces at most (--max-steps 10, epochs: 1)." in caveats(tmp_path)
+
+
+def test_extra_labels_and_teachers_are_named(tmp_path):
+    run = Run("ccc", DATASET, outputs_dir=tmp_path)
+    recipe = {"weights": "none", "epochs": 1, "class_weights": False, "votes_weight": 0.5}
+    write_history(run, recipe=recipe, teacher=["other:seed1", "folder/shipped.pth"])
+    write_results(run)
+    found = caveats(tmp_path)
+    assert "Trained on the annotators' votes too, which are extra labels: ccc." in html.unescape(found)
+    assert "ccc by other:seed1, shipped.pth" in found

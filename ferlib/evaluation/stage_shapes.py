@@ -35,9 +35,12 @@ RUN: dict[str, Any] = {"model": str, "dataset": str, "tag": str, "fold?": is_cou
 
 HISTORY: dict[str, Any] = {
     "run": RUN,
-    "recipe": {"epochs": is_positive, "class_weights?": bool, "weights": str, "batch_size?": is_positive},
+    "recipe": {"epochs": is_positive, "class_weights?": bool, "weights": str, "batch_size?": is_positive,
+               "votes_weight?": is_number, "teacher_weight?": is_number, "teacher_temperature?": is_number},
     "recipe_name": str,
     "init_from": str,
+    "teacher?": [str],
+    "teacher_views?": str,
     "image_size": (is_positive, None),
     "max_steps": (is_positive, None),
     "seed": int,

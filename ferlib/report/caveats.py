@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import dataset_facts
@@ -24,6 +25,8 @@ def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
         rare_classes(best.results),
         *(unfinished(model) for model in evaluated),
         *(bounded(model) for model in evaluated),
+        extra_labels(evaluated),
+        taught(evaluated),
         overfitted(evaluated),
     ]
     return [sentence for sentence in found if sentence]
@@ -130,6 +133,21 @@ def bounded(model: ModelReport) -> str | None:
     epochs = len(model.history["epochs"])
     faces = steps * model.history["recipe"]["batch_size"] * epochs
     return f"{model.label} was trained on {faces:,} faces at most (--max-steps {steps}, epochs: {epochs})."
+
+
+def extra_labels(evaluated: list[ModelReport]) -> str | None:
+    """Training on more labels than the data set's own, beside which other figures are not of equal means."""
+    names = [model.label for model in evaluated if model.history and model.history["recipe"].get("votes_weight")]
+    if not names:
+        return None
+    return f"Trained on the annotators' votes too, which are extra labels: {', '.join(names)}."
+
+
+def taught(evaluated: list[ModelReport]) -> str | None:
+    """Training on the probabilities of other networks, whose training is a part of the cost."""
+    found = [(model.label, model.history.get("teacher")) for model in evaluated if model.history]
+    names = [f"{label} by {', '.join(Path(name).name for name in teachers)}" for label, teachers in found if teachers]
+    return f"Taught by other networks, whose training counts towards its cost: {'; '.join(names)}." if names else None
 
 
 def overfitted(evaluated: list[ModelReport]) -> str | None:

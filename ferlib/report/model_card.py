@@ -38,8 +38,16 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
         command=portable_command(history["command"]),
         results=results,
         best=best,
+        start=portable_name(str(history["recipe"]["weights"])),
+        votes=history["recipe"].get("votes_weight"),
+        teachers=[portable_name(name) for name in history.get("teacher", ())],
         megabytes=size / 1e6,
     )
+
+
+def portable_name(name: str) -> str:
+    """The name of a run as it is; of a file, its name without the folders of one machine."""
+    return Path(name).name
 
 
 def portable_command(command: str) -> str:
