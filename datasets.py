@@ -33,7 +33,7 @@ from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.runs import cache_dir, slug
 
-CACHE_VERSION = 3  # raise it when a reader's output changes
+CACHE_VERSION = 4  # raise it when a reader's output changes
 READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], ...]] = {
     "fer2013": (fer2013_csv, fer2013_folders),
     "ferplus": (ferplus_csv,),

@@ -22,7 +22,7 @@ class FaceData:
     splits: np.ndarray  # int64 N, index into SPLITS
     fingerprint: str  # of the decoded data set
     subjects: np.ndarray | None = None  # int64 N
-    votes: np.ndarray | None = None  # float32 N×classes: share of the annotators who named each class
+    votes: np.ndarray | None = None  # float32 N×classes: share of the annotators who named each class; zeros: no votes
     evidence: np.ndarray | None = None  # uint8 N,H,W, synthetic faces only: 0 or the region that shows the expression
 
     def __len__(self) -> int:

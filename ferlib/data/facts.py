@@ -21,6 +21,7 @@ class DatasetFacts:
     channels: int  # 1 grey, 3 RGB
     places: tuple[str, ...]  # where it may lie below the data folder, first match wins; a .zip of each is found too
     official_counts: dict[str, tuple[int, ...]] | None = None  # faces per class in the order of EMOTIONS
+    contempt: int = 0  # faces of the official test part that show contempt, which is none of the seven
     validation_fraction: float = 0.0  # taken from train, stratified, where there is no official validation split
     test_fraction: float = 0.0  # taken from all, stratified, where the layout has no split at all
     folds: int = 0  # into which the subjects are dealt; 0: the set is not split by subject
@@ -68,6 +69,7 @@ DATASETS = {
             "val": (287, 24, 62, 865, 1182, 351, 415),
             "test": (273, 18, 83, 893, 1090, 384, 396),
         },
+        contempt=16,
     ),
     "affectnet": AFFECTNET,
     "affectnet8": replace(AFFECTNET, title="AffectNet (8 classes, for pre-training)", classes=(*EMOTIONS, "Contempt")),

@@ -66,13 +66,12 @@ def with_counts(faces: Iterable[Face], counts: np.ndarray) -> Iterator[tuple[Fac
 
 def with_votes(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
     """The faces with the shares of the annotators who named each class; counts: votes rows×7."""
-    return (face._replace(votes=vote_shares(votes, face.label)) for face, votes in with_counts(faces, counts))
+    return (face._replace(votes=vote_shares(votes)) for face, votes in with_counts(faces, counts))
 
 
-def vote_shares(votes: np.ndarray, label: int) -> np.ndarray:
-    """float32 7: share of the annotators who named each class; 1 for the face's label where no annotator named any."""
-    total = votes.sum()
-    return (votes / total if total else np.eye(len(EMOTIONS))[label]).astype(np.float32)
+def vote_shares(votes: np.ndarray) -> np.ndarray:
+    """float32 7: share of the annotators who named each class; zeros where no annotator named any of them."""
+    return (votes / max(votes.sum(), 1)).astype(np.float32)
 
 
 def majority_faces(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
@@ -84,7 +83,7 @@ def majority_faces(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
     for face, votes in with_counts(faces, np.where(counts > 1, counts, 0)):
         label = int(votes.argmax())
         if votes[label] > votes.sum() / 2 and label < len(EMOTIONS):
-            yield face._replace(label=label, votes=vote_shares(votes[: len(EMOTIONS)], label))
+            yield face._replace(label=label, votes=vote_shares(votes[: len(EMOTIONS)]))
 
 
 # ── RAF-DB ───────────────────────────────────────────────────────────────────────────────────────────────────────────

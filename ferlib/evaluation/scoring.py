@@ -13,6 +13,7 @@ import numpy as np
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
+from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from ferlib.evaluation.predictions import SavedPredictions, make_predictions, save_predictions
@@ -76,6 +77,18 @@ def headline(faces: FaceData, probabilities: np.ndarray, copies: np.ndarray | No
     }
 
 
+def with_contempt(data: FaceData, correct: int, split: str) -> dict[str, Any] | None:
+    """The accuracy of a model of seven classes on a set of eight, its faces of contempt counted as errors.
+
+    correct: of the test faces. None for a set without contempt, and unless the split is test as it was published.
+    """
+    facts, counts = data.facts, data.counts()["test"]
+    if split != "test" or not facts.contempt or tuple(counts) != (facts.official_counts or {}).get("test"):
+        return None
+    samples = sum(counts) + facts.contempt
+    return {"samples": samples, "contempt": facts.contempt, "accuracy": float(correct / samples)}
+
+
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -136,6 +149,8 @@ def evaluate_alone(
         "fingerprint": data.fingerprint,
         "views": views,
         **score_predictions(faces, predictions.probabilities, copies),
+        "against_votes": against_votes(faces.labels, predictions.probabilities.argmax(1), faces.votes),
+        "with_contempt": with_contempt(data, (predictions.probabilities.argmax(1) == faces.labels).sum(), split),
         "other_views": {
             name: headline(faces, predict_faces(predict, faces, name, name)[0].probabilities, copies) for name in others
         },

@@ -107,6 +107,8 @@ FIGURES: dict[str, Any] = {
 MEMBER = {"name": str, "val_accuracy": is_share, "accuracy": is_share, "interval": [is_share, is_share]}
 GAIN = {"gain": is_number, "interval": [is_number, is_number], "p": is_share}
 
+AGREEMENT = {"one_annotator": is_share, "most_annotators": is_share}
+
 RESULTS: dict[str, Any] = {
     **FIGURES,
     "split": str,
@@ -114,6 +116,11 @@ RESULTS: dict[str, Any] = {
     "views": str,
     "other_views": is_views,
     "without_training_copies": CLEAN,
+    "against_votes?": (
+        {"faces": is_positive, "predictions": AGREEMENT, "labels": AGREEMENT},
+        None,
+    ),
+    "with_contempt?": ({"samples": is_positive, "contempt": is_positive, "accuracy": is_share}, None),
     "confusion_matrix": [COUNTS] * CLASSES,
     "main_confusions": [CONFUSION],
     "confusion_test": {"errors": TEST, "all_faces": TEST},

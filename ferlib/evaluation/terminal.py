@@ -21,7 +21,8 @@ COLUMNS = {"precision": ".1%", "recall": ".1%", "f1": ".1%", "auc": ".3f", "aver
 
 def summarize(results: dict[str, Any]) -> str:
     """Headline figures with their 95 % intervals, other views, the classes, the main confusions."""
-    return "\n".join([*headline_lines(results), *view_lines(results), *class_lines(results), *error_lines(results)])
+    parts = (headline_lines, contempt_lines, vote_lines, view_lines, class_lines, error_lines)
+    return "\n".join(line for lines in parts for line in lines(results))
 
 
 def headline_lines(results: dict[str, Any]) -> list[str]:
@@ -45,6 +46,29 @@ def with_interval(value: float | None, ends: list[float] | None, form: str) -> s
 def shown(value: float | None, form: str) -> str:
     """A figure in a format of Python's, n/a where it is not defined."""
     return "n/a" if value is None else f"{value:{form}}"
+
+
+def contempt_lines(results: dict[str, Any]) -> list[str]:
+    """Of a set of eight classes, the accuracy with those of contempt, which this model cannot name."""
+    found = results.get("with_contempt")
+    if not found:
+        return []
+    return [
+        f"{'8 classes':<13}{found['accuracy']:.2%} of {found['samples']:,} faces; the {found['contempt']} of contempt "
+        "count as errors"
+    ]
+
+
+def vote_lines(results: dict[str, Any]) -> list[str]:
+    """Where annotators' votes are known, how far the predictions agree with them, and the labels for comparison."""
+    found = results.get("against_votes")
+    if not found:
+        return []
+    cells = [
+        f"{found['predictions'][name]:.2%} of {title} (the labels: {found['labels'][name]:.2%})"
+        for name, title in (("one_annotator", "one annotator"), ("most_annotators", "most annotators"))
+    ]
+    return [f"{'agrees with':<13}{', '.join(cells)}; {found['faces']:,} faces with votes"]
 
 
 def view_lines(results: dict[str, Any]) -> list[str]:

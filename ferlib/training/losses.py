@@ -71,7 +71,7 @@ class Criterion:
         return torch.lerp(losses, distillation(logits, teachers, self.temperature), self.teacher_weight)
 
     def of_votes(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Losses N of the logits N×classes of the votes' head, times their weight."""
+        """Losses N of the logits N×classes of the votes' head, times their weight; 0 of faces without votes."""
         return self.votes_weight * vote_divergence(logits, targets[:, -self.classes :])
 
     def labels(self, targets: torch.Tensor) -> torch.Tensor:
@@ -111,14 +111,14 @@ def join_targets(data: FaceData, objective: Objective, taught: np.ndarray | None
 
 
 def make_targets(data: FaceData, *, loss: str = "cross_entropy", conflicts: str = "keep") -> np.ndarray:
-    """Target distributions float32 N×classes: votes for the loss of that name where the data set has them, or labels.
+    """Target distributions float32 N×classes: votes for the loss of that name where a face has any, or labels.
 
     conflicts: with "share", identical faces of different labels have the mean of their targets.
     """
-    if loss == "votes" and data.votes is not None:
-        return data.votes.astype(np.float32)
     classes = len(data.classes)
     targets = np.eye(classes, dtype=np.float32)[data.labels]
+    if loss == "votes" and data.votes is not None:
+        return np.where(data.votes.any(1, keepdims=True), data.votes, targets).astype(np.float32)
     if conflicts == "share":
         copies = copy_numbers(data)
         sums = np.zeros((copies.max() + 1, classes), np.float32)
