@@ -8,6 +8,7 @@ import torch
 from ferlib.training.optimizers import (
     OPTIMIZERS,
     ema_update,
+    layers_of,
     muon,
     parameter_groups,
     perturbed_weights,
@@ -112,6 +113,29 @@ def test_groups_of_backbone_and_head():
     optimizer = torch.optim.SGD(groups, 1.0)
     set_learning_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125, 0.5, 0.5]
+
+
+def test_layers_nearer_to_the_input_learn_more_slowly():
+    backbone = torch.nn.Sequential()
+    for name, part in (
+        ("stem", torch.nn.Linear(1, 1)),
+        ("stages", torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])),
+    ):
+        backbone.add_module(name, part)
+    head = torch.nn.Linear(1, 1)
+    groups = parameter_groups(backbone, head, lr=1.0, backbone_lr=0.5, layer_decay=0.1, weight_decay=0.1)
+    scales = {parameter: group["scale"] for group in groups for parameter in group["params"]}
+    layers = (backbone.stem, *backbone.stages, head)
+    assert [scales[layer.weight] for layer in layers] == pytest.approx([0.005, 0.05, 0.5, 1.0])
+    assert [scales[layer.bias] for layer in layers] == pytest.approx([0.005, 0.05, 0.5, 1.0])
+
+
+def test_layers_of_a_backbone_are_its_blocks():
+    backbone = create_model("timm/tf_efficientnet_lite0").backbone
+    layers = layers_of(backbone)
+    assert sum(map(len, layers)) == len(list(backbone.parameters()))
+    assert layers[0][0] is backbone.conv_stem.weight
+    assert [len(layer) for layer in layers[2:9]] == [sum(1 for _ in block.parameters()) for block in backbone.blocks]
 
 
 def test_moving_average_by_hand():

@@ -14,19 +14,45 @@ Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 def parameter_groups(
-    backbone: nn.Module, heads: nn.Module, *, lr: float, backbone_lr: float | None = None, weight_decay: float = 0.0
+    backbone: nn.Module,
+    heads: nn.Module,
+    *,
+    lr: float,
+    backbone_lr: float | None = None,
+    layer_decay: float = 1.0,
+    weight_decay: float = 0.0,
 ) -> Groups:
-    """Backbone and heads apart (`scale`: the group's share of the rate); kernels decay, biases and norms do not."""
+    """Parts apart whose rates differ (`scale`: the share of the rate); kernels decay, biases and norms do not.
+
+    layer_decay: factor between the rates of one layer of the backbone and the next; the last one has `backbone_lr`
+    (Clark et al., "ELECTRA" (2020), section 3.1, after Howard & Ruder, 2018).
+    """
+    share, layers = 1.0 if backbone_lr is None else backbone_lr / lr, layers_of(backbone)
+    scales = [share * layer_decay ** (len(layers) - number) for number in range(1, len(layers) + 1)]
+    parts: dict[float, list[nn.Parameter]] = {}
+    for scale, parameters in (*zip(scales, layers, strict=True), (1.0, list(heads.parameters()))):
+        parts.setdefault(scale, []).extend(parameters)
     groups = []
-    for part, scale in ((backbone, 1.0 if backbone_lr is None else backbone_lr / lr), (heads, 1.0)):
-        kernels = [parameter for parameter in part.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in part.parameters() if parameter.ndim <= 1]
+    for scale, parameters in parts.items():
+        kernels = [parameter for parameter in parameters if parameter.ndim > 1]
+        others = [parameter for parameter in parameters if parameter.ndim <= 1]
         groups += [
-            {"params": parameters, "weight_decay": decay, "scale": scale}
-            for parameters, decay in ((kernels, weight_decay), (others, 0.0))
-            if parameters
+            {"params": chosen, "weight_decay": decay, "scale": scale}
+            for chosen, decay in ((kernels, weight_decay), (others, 0.0))
+            if chosen
         ]
     return groups
+
+
+def layers_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of each layer, from the input on: of each module at the top, and of each item of those that hold
+    several, such as `stages.0` and `stages.1`.
+    """
+    layers: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in backbone.named_parameters():
+        first, *rest = name.split(".")
+        layers.setdefault(f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first, []).append(parameter)
+    return list(layers.values())
 
 
 def muon(groups: Groups, lr: float, _momentum: float, dtype: torch.dtype) -> torch.optim.Optimizer:

@@ -106,6 +106,7 @@ def make_optimizer(model: FaceClassifier, recipe: Recipe, dtype: torch.dtype) ->
         model.heads,
         lr=recipe.learning_rate.lr,
         backbone_lr=recipe.learning_rate.backbone_lr,
+        layer_decay=recipe.learning_rate.layer_decay,
         weight_decay=recipe.regularization.weight_decay,
     )
     make = lookup(OPTIMIZERS, recipe.optimization.optimizer, "optimizer")
