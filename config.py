@@ -90,7 +90,7 @@ class Train(TrainingStage):
 class Evaluate(EngineFlags, DrawingStage):
     """Score the best checkpoint on the test split: python evaluate.py --model resnet50 --dataset fer2013"""
 
-    checkpoint: Path | None = None  # file to score instead of the run's best checkpoint
+    checkpoint: Path | None = None  # file or shipped network to score instead of the run's best checkpoint
     all_folds: bool = False  # score every fold's run of a data set that is split by subject, and all together
     on: tuple[str, ...] = ()  # other data sets on whose test faces to score the run instead
     split: Literal["train", "val", "test"] = "test"  # val and train are scored and printed; only test is saved
@@ -111,7 +111,7 @@ class Export(Stage):
 class Explain(DrawingStage):
     """Flags that the explain_* stages share; ferlib.explanations.flags adds one for every setting of a method."""
 
-    checkpoint: Path | None = None  # file to explain instead of the run's best checkpoint
+    checkpoint: Path | None = None  # file or shipped network to explain instead of the run's best
     samples: int | Literal["all"] = 20  # faces of the test split, the same for every method, balanced over the classes
     only: str = ""  # faces of the test split to choose from: wrong, right, or a true class
     indices: tuple[int, ...] = ()  # faces of the test split, instead of --samples
@@ -150,7 +150,7 @@ class FaceModelChoice(EngineFlags):
     model: str = ""  # with --dataset, the best checkpoint of a run; default: the shipped one
     dataset: str = ""  # data set of that run
     tag: str = ""  # tag of that run
-    checkpoint: Path | None = None  # a file instead of a run's best
+    checkpoint: Path | None = None  # a file instead of a run's best, or a shipped network: fer2013
     outputs_dir: Path = Path("outputs")  # folder that every stage writes to
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: cuda where there is one, then mps, then cpu
 
@@ -196,7 +196,7 @@ class App(EngineFlags, Detection):
     host: str = "127.0.0.1"  # address to serve on: this computer only; 0.0.0.0: every computer in its network
     port: int = 7860  # if it is in use, the next free one is taken
     open: bool = False  # open the page in a browser
-    checkpoint: Path | None = None  # the model that is chosen at first; default: the shipped one
+    checkpoint: Path | None = None  # file or shipped network that is chosen at first; default: fer2013
     max_upload_mb: float = 20.0  # largest file in MiB
     max_pixels: int = 50_000_000  # largest picture
     keep_seconds: int = 600  # time after which an upload is deleted and its result forgotten

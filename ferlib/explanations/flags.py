@@ -115,5 +115,5 @@ def prepare_flags(flags: Explain, script: str) -> tuple[Explain, Method, dict[st
     values = {name: values_of(flags, row) for name, row in methods_of(script).items()}  # those not chosen, too
     method = chosen_method(flags, script)
     check_engine(engine_flags(flags), method)
-    require(flags.checkpoint or flags.run.best_checkpoint, training_command(flags.run))
+    require(flags.run.checkpoint_or(flags.checkpoint), training_command(flags.run))
     return flags, method, values[method.choice]

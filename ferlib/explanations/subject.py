@@ -103,7 +103,7 @@ def open_subject(flags: Explain) -> Subject:
     dataset_facts(flags.dataset)
     device = resolve_device(flags.device)
     engine = choose_engine(engine_flags(flags), device, amp=flags.amp)  # errors in the flags before anything is loaded
-    path = require(flags.checkpoint or flags.run.best_checkpoint, training_command(flags.run))
+    path = require(flags.run.checkpoint_or(flags.checkpoint), training_command(flags.run))
     checkpoint = load_checkpoint(path, device)
     check_model(checkpoint.info["model"], flags.model, str(path))
     if flags.checkpoint is None and is_main() and is_held(flags.run.lock("train")):

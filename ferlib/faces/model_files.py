@@ -7,7 +7,7 @@ from pathlib import Path
 from ferlib.data.facts import dataset_facts
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.files import require
-from ferlib.runtime.runs import Run, shipped_checkpoint
+from ferlib.runtime.runs import SHIPPED, Run, is_shipped, named_checkpoint, shipped_checkpoint
 from models import MODELS, TIMM, training_command
 
 
@@ -18,7 +18,7 @@ def find_checkpoint(
     checkpoint: Path | None = None,
     outputs_dir: Path = Path("outputs"),
 ) -> tuple[Path, str]:
-    """Path and name for people of the given file, of the run's best checkpoint, or of the shipped one.
+    """Path and name for people of the given file or shipped network, of the run's best checkpoint, or of the usual one.
 
     UserError for unknown models and data sets, for half a run's name, and for a file that does not exist.
     """
@@ -31,8 +31,7 @@ def find_checkpoint(
             raise UserError("a run has a model and a data set; give both --model and --dataset, or neither")
         run = Run(model, dataset, tag, outputs_dir)
         return require(run.best_checkpoint, training_command(run)), run.name
-    shipped = shipped_checkpoint()
-    path = Path(checkpoint or shipped)
+    path = named_checkpoint(Path(checkpoint)) if checkpoint else shipped_checkpoint()
     if not path.is_file():
-        raise UserError(f"{path} does not exist; give the file of a checkpoint with --checkpoint")
-    return path, path.stem.removesuffix("_best") + (" (shipped)" if path == shipped else "")
+        raise UserError(f"{path} does not exist; --checkpoint takes a file, or {' or '.join(SHIPPED)}")
+    return path, path.stem.removesuffix("_best") + (" (shipped)" if is_shipped(path) else "")

@@ -104,7 +104,9 @@ def open_predictor(
         raise UserError(f"--batch-size {batch_size} is not a number of faces from 1 up")
     place = resolve_device(device)
     engine = choose_engine(flags, place, amp=amp)
-    path = checkpoint or require(run.best_checkpoint, training_command(run))
+    path = run.checkpoint_or(checkpoint)
+    if not checkpoint:
+        require(path, training_command(run))
     loaded = load_checkpoint(path, place)
     check_model(loaded.info["model"], run.model, str(path))
     if checkpoint is None and is_main() and is_held(run.lock("train")):

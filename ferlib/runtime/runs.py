@@ -11,15 +11,29 @@ from typing import Any
 
 from ferlib.runtime.errors import UserError
 
+SHIPPED = {  # names of the networks that come with the project, as --checkpoint takes them
+    "fer2013": "fer_resnet_wide_fer2013_seed2",
+}
+
 
 def user_cache() -> Path:
     """The folder of files that every folder of outputs shares: the weights of face detectors."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "explainable-expressions"
 
 
-def shipped_checkpoint() -> Path:
-    """The network that comes with the project."""
-    return Path(__file__).parents[2] / "pretrained" / "fer_resnet_wide_fer2013_seed2.pth"
+def shipped_checkpoint(name: str = "fer2013") -> Path:
+    """A network that comes with the project; `name`: a row of SHIPPED."""
+    return Path(__file__).parents[2] / "pretrained" / f"{SHIPPED[name]}.pth"
+
+
+def named_checkpoint(given: Path) -> Path:
+    """The shipped network of that name, unless there is a file that is called so; any other path as it is."""
+    return shipped_checkpoint(str(given)) if str(given) in SHIPPED and not given.exists() else given
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a file is one of the shipped networks."""
+    return path in map(shipped_checkpoint, SHIPPED)
 
 
 def cache_dir(outputs_dir: Path) -> Path:
@@ -73,6 +87,10 @@ class Run:
     def best_checkpoint(self) -> Path:
         """The weights of the epoch that was best on val."""
         return self.checkpoint("best")
+
+    def checkpoint_or(self, given: Path | None) -> Path:
+        """The file or shipped network that a flag names, else the best checkpoint."""
+        return named_checkpoint(given) if given else self.best_checkpoint
 
     @property
     def last_checkpoint(self) -> Path:

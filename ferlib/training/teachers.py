@@ -17,7 +17,7 @@ from ferlib.runtime.digests import digest, digest_file
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path, require
-from ferlib.runtime.runs import Run, cache_dir
+from ferlib.runtime.runs import SHIPPED, Run, cache_dir, named_checkpoint
 from models import model_spec, training_command
 
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ def find_teachers(flags: TrainingStage) -> Teachers:
 
 
 def find_teacher(name: str, flags: TrainingStage) -> tuple[Run, Path]:
-    """The run and checkpoint of one name: MODEL or MODEL:TAG on the same data set, or a file."""
-    if name.endswith(".pth"):
+    """The run and checkpoint of one name: MODEL or MODEL:TAG on the same data set, a shipped network, or a file."""
+    if name.endswith(".pth") or name in SHIPPED:
         from ferlib.networks.checkpoints import read_checkpoint
 
-        return Run(read_checkpoint(Path(name))["model"], flags.dataset, outputs_dir=flags.outputs_dir), Path(name)
+        path = named_checkpoint(Path(name))
+        return Run(read_checkpoint(path)["model"], flags.dataset, outputs_dir=flags.outputs_dir), path
     model, _, tag = name.partition(":")
     model_spec(model)
     run = Run(model, flags.dataset, tag, flags.outputs_dir, flags.fold)
