@@ -20,6 +20,7 @@ from ferlib.explanations.methods import METHODS
 from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import open_face_model
+from ferlib.runtime import runs
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import shipped_checkpoint
 from ferlib.webpage import page as app_page
@@ -159,7 +160,7 @@ def test_the_shipped_model_and_all_runs_that_load_are_offered(tmp_path, tiny_run
     (folder / "mini_resnet_synthetic_best.pth").write_bytes(tiny_run.best_checkpoint.read_bytes())
     (folder / "broken_best.pth").write_bytes(b"nothing")
     found = find_models(None, tmp_path)
-    assert list(found.values()) == [SHIPPED, folder / "mini_resnet_synthetic_best.pth"]
+    assert list(found.values()) == [*map(shipped_checkpoint, runs.SHIPPED), folder / "mini_resnet_synthetic_best.pth"]
     assert "broken_best.pth" in capsys.readouterr().err
     chosen = find_models(tiny_run.best_checkpoint, tmp_path)
     assert next(iter(chosen.values())) == tiny_run.best_checkpoint

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 import config
 import evaluate
 from ferlib.data.copies import training_copies
-from ferlib.data.facts import SPLITS
+from ferlib.data.facts import SPLITS, dataset_facts
 from ferlib.evaluation import scoring
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.evaluation.predictions import find_predictions, read_predictions
@@ -180,3 +180,36 @@ def test_headline_figures_again_without_the_copies(synthetic):
 def test_a_batch_without_faces_is_refused(tiny_run):
     with pytest.raises(UserError, match="--batch-size 0"):
         prediction.open_predictor(tiny_run, batch_size=0, device="cpu")
+
+
+# ── votes and contempt ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ferplus(counts, synthetic):
+    """A set named FER+ with so many test faces of each class."""
+    labels = np.repeat(np.arange(7), counts)
+    faces = synthetic.select(np.zeros(len(labels), int))
+    return replace(faces, dataset="ferplus", labels=labels, splits=np.full(len(labels), SPLITS.index("test")))
+
+
+def test_faces_of_contempt_count_as_errors(synthetic):
+    official = dataset_facts("ferplus").official_counts["test"]
+    found = scoring.with_contempt(ferplus(official, synthetic), 3000, "test")
+    assert found == {"samples": 3153, "contempt": 16, "accuracy": pytest.approx(3000 / 3153)}
+    assert scoring.with_contempt(ferplus(official, synthetic), 3000, "val") is None
+    assert scoring.with_contempt(ferplus((1,) * 7, synthetic), 7, "test") is None
+    assert scoring.with_contempt(synthetic, 1, "test") is None
+
+
+def test_agreement_with_votes_is_printed(results):
+    values = {"one_annotator": 0.616, "most_annotators": 0.674}
+    labels = {"one_annotator": 0.589, "most_annotators": 0.64}
+    more = {
+        "against_votes": {"faces": 3573, "predictions": values, "labels": labels},
+        "with_contempt": {"samples": 3153, "contempt": 16, "accuracy": 0.85},
+    }
+    text = summarize(results | more)
+    assert "61.60% of one annotator (the labels: 58.90%), 67.40% of most annotators (the labels: 64.00%)" in text
+    assert "85.00% of 3,153 faces; the 16 of contempt count as errors" in text
+    assert results["against_votes"] is None
+    assert "annotator" not in summarize(results)

@@ -1,6 +1,7 @@
 """faces/face_model.py: crops are preprocessed as the training data; probabilities; checkpoints that are opened."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from PIL import Image
 
 from ferlib.faces.crops import crop_face, whole_face
 from ferlib.faces.face_model import open_face_model, to_grey
+from ferlib.faces.model_files import find_checkpoint
 from ferlib.inference.views import center_view
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import shipped_checkpoint
+from ferlib.runtime.runs import SHIPPED, shipped_checkpoint
 from models import create_model, load_checkpoint
 from zoo import colour_model
 
@@ -144,6 +146,21 @@ def test_missing_files_and_flags_are_named(tmp_path, tiny_run):
         open_face_model(checkpoint=tmp_path / "none.pth")
     with pytest.raises(UserError, match="use --model mini_resnet"):
         open_face_model("resnet50", checkpoint=tiny_run.best_checkpoint)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_network_by_its_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, label = find_checkpoint(checkpoint=Path(name))
+    assert path == shipped_checkpoint(name)
+    assert label == f"{path.stem} (shipped)"
+    Path(name).write_bytes(b"a file of that name")
+    assert find_checkpoint(checkpoint=Path(name)) == (Path(name), name)
+
+
+def test_an_unknown_name_lists_the_shipped_networks():
+    with pytest.raises(UserError, match="unknown does not exist; --checkpoint takes a file, or fer2013"):
+        find_checkpoint(checkpoint=Path("unknown"))
 
 
 def test_a_checkpoint_without_a_data_set(tmp_path):
