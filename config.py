@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -72,6 +72,11 @@ class TrainingStage(DrawingStage):
     teacher: tuple[str, ...] = ()  # runs whose mean probabilities are learned too: MODEL, MODEL:TAG or a checkpoint
     teacher_views: Literal["single", "flip", "five_crop", "ten_crop"] = "flip"  # of each face, for the teachers
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+
+    def beside_recipe(self) -> dict[str, Any]:
+        """The values of RUN_SETTINGS as JSON has them."""
+        values = {name: getattr(self, name) for name in RUN_SETTINGS}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def photo(tmp_path, astronaut):
 def broken_model(monkeypatch, one_model):
     """A network one of whose weights is NaN."""
     model = face_model.FaceModel.__new__(face_model.FaceModel)
-    model.__dict__.update({**one_model.__dict__, "label": "broken"})
+    model.__dict__.update({**one_model.__dict__, "label": "broken", "converted": None, "cut": None})
     model.fast = lambda views: torch.full((len(views), 7), torch.nan)
     monkeypatch.setattr(face_model, "open_face_model", lambda *_, **__: model)
     return model

@@ -188,8 +188,7 @@ def load_shared(flags: config.Train) -> FaceData:
 
 def run_settings(flags: config.Train) -> dict[str, Any]:
     """All settings that decide the weights, as plain Python."""
-    beside = {name: getattr(flags, name) for name in (*config.RUN_SETTINGS, "seed")}
-    return {"recipe": flags.settings.flat(), **beside}
+    return {"recipe": flags.settings.flat(), **flags.beside_recipe(), "seed": flags.seed}
 
 
 def validate(

@@ -119,8 +119,8 @@ def importance(study: optuna.Study, seed: int) -> dict[str, float]:
 def train_command(flags: config.Tune, best: dict[str, Any]) -> str:
     """The command that trains a model of its own with the best trial's settings."""
     usual = RECIPES[flags.recipe] if flags.recipe else Recipe()
-    defaults = usual.flat() | {name: getattr(config.Train, name) for name in (*config.RUN_SETTINGS, "seed")}
-    shared = flags.settings.flat() | {name: getattr(flags, name) for name in config.RUN_SETTINGS}
+    defaults = usual.flat() | config.Train().beside_recipe() | {"seed": config.Train.seed}
+    shared = flags.settings.flat() | flags.beside_recipe()
     wanted = shared | best["params"] | {"seed": best["seed"]}
     parts = ["--model", flags.model, "--dataset", flags.dataset, "--tag", "tuned"]
     parts += ["--recipe", flags.recipe] if flags.recipe else []
@@ -129,7 +129,7 @@ def train_command(flags: config.Tune, best: dict[str, Any]) -> str:
         if isinstance(value, bool):
             parts += [f"--{flag}" if value else f"--no-{flag}"] if value != defaults[name] else []
         elif value != defaults[name]:
-            parts += [f"--{flag}", str(value)]
+            parts += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(["python", "train.py", *parts])
 
 

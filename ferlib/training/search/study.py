@@ -138,7 +138,7 @@ def open_storage(url: str) -> RDBStorage:
 
 def study_identity(flags: config.Tune, space: Space, fingerprint: str) -> dict[str, Any]:
     """What every trial of a study has in common, as plain Python."""
-    settings = flags.settings.flat() | {name: getattr(flags, name) for name in config.RUN_SETTINGS}
+    settings = flags.settings.flat() | flags.beside_recipe()
     search = {name: json.loads(distribution_to_json(distribution)) for name, distribution in space.items()}
     common = {"model": flags.model, "dataset": flags.dataset, "fingerprint": fingerprint, "seed": flags.seed}
     return common | {
