@@ -42,6 +42,8 @@ def test_shipped_model(tiny_run, tmp_path):
 def test_the_command_begins_anew_and_names_no_folder_of_a_machine():
     command = "python train.py --model m --resume --data-dir '/my data' --recipe scratch --outputs-dir=o"
     assert portable_command(command) == "python train.py --model m --recipe scratch"
+    command = "python train.py --weights /my/one.pth --teacher /my/two.pth fer2013 --tag a"
+    assert portable_command(command) == "python train.py --weights one.pth --teacher two.pth fer2013 --tag a"
 
 
 def test_a_run_must_have_been_evaluated(tmp_path):

@@ -51,7 +51,7 @@ def portable_name(name: str) -> str:
 
 
 def portable_command(command: str) -> str:
-    """A training command without PATH_FLAGS and without --resume: from the first epoch, on any machine."""
+    """A training command without PATH_FLAGS, folders of weights and --resume: from the first epoch, on any machine."""
     try:
         words, kept = iter(shlex.split(command)), []
     except ValueError as error:
@@ -61,7 +61,7 @@ def portable_command(command: str) -> str:
         if name == "--resume":  # a flag without a value
             continue
         if name not in PATH_FLAGS:
-            kept.append(word)
+            kept.append(portable_name(word) if word.endswith(".pth") else word)
         elif not given:
             next(words, None)
     return shlex.join(kept)
