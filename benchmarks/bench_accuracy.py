@@ -11,7 +11,7 @@ learning rate falls to the end of a run, a shorter run reaches a lower target so
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import config
 import evaluate
 from ferlib.runtime.errors import lookup, run_script
-from ferlib.training import fitting
 from models import model_spec
 from recipes import RECIPES, changed
+from trained_runs import finished_history
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def train(flags: Flags) -> tuple[config.Train, dict[str, Any]]:
         recipe=flags.recipe,
         settings=changed(recipe, epochs=flags.epochs or recipe.training.epochs),
     )
-    return run, fitting.fit(replace(run, resume=run.run.last_checkpoint.exists()))
+    return run, finished_history(run)[0]
 
 
 def minutes_to(target: float, epochs: list[dict[str, Any]]) -> tuple[int, float] | None:

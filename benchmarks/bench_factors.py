@@ -11,7 +11,7 @@ seed; its interval is that of Student's t. The test faces are not read.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,9 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
-import train
-from ferlib.runtime.errors import UserError, lookup, run_script
-from ferlib.runtime.files import read_json
-from ferlib.training import fitting, resuming
+from ferlib.runtime.errors import lookup, run_script
 from recipes import RECIPES, changed
+from trained_runs import finished_history
 
 BASE = "base"
 SIDE = 64  # px, of the factor "larger"
@@ -69,14 +67,7 @@ def settings(factor: str, seed: int, flags: Flags) -> config.Train:
 
 def best_on_val(wanted: config.Train) -> float:
     """The best accuracy on val of a run, which is trained as far as that is not done yet."""
-    run = wanted.run
-    history = read_json(run.history, run.command("train.py")) if run.history.exists() else {"finished": False}
-    if history["finished"] and (different := resuming.changed_settings(history, fitting.run_settings(wanted))):
-        raise UserError(
-            f"{run.name} was trained with other settings, give another --tag; these differ: {', '.join(different)}"
-        )
-    if not history["finished"]:
-        history = train.fit(replace(wanted, resume=run.last_checkpoint.exists()))
+    history, _ = finished_history(wanted)
     return max(epoch["val_accuracy"] for epoch in history["epochs"])
 
 

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
 import ensemble
-import train
 from evaluate import evaluate
 from ferlib.evaluation.ensembles import member_name
 from ferlib.evaluation.terminal import summarize_members
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
-from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.errors import run_script
 from ferlib.runtime.files import read_json, write_json
-from ferlib.training import engine, fitting, resuming
+from ferlib.training import engine
 from ferlib.training.losses import make_criterion
 from ferlib.training.state import start_training
 from models import MODELS, model_spec, resized
 from recipes import RECIPES, changed
+from trained_runs import finished_history
 
 LARGE = 100  # px; models that see larger faces than this by default take them at --side
 SPEED_BATCH = 128
@@ -77,16 +77,8 @@ def shared(flags: Flags) -> dict[str, Any]:
 def make_run(name: str, flags: Flags) -> None:
     """Trains and evaluates a model as far as that is not done yet."""
     wanted = settings(name, flags)
-    run = wanted.run
-    history = read_json(run.history, run.command("train.py")) if run.history.exists() else {"finished": False}
-    finished = history["finished"]
-    if finished and (different := resuming.changed_settings(history, fitting.run_settings(wanted))):
-        raise UserError(
-            f"{run.name} was trained with other settings, give another --tag; these differ: {', '.join(different)}"
-        )
-    if not finished:
-        train.fit(replace(wanted, resume=run.last_checkpoint.exists()))
-    if not finished or not run.results.exists():
+    _, trained = finished_history(wanted)
+    if trained or not wanted.run.results.exists():
         evaluate(config.Evaluate(model=name, **shared(flags)))
 
 

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 import config
@@ -138,3 +139,16 @@ def one_model(shipped):
 def crops():
     """Five drawn faces, uint8 5×48×48×3."""
     return draw_faces(5, 48, subjects=5, workers=1).images
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """timm reaches no hub for weights."""
+
+    def offline(*_, pretrained=False, **options):
+        if pretrained:
+            raise FileNotFoundError("no network")
+        return create(*_, **options)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", offline)

@@ -1,11 +1,15 @@
-"""bench_zoo.py: what is done is not done again, and is not taken for what was made with other settings."""
+"""bench_zoo.py, bench_factors.py, bench_accuracy.py: what is done is kept, and not taken for another run; tables by hand."""
 
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import bench_accuracy
+import bench_factors
 import bench_zoo
+import trained_runs
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 
@@ -30,7 +34,7 @@ def test_it_leaves_a_run_of_the_recipe(made):
 
 
 def test_what_is_done_is_not_done_again(made, monkeypatch):
-    monkeypatch.setattr(bench_zoo.train, "fit", lambda flags: pytest.fail("trained again"))
+    monkeypatch.setattr(trained_runs.train, "fit", lambda flags: pytest.fail("trained again"))
     monkeypatch.setattr(bench_zoo, "evaluate", lambda flags: pytest.fail("evaluated again"))
     bench_zoo.make_run("mini_resnet", made)
 
@@ -39,3 +43,31 @@ def test_what_is_done_is_not_done_again(made, monkeypatch):
 def test_a_run_of_other_settings_is_not_taken(made, change):
     with pytest.raises(UserError, match=f"--tag; these differ: {next(iter(change))}$"):
         bench_zoo.make_run("mini_resnet", replace(made, **change))
+
+
+def test_one_factor_is_changed_at_a_time():
+    flags = bench_factors.Flags(dataset="synthetic", epochs=3)
+    base = bench_factors.settings("base", 1, flags)
+    assert (base.seed, base.run.tag, base.settings.training.epochs) == (1, "base-1", 3)
+    usual = trained_runs.fitting.run_settings(base)
+    names = {
+        factor: trained_runs.resuming.changed_settings(
+            usual, trained_runs.fitting.run_settings(bench_factors.settings(factor, 1, flags))
+        )
+        for factor in bench_factors.FACTORS
+    }
+    assert names.pop("base") == []
+    assert all(len(different) == 1 for different in names.values()), names
+
+
+def test_a_difference_and_its_interval_by_hand():
+    """Gains of 1, 2 and 3 points: 2 ± 4.30 · 1 / √3."""
+    line = bench_factors.row("mixup", np.array([0.51, 0.52, 0.53]), np.array([0.5, 0.5, 0.5]))
+    assert line == "| mixup | 52.00 ± 1.00 % | +2.00 (-0.48 to +4.48) |"
+    assert bench_factors.row("base", np.array([0.5, 0.5]), np.array([0.5, 0.5])) == "| base | 50.00 ± 0.00 % |  |"
+
+
+def test_minutes_to_an_accuracy():
+    epochs = [{"epoch": number, "seconds": 90.0, "val_accuracy": number / 10} for number in (1, 2, 3)]
+    assert bench_accuracy.minutes_to(0.2, epochs) == (2, 3.0)
+    assert bench_accuracy.minutes_to(0.5, epochs) is None

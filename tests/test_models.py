@@ -105,14 +105,8 @@ def test_timm_weights(monkeypatch):
     assert torch.equal(model.backbone.conv_stem.weight, source.conv_stem.weight)
 
 
-def test_timm_weights_without_a_network(monkeypatch):
-    def offline(*_, pretrained=False, **options):
-        if pretrained:
-            raise FileNotFoundError("no network")
-        return create(*_, **options)
-
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", offline)
+@pytest.mark.usefixtures("no_hub")
+def test_timm_weights_without_a_network():
     with pytest.raises(UserError, match=r"timm/vgg11 are not.*--weights none.*huggingface\.co/timm/vgg11"):
         models.model_spec("timm/vgg11").imagenet()
 

@@ -15,8 +15,9 @@ from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.training import fitting
+from ferlib.training.batches import place_faces
 from models import load_checkpoint
-from recipes import RECIPES, changed
+from recipes import RECIPES, Objective, changed
 
 CPU = torch.device("cpu")
 
@@ -103,10 +104,20 @@ def test_teachers_that_cannot_be(outputs, teacher, message):
         teachers.find_teachers(flags)
 
 
-def test_a_temperature_of_0_is_none(outputs):
-    flags = flags_of(outputs, "student", teacher=("mini_resnet:one",), teacher_temperature=0.0)
-    with pytest.raises(UserError, match="above 0"):
-        teachers.teach(teachers.find_teachers(flags), load_stage(flags).split("train"), flags)
+@pytest.mark.parametrize("settings", [{"teacher_temperature": 0.0}, {"teacher_weight": 1.5}, {"teacher_weight": -1.0}])
+def test_weights_and_temperatures_that_cannot_be(outputs, settings):
+    with pytest.raises(UserError, match="--teacher-"):
+        fitting.fit(flags_of(outputs, "student", teacher=("mini_resnet:one",), **settings))
+
+
+def test_dropped_faces_take_their_teachers_along(outputs):
+    """Faces with an identical face of another label are left out, and the others keep their own row."""
+    images = np.stack([np.full((4, 4, 1), grey, np.uint8) for grey in (1, 2, 1, 3)])
+    train = load_stage(flags_of(outputs, "student")).split("train").select(np.arange(4))
+    train = replace(train, images=images, labels=np.array([0, 1, 2, 3]))
+    taught = np.eye(7, dtype=np.float32)[[6, 5, 4, 3]]
+    faces = place_faces(train, Objective(conflicts="drop"), CPU, taught)
+    assert faces.targets[:, 7:].argmax(1).tolist() == [5, 3]
 
 
 # ── annotators' votes ────────────────────────────────────────────────────────────────────────────────────────────────

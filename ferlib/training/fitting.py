@@ -137,6 +137,9 @@ def check_settings(recipe: Recipe, snapshots: bool) -> None:
     numbers = {name: value for name, value in recipe.flat().items() if isinstance(value, int | float)}
     if negative := [f"--{name.replace('_', '-')} {value}" for name, value in numbers.items() if value < 0]:
         raise UserError(f"{', '.join(negative)}: no setting of a recipe is below 0")
+    objective = recipe.objective
+    if objective.teacher_weight > 1 or not objective.teacher_temperature:
+        raise UserError("--teacher-weight is a share in 0..1, and --teacher-temperature is above 0")
     if recipe.training.epochs < 1 or batch_size < 2:
         raise UserError("--epochs must be at least 1 and --batch-size at least 2")
     parts = recipe.training.accumulate * world_size()

@@ -68,8 +68,6 @@ def teach(teachers: Teachers, train: FaceData, flags: TrainingStage) -> np.ndarr
     if train.classes != EMOTIONS:
         raise UserError(f"--teacher: {train.facts.title} has other classes than the seven emotions")
     temperature = flags.settings.objective.teacher_temperature
-    if not temperature:
-        raise UserError("--teacher-temperature must be above 0")
     logits = [predict_faces(name, run, path, train, flags) for name, (run, path) in teachers.items()]
     return np.mean([softmax(each / temperature, axis=1) for each in logits], axis=0).astype(np.float32)
 
