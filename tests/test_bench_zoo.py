@@ -1,4 +1,4 @@
-"""bench_zoo.py, bench_factors.py, bench_accuracy.py: what is done is kept, and not taken for another run; tables by hand."""
+"""bench_zoo.py, bench_factors.py, bench_accuracy.py: what is done is kept, and not taken for another run."""
 
 import shutil
 from dataclasses import replace
