@@ -50,9 +50,9 @@ def few_faces():
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory):
-    """Converted networks are kept in a folder of the tests."""
+    """Converted networks are kept in a folder of the module: its tests do not depend on those of others."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openvino_network, "user_cache", lambda: folder)

@@ -105,7 +105,7 @@ def test_settings_by_their_name_or_their_flag(shipped, crops):
 
 
 def test_maps_are_those_of_the_library(shipped, crops):
-    expected = occlusion(shipped.fast, shipped.views(crops[:2]), torch.tensor([3, 0]), window=0.3, stride=0.15)
+    expected = occlusion(shipped.passes, shipped.views(crops[:2]), torch.tensor([3, 0]), window=0.3, stride=0.15)
     found = explain_crops(shipped, crops[:2], "occlusion", [3, 0], window=0.3, stride=0.15)
     np.testing.assert_array_equal(found[:, 2:46, 2:46], expected)
 
