@@ -44,6 +44,8 @@ def test_the_command_begins_anew_and_names_no_folder_of_a_machine():
     assert portable_command(command) == "python train.py --model m --recipe scratch"
     command = "python train.py --weights /my/one.pth --teacher /my/two.pth fer2013 --tag a"
     assert portable_command(command) == "python train.py --weights one.pth --teacher two.pth fer2013 --tag a"
+    command = "python train.py --weights pretrained/one.pth"
+    assert portable_command(command) == command
 
 
 def test_a_run_must_have_been_evaluated(tmp_path):
@@ -104,6 +106,18 @@ def test_the_card_tells_teachers_and_extra_labels(evaluated, tmp_path):
     assert "| teachers | mini_resnet:one, teacher.pth (weight 0.3, temperature 2.0, views: flip) |" in text
     assert "| extra labels | the votes of FER+" in text
     assert "/my" not in text
+    assert "and no others" not in text
+    assert "weights at the start: start.pth, whose training counts too |" in text
+
+
+def test_the_card_tells_targets_and_that_no_other_faces_were_seen(evaluated, tmp_path):
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert "training faces and no others; weights at the start: none |" in text
+    assert "| targets |" not in text
+    change(evaluated.history, loss="votes", init_from="resnet34_sa_affectnet8")
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert "weights at the start: resnet34_sa_affectnet8, whose training counts too |" in text
+    assert "| targets | the distribution of the annotators' votes" in text
 
 
 def test_the_head_of_votes_is_not_shipped(evaluated, tmp_path):

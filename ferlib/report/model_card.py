@@ -39,6 +39,8 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
         results=results,
         best=best,
         start=portable_name(str(history["recipe"]["weights"])),
+        earlier=history.get("init_from"),
+        loss=history.get("loss"),
         votes=history["recipe"].get("votes_weight"),
         teachers=[portable_name(name) for name in history.get("teacher", ())],
         megabytes=size / 1e6,
@@ -46,12 +48,12 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
 
 
 def portable_name(name: str) -> str:
-    """The name of a run as it is; of a file, its name without the folders of one machine."""
-    return Path(name).name
+    """The name of a run or a relative path as it is; of an absolute path, its last part: folders are one machine's."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def portable_command(command: str) -> str:
-    """A training command without PATH_FLAGS, folders of weights and --resume: from the first epoch, on any machine."""
+    """A training command without PATH_FLAGS, absolute folders of weights and --resume: from the first epoch, on any machine."""
     try:
         words, kept = iter(shlex.split(command)), []
     except ValueError as error:
