@@ -48,15 +48,15 @@ def make_baseline(images: torch.Tensor, baseline: str | float) -> torch.Tensor:
         return torch.full_like(images, level)
     if baseline == "mean":
         return images.mean((2, 3), keepdim=True).expand_as(images).contiguous()
-    return blur(images)
+    return gaussian(images, BLUR)
 
 
-def blur(images: torch.Tensor) -> torch.Tensor:
-    """N×C×H×W convolved with a Gaussian, the border continued by its own pixels."""
+def gaussian(images: torch.Tensor, share: float) -> torch.Tensor:
+    """N×C×H×W convolved with a Gaussian of standard deviation share · H, the border continued by its own pixels."""
     import torch
     import torch.nn.functional as F
 
-    deviation = max(BLUR * images.shape[2], 0.5)
+    deviation = max(share * images.shape[2], 0.5)
     reach = int(3 * deviation) + 1
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=images.device) / deviation) ** 2).to(images.dtype)
     taps = (taps / taps.sum()).expand(images.shape[1], 1, -1)
