@@ -18,6 +18,11 @@ SIDE = 40
 REGIONS = regions_of(MEAN_LANDMARKS, SIDE)
 
 
+def within(region):
+    """bool SIDE×SIDE: the pixels of a region of the mean face."""
+    return TEN.index(region) == REGIONS
+
+
 class Reader(nn.Module):
     """Logits of Happy: the sum over regions of weight · mean brightness there, plus products of two regions."""
 
@@ -27,7 +32,7 @@ class Reader(nn.Module):
 
     def forward(self, images):
         self.passes += len(images)
-        means = {name: images[:, 0, torch.from_numpy(REGIONS == TEN.index(name))].mean(1) for name in TEN}
+        means = {name: images[:, 0, torch.from_numpy(within(name))].mean(1) for name in TEN}
         logits = torch.zeros(len(images), 7)
         for name, weight in self.weights.items():
             logits[:, HAPPY] += weight * means[name]
@@ -45,17 +50,12 @@ def explain_white(model, **options):
     return explain(model, torch.ones(1, 1, SIDE, SIDE), torch.eye(7)[[HAPPY]], seeds=[0], **settings)[0]
 
 
-@pytest.fixture(autouse=True)
-def regions_of_the_mean_face_without_a_crop(monkeypatch):
-    assert (REGIONS == placer(None, 1.0, "ten")(torch.ones(1, 1, SIDE, SIDE)).regions[0]).all()
-
-
 def test_values_of_a_linear_network_are_its_weights():
     weights = {MOUTH: 2.0, LEFT_EYE: -1.0, SURROUND: 0.5}
     found = explain_white(Reader(weights))
     for name in TEN:
         assert found.facts["values"][name] == pytest.approx(weights.get(name, 0.0), abs=1e-5)
-        assert found.map[REGIONS == TEN.index(name)] == pytest.approx(weights.get(name, 0.0), abs=1e-5)
+        assert found.map[within(name)] == pytest.approx(weights.get(name, 0.0), abs=1e-5)
     np.testing.assert_allclose(found.arrays["interactions"], 0, atol=1e-5)
     assert found.facts["hidden"] == 0
     assert found.facts["outcome"] == pytest.approx(1.5)
@@ -139,7 +139,7 @@ class Threshold(nn.Module):
     """Happy where the mouth is bright and one eye too, else Sad."""
 
     def forward(self, images):
-        means = [images[:, 0, torch.from_numpy(REGIONS == TEN.index(name))].mean(1) for name in (MOUTH, LEFT_EYE)]
+        means = [images[:, 0, torch.from_numpy(within(name))].mean(1) for name in (MOUTH, LEFT_EYE)]
         logits = torch.zeros(len(images), 7)
         logits[:, HAPPY] = 10 * (torch.stack(means).amin(0) - 0.6)
         logits[:, SAD] = -logits[:, HAPPY]
@@ -153,8 +153,8 @@ def test_the_fewest_regions_of_a_real_face(monkeypatch):
     assert len(found.regions) == 1
     assert found.regions[0] in (MOUTH, LEFT_EYE)
     assert found.passes == 9  # the surround is not exchanged
-    assert found.image[0, REGIONS == TEN.index(found.regions[0])].mean() < 0.3
-    assert found.image[0, REGIONS == TEN.index(SURROUND)].min() == pytest.approx(1, abs=0.3)
+    assert found.image[0, within(found.regions[0])].mean() < 0.3
+    assert found.image[0, within(SURROUND)].min() == pytest.approx(1, abs=0.3)
     back = find_transplant(Threshold(), donor().image, MEAN_LANDMARKS, REGIONS, TEN, donor(1.0), HAPPY)
     assert sorted(back.regions) == sorted([MOUTH, LEFT_EYE])
     assert back.passes == 9 + 36

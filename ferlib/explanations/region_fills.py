@@ -1,4 +1,4 @@
-"""What hides a region of a face: a level, the face's own mean, the blurred face, or the mean of other faces' regions."""
+"""What hides a region of a face: a level, the face's own mean, the blurred face, or the mean of other faces."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def frame_matrix(landmarks: np.ndarray) -> np.ndarray:
 
 
 def to_frame(landmarks: np.ndarray, side: int) -> np.ndarray:
-    """float64 side×side×2: where each pixel's centre of a picture lies in the frame of the face with these landmarks."""
+    """float64 side×side×2: where each pixel's centre lies in the frame of the face with these landmarks."""
     matrix = frame_matrix(landmarks)
     centres = (np.arange(side) + 0.5) / side
     places = np.stack(np.meshgrid(centres, centres), axis=-1)

@@ -53,7 +53,7 @@ def portable_name(name: str) -> str:
 
 
 def portable_command(command: str) -> str:
-    """A training command without PATH_FLAGS, absolute folders of weights and --resume: from the first epoch, on any machine."""
+    """A training command without PATH_FLAGS, absolute folders of weights and --resume: for any machine."""
     try:
         words, kept = iter(shlex.split(command)), []
     except ValueError as error:
