@@ -13,6 +13,7 @@ from config import EMOTIONS, Explain
 from ferlib.explanations import cam, gradients, lime, superpixels
 from ferlib.explanations.choice import CLASS_OF
 from ferlib.explanations.flags import chosen_method, prepare_flags, values_of
+from ferlib.explanations.face_regions import PARTITIONS
 from ferlib.explanations.methods import METHODS, ROWS, SEGMENTATIONS, find_method, methods_of
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures.explanations import figure_of
@@ -22,7 +23,7 @@ from ferlib.runtime.flags import parse_flags
 from ferlib.webpage.settings import SETTINGS as PAGE_SETTINGS
 from ferlib.webpage.settings import list_choices
 
-WITH_ENGINE = {"explain_lime.py", "explain_occlusion.py", "explain_gradcam.py"}
+WITH_ENGINE = {"explain_lime.py", "explain_occlusion.py", "explain_regions.py", "explain_gradcam.py"}
 SCRIPTS = sorted(path.name for path in Path(__file__).parents[1].glob("explain_*.py"))
 
 
@@ -141,10 +142,28 @@ def test_figures_of_default_settings(row):
     arrays = {"segments": np.arange(36).reshape(6, 6), "standard_errors": np.abs(values)} if row.name == "lime" else {}
     arrays |= {"class_maps": np.stack([values] * 7)} if row.name == "shap" else {}
     facts = {"r2": 0.5, "segments": 36, "logits_above_background": [0.0] * 7, "completeness_gaps": [0.0] * 7}
+    if row.name == "regions":
+        arrays = {"regions": np.arange(36).reshape(6, 6) % 10}
+        facts = facts_of_regions()
     figure = draw(face, np.zeros((6, 6, 1), np.float32), Attribution(values, arrays, facts))
     texts = " ".join(" ".join(text.get_text() for text in figure.findobj(match=is_text)).split())
     assert row.title in texts
     assert EMOTIONS[2] in texts or row.name == "eigencam"
+
+
+def facts_of_regions():
+    names = PARTITIONS["ten"]
+    return {
+        "values": {name: 0.1 * number - 0.4 for number, name in enumerate(names)},
+        "outcome": 0.4,
+        "keeping": [],
+        "without": names[:2],
+        "becomes": 3,
+        "pair": {"regions": names[:2], "value": -0.2},
+        "fills": {"mean": 0.5},
+        "landmarks_found": False,
+        "counterfactual": None,
+    }
 
 
 def is_text(artist):

@@ -68,6 +68,7 @@ def gaussian(images: torch.Tensor, share: float) -> torch.Tensor:
 def describe_baseline(baseline: str | float) -> str:
     """In words, for the footnote of a figure: "grey 0.5", "mean of the face", "blurred face", "mean of the region"."""
     words = {"mean": "mean of the face", "blur": "blurred face", "black": "black", "region": "mean of the region"}
+    words["background"] = "mean of other faces"
     if baseline in words:
         return words[str(baseline)]
     return f"grey {LEVELS.get(str(baseline), baseline)}"

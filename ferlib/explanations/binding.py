@@ -13,6 +13,7 @@ from ferlib.explanations.specs import Method
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.errors import lookup
 
+AVERAGED = 100  # faces whose mean is the fill "background"
 Explain = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], list[Attribution]]  # images, target weights, seeds
 
 
@@ -38,6 +39,9 @@ class Network(Protocol):
 
     def background(self, count: int) -> torch.Tensor:
         """Background faces M×C×H×W in 0..1."""
+
+    def faces_of(self, label: int, count: int) -> tuple[torch.Tensor, list[str]] | None:
+        """At most so many real faces of a class M×C×H×W and their names; None where there is no train split."""
 
 
 def bind(method: Method, values: Mapping[str, Any], network: Network) -> Explain:
@@ -91,9 +95,23 @@ def provide_passes(_options: dict[str, Any], network: Network, _model: nn.Module
     return {"passes": network.forward(0)}
 
 
+def provide_face_regions(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:
+    """The keywords `place`, `fills` and `find_donor` of the regions of faces."""
+    from ferlib.explanations.region_fills import make_fills, open_landmarks, placer
+    from ferlib.explanations.transplants import donor_finder
+
+    place = placer(open_landmarks(), network.spec.image_size / network.spec.scaled_size, options["partition"])
+    return {
+        "place": place,
+        "fills": make_fills(options["baseline"], place, lambda: network.background(AVERAGED)),
+        "find_donor": donor_finder(model, place, network.faces_of, network.batch_size),
+    }
+
+
 PROVIDERS: dict[str, Callable[[dict[str, Any], Network, nn.Module], dict[str, Any]]] = {
     "segments": provide_segments,
     "background": provide_background,
     "cells": provide_cells,
     "passes": provide_passes,
+    "face_regions": provide_face_regions,
 }

@@ -53,6 +53,9 @@ class CropNetwork:
         """Drawn faces of all expressions in turn."""
         return self.model.views(draw_background(count, self.model.crop_size))
 
+    def faces_of(self, label: int, count: int) -> None:
+        """None: a photo has no train split."""
+
 
 def explain_crops(
     model: FaceModel,

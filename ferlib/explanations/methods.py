@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from config import EMOTIONS
 from ferlib.explanations.specs import Method, Setting
 from ferlib.runtime.errors import UserError, lookup
 
@@ -33,6 +34,10 @@ SEGMENTATIONS = {
     "felzenszwalb": "by edges (Felzenszwalb)",
     "grid": "squares",
     "facial": "parts of a face",
+}
+PARTITIONS = {"ten": "ten", "eleven": "eleven, the brows one by one"}
+COUNTERFACTUALS = {"runner_up": "of the second most probable class", "none": "none"} | {
+    emotion: f"of {emotion}" for emotion in EMOTIONS
 }
 SAMPLING = {"paired": "in pairs, balanced", "independent": "at random, as in lime"}
 REGION_MEAN = {"region": "the mean of each region"}
@@ -196,6 +201,44 @@ ROWS = (
         facts={"logit_above_background": "logit above background", "completeness_gap": "completeness gap"},
         expected=True,
         faces_per_call=(1, 4, 16),
+    ),
+    Method(
+        "regions",
+        "Facial regions",
+        "explain_regions.py",
+        "regions:explain",
+        "Every set of the face's regions is shown to the network while the others are filled: a region's Shapley value "
+        "is what it adds to the probability of the class, averaged over all orders in which regions can be shown. They "
+        "add up to the difference between the face and the filled one; nothing is sampled.",
+        "The values hold for what the regions are filled with, and for how the face is divided. Where the landmarks "
+        "were not found, the regions are those of an average face.",
+        settings=(
+            Setting(
+                "partition",
+                "ten",
+                "regions of a face: ten, or eleven, in which the brows count one by one",
+                choices=PARTITIONS,
+                label="Regions",
+            ),
+            Setting(
+                "counterfactual",
+                "runner_up",
+                "class of the real face whose regions are transplanted: runner_up (the second most probable one), a "
+                "class, or none",
+                choices=COUNTERFACTUALS,
+            ),
+            baseline("what fills a hidden region", {"background": "the mean of other faces' regions"}),
+        ),
+        needs=("face_regions",),
+        network="forward",
+        signed=True,
+        output="probability",
+        unit="Δ probability",
+        note=(
+            "exact Shapley values of {partition} regions, hidden ones filled with: {baseline} · "
+            "a region's pixels share its value"
+        ),
+        faces_per_call=(4, 8, 32),
     ),
     cam(
         "gradcam",

@@ -25,6 +25,7 @@ from ferlib.explanations.face_regions import (
 NAMED = 0.03  # a region whose value is smaller is not named; nor is one below NAMED_SHARE of the largest
 NAMED_SHARE = 0.2
 MOST_FOR, MOST_AGAINST = 3, 2
+PAIR_NAMED = 0.1  # size of the smallest interaction that is named
 PAIRS = (("both eyes", LEFT_EYE, RIGHT_EYE), ("both brows", LEFT_BROW, RIGHT_BROW))
 PLURAL = (BROWS, CHEEKS)
 SURROUND_ALARM = 0.25  # share of the values' sizes from which the sentence warns of what is not the face
@@ -44,6 +45,22 @@ def expected_units(label: str, region: str) -> dict[int, str]:
     of_both = {LEFT_BROW: BROWS, RIGHT_BROW: BROWS}.get(region, region)
     units = {unit for variant in ACTION_UNITS[label] for unit in variant}
     return {unit: ACTION_UNIT_NAMES[unit] for unit in sorted(units) if of_both in PLACES[unit]}
+
+
+def describe_face(target: str, facts: Mapping[str, Any]) -> str:
+    """All that there is to say of a face: its values, the strongest interaction, the surround, the fill."""
+    values, pair = describe_values(target, facts), describe_pair(facts["pair"])
+    return " ".join(filter(None, [values, pair, describe_surround(facts["values"]), describe_fills(facts)]))
+
+
+def describe_pair(pair: Mapping[str, Any]) -> str | None:
+    """How the two regions with the strongest interaction work together; None where it is weak."""
+    first, second = (the(name) for name in pair["regions"])
+    if abs(pair["value"]) < PAIR_NAMED:
+        return None
+    if pair["value"] > 0:
+        return f"{first.capitalize()} and {second} count together ({signed(pair['value'])})."
+    return f"{first.capitalize()} and {second} stand in for each other ({signed(pair['value'])})."
 
 
 def describe_values(target: str, facts: Mapping[str, Any], unit: str = "") -> str:
@@ -135,7 +152,9 @@ def speak(items: Sequence[tuple[str, float]]) -> str:
 
 
 def signed(value: float) -> str:
-    """+0.31, −0.08."""
+    """+0.31, −0.08, 0.00."""
+    if abs(value) < 0.005:
+        return "0.00"
     return f"{'+' if value >= 0 else '−'}{abs(value):.2f}"
 
 

@@ -92,6 +92,13 @@ class Subject:
         train = self.data.split("train")
         return self.views(train.images[pick_faces(train.labels, count, self.seed)])
 
+    def faces_of(self, label: int, count: int) -> tuple[torch.Tensor, list[str]]:
+        """At most so many faces of a class from the train split, as the model is given them, and their names."""
+        train = self.data.split("train")
+        rows = np.flatnonzero(train.labels == label)
+        rows = np.sort(np.random.default_rng(self.seed).permutation(rows)[:count])
+        return self.views(train.images[rows]), list(map(str, train.names[rows]))
+
     def views(self, images: np.ndarray) -> torch.Tensor:
         """uint8 N×H×W×C faces as the model is given them: float32 N×C×size×size in 0..1, on the device."""
         return center_view(torch.from_numpy(np.array(images)).to(self.device), self.spec)

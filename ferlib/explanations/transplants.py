@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +20,8 @@ from ferlib.explanations.coalitions import coalitions
 from ferlib.explanations.face_regions import SURROUND
 from ferlib.explanations.warping import into_frame, onto
 
-LOOK_SIDE = 24
+CANDIDATES = 300  # training faces of a class among which the donor is
+LOOK_SIDE = 24  # pixels of the faces that are compared
 FEATHER = 0.03  # standard deviation of the blur of a region's edge, as a share of the side
 
 
@@ -62,6 +65,32 @@ class DonorPool:
             return None
         number = int((self.looks - look(image, landmarks)).square().sum(1).argmin())
         return Donor(self.images[number], self.landmarks[number], self.names[number])
+
+
+def donor_finder(
+    model: nn.Module,
+    place: Callable[[torch.Tensor], Any],
+    faces_of: Callable[[int, int], tuple[torch.Tensor, list[str]] | None],
+    batch_size: int,
+) -> FindDonor | None:
+    """The function that finds a donor among CANDIDATES faces of a class; None where there are no faces.
+
+    Only faces that the model classifies as of their class are candidates. Those of a class are predicted and placed
+    when the first face asks for it.
+    """
+    if faces_of(0, 0) is None:
+        return None
+
+    @cache
+    def pool(label: int) -> DonorPool:
+        images, names = faces_of(label, CANDIDATES) or (torch.empty(0), [])
+        right = [predict(model, part).argmax(1) == label for part in images.split(batch_size)] if names else []
+        chosen = torch.cat(right).nonzero()[:, 0] if right else torch.empty(0, dtype=torch.long)
+        images = images[chosen.to(images.device)]
+        landmarks = place(images).landmarks if len(images) else np.zeros((0, 5, 2))
+        return DonorPool(images, landmarks, [names[number] for number in chosen.tolist()])
+
+    return lambda image, landmarks, label: pool(label).nearest(image, landmarks)
 
 
 def look(image: torch.Tensor, landmarks: np.ndarray) -> torch.Tensor:

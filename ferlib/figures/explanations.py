@@ -11,6 +11,7 @@ from ferlib.explanations.specs import Method
 from ferlib.figures.heatmaps import draw_heatmap
 from ferlib.figures.lime import draw_lime
 from ferlib.figures.pool import FigurePool
+from ferlib.figures.regions import draw_regions
 from ferlib.figures.shap import draw_shap
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def figure_of(method: Method, values: Mapping[str, Any], run: str) -> Callable[.
         return partial(draw_lime, top_regions=values["top_regions"], run=run, footer=footer)
     if method.name == "shap":
         return partial(draw_shap, run=run, footer=footer)
+    if method.name == "regions":
+        return partial(draw_regions, partition=values["partition"], run=run, footer=footer)
     return partial(draw_heatmap, method=method, run=run, footer=footer)
 
 

@@ -30,11 +30,11 @@ HEAD = 0.54  # inches
 # ── parts of a figure ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def new_figure(height: float) -> Figure:
-    """An empty page as wide as a text, that leaves HEAD inches at the top for the headline."""
+def new_figure(height: float, words: float = 0.0) -> Figure:
+    """An empty page as wide as a text, that leaves HEAD inches at the top for the headline, and some for words."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     engine: Any = figure.get_layout_engine()
-    engine.set(w_pad=0.06, h_pad=0.03, rect=(0, 0, 1, 1 - HEAD / height))
+    engine.set(w_pad=0.06, h_pad=0.03, rect=(0, 0, 1, 1 - (HEAD + words) / height))
     return figure
 
 
@@ -73,9 +73,12 @@ def outline(axes: Axes, numbers: np.ndarray, color: str | tuple = "black", linew
     )
 
 
-def panel_row(figure: Figure | SubFigure, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Axes of `count` pictures side by side and, below each, the narrow axes of its colour bar or key."""
-    return figure.subplots(2, count, height_ratios=(1, 0.045))
+def panel_row(figure: Figure | SubFigure, count: int, last: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Axes of `count` pictures side by side and, below each, the narrow axes of its colour bar or key.
+
+    last: width of the last one, relative to the others.
+    """
+    return figure.subplots(2, count, height_ratios=(1, 0.045), width_ratios=(*[1] * (count - 1), last))
 
 
 def two_rows(figure: Figure) -> tuple[SubFigure, SubFigure]:
