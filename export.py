@@ -38,9 +38,10 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     from ferlib.report.model_card import make_model_card
 
     content = read_checkpoint(checkpoint)
-    content["state"] = {
-        name: to_half(tensor) for name, tensor in content["state"].items() if not name.startswith(VOTES_HEAD)
-    }
+    state = content["state"]
+    extra = sum(tensor.numel() for name, tensor in state.items() if name.startswith(VOTES_HEAD))
+    content["state"] = {name: to_half(tensor) for name, tensor in state.items() if not name.startswith(VOTES_HEAD)}
+    results = {**results, "parameters": results["parameters"] - extra}
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
     save_tensors(weights, content)
     write_text(card, make_model_card(run, history, results, weights.stat().st_size))

@@ -28,11 +28,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from config import EMOTIONS
-from ferlib.faces.model_files import find_checkpoint
 from ferlib.runtime.errors import UserError, lookup, run_script
 from ferlib.runtime.files import write_json
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.processor import describe_processor
+from ferlib.runtime.runs import shipped_checkpoint
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -55,11 +55,13 @@ class Peer:
     note: str = ""  # input size, detector, what differs from the package's own installation
     kind: str = "python"  # or "node"
     shared_torch: bool = False  # --prepare lets it use the torch of this interpreter's environment
+    checkpoint: str = ""  # of our own rows: a shipped network's name
     fetched_from: str = ""  # where the package gets its weights when it is first used, which nothing here measures
 
 
 PEERS = {
-    "ours": Peer("", EMOTIONS, note="44 px; YuNet"),
+    "ours": Peer("", EMOTIONS, note="44 px; YuNet", checkpoint="fer2013"),
+    "ours-small": Peer("", EMOTIONS, note="44 px; YuNet", checkpoint="small"),
     "fer": Peer(
         "fer",
         SEVEN,
@@ -129,7 +131,7 @@ class Flags:
 def interpreter(name: str, flags: Flags) -> Path:
     """What runs the worker of a row: its environment's Python; for Node, the folder of its packages."""
     given = dict(entry.split("=", 1) for entry in flags.python if "=" in entry)
-    if name == "ours":
+    if PEERS[name].checkpoint:
         return Path(sys.executable)
     if PEERS[name].kind == "node":
         return Path(given.get(name, flags.folder / name / "node_modules"))
@@ -154,7 +156,7 @@ def what_is_missing(name: str, flags: Flags) -> str:
 def prepare(name: str, flags: Flags) -> None:
     """Makes the environment of a row in its folder."""
     peer, folder = PEERS[name], flags.folder / name
-    if name == "ours" or peer.fetched_from:
+    if peer.checkpoint or peer.fetched_from:
         return
     folder.mkdir(parents=True, exist_ok=True)
     if peer.kind == "node":
@@ -195,6 +197,7 @@ def ask(name: str, task: str, flags: Flags, **request: Any) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "request.json"), Path(folder, "answer.json")
         facts = {"open": name, "task": task, "answer": str(answer), "modules": str(place.absolute()), **request}
+        facts |= {"checkpoint": PEERS[name].checkpoint}
         question.write_text(json.dumps(facts))
         runner = ["node", str(HERE / "peer_worker.js")] if PEERS[name].kind == "node" else worker_command(place)
         cpu, wall = run_timed([*runner, str(question)], name, flags)
@@ -249,9 +252,17 @@ def measure_speed(name: str, faces: Path, photo: Path, flags: Flags) -> dict[str
 
 def measure_cold(name: str, photo: Path, flags: Flags) -> dict[str, float]:
     """CPU seconds and seconds of a new process that reads one photo."""
-    if name == "ours":
+    if own := PEERS[name].checkpoint:
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, str(ROOT / "predict.py"), str(photo), "--outputs-dir", folder]
+            command = [
+                sys.executable,
+                str(ROOT / "predict.py"),
+                str(photo),
+                "--outputs-dir",
+                folder,
+                "--checkpoint",
+                own,
+            ]
             cpu, wall = run_timed(command, name, flags)
     else:
         answer = ask(name, "photo", flags, photo=str(photo), looks=0)
@@ -262,10 +273,10 @@ def measure_cold(name: str, photo: Path, flags: Flags) -> dict[str, float]:
 def measure_size(name: str, flags: Flags) -> dict[str, Any]:
     """Bytes of the weights and of the installed packages; packages that are required but absent."""
     peer, place = PEERS[name], interpreter(name, flags)
-    if name == "ours":
+    if peer.checkpoint:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         requirements = [*project["dependencies"], *project["optional-dependencies"]["video"]]
-        weights = find_checkpoint("", "", "", None, Path("outputs"))[0].stat().st_size
+        weights = shipped_checkpoint(peer.checkpoint).stat().st_size
         answer = ask(name, "size", flags, requirements=requirements)
         own = sum(path.stat().st_size for path in (ROOT / "ferlib").rglob("*.py"))
         return {**answer, "version": "", "installed": answer["installed"] + own + weights, "weights": weights}

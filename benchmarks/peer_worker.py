@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+MANY = 1e9  # passes for which a network is worth converting
 Scores = Callable[[np.ndarray], np.ndarray]  # grey faces uint8 N×48×48 → N×classes, in the package's own order
 Photo = Callable[[str], int]  # a picture's file → number of faces found and named, as a user of the package calls it
 
@@ -25,20 +26,26 @@ Photo = Callable[[str], int]  # a picture's file → number of faces found and n
 # ── recognisers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def open_ours() -> tuple[Scores, Photo]:
+def open_ours(checkpoint: str) -> tuple[Scores, Photo]:
+    """A shipped network by its name, on the engine that predict.py takes for many faces."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
+    from config import EngineFlags
     from ferlib.explanations.photo_predictions import predict_single_image
     from ferlib.faces.detectors import open_detector
     from ferlib.faces.face_model import open_face_model
+    from ferlib.runtime.digests import digest_file
+    from ferlib.runtime.runs import shipped_checkpoint
 
-    model, detector = open_face_model(), open_detector("auto")
+    path = shipped_checkpoint(checkpoint)
+    model, detector = open_face_model(checkpoint=path), open_detector("auto")
+    model.use_engine(EngineFlags(), digest_file(path), MANY)
     return (
         lambda faces: model.probabilities(to_colour(faces)),
         lambda path: len(predict_single_image(path, model, detector)),
     )
 
 
-def open_fer() -> tuple[Scores, Photo]:
+def open_fer(_checkpoint: str) -> tuple[Scores, Photo]:
     import cv2
     from fer.fer import FER
 
@@ -50,7 +57,7 @@ def open_fer() -> tuple[Scores, Photo]:
     return scores, lambda path: len(recogniser.detect_emotions(cv2.imread(path)))
 
 
-def open_what_the_face() -> tuple[Scores, Photo]:
+def open_what_the_face(_checkpoint: str) -> tuple[Scores, Photo]:
     import torch
     from PIL import Image
     from what_the_face_classification.inference import Image_classifier
@@ -66,7 +73,7 @@ def open_what_the_face() -> tuple[Scores, Photo]:
     return scores, lambda path: int(recogniser.predict(Image.open(path))[0] != "no face detected")
 
 
-def open_pyemotion() -> tuple[Scores, Photo]:
+def open_pyemotion(_checkpoint: str) -> tuple[Scores, Photo]:
     import cv2
     import torch
     from PyEmotion import DetectFace
@@ -82,6 +89,7 @@ def open_pyemotion() -> tuple[Scores, Photo]:
 
 OPENERS = {
     "ours": open_ours,
+    "ours-small": open_ours,
     "fer": open_fer,
     "what-the-face": open_what_the_face,
     "pyemotion": open_pyemotion,
@@ -103,7 +111,7 @@ def centred(faces: np.ndarray) -> np.ndarray:
 
 def score(request: dict[str, Any]) -> dict[str, Any]:
     """Scores of all faces, N×classes, in the npy file "scores"."""
-    scores, _ = OPENERS[request["open"]]()
+    scores, _ = OPENERS[request["open"]](request["checkpoint"])
     faces = np.load(request["faces"])
     np.save(request["scores"], np.concatenate([scores(batch) for batch in batches(faces, 64)]))
     return {}
@@ -111,7 +119,7 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
 
 def measure_speed(request: dict[str, Any]) -> dict[str, Any]:
     """Faces a second by batch size, over whole batches for the seconds that are asked for after one that warms up."""
-    scores, _ = OPENERS[request["open"]]()
+    scores, _ = OPENERS[request["open"]](request["checkpoint"])
     faces = np.load(request["faces"])
     rates = {}
     for size in request["batch_sizes"]:
@@ -127,7 +135,7 @@ def measure_speed(request: dict[str, Any]) -> dict[str, Any]:
 
 def read_photo(request: dict[str, Any]) -> dict[str, Any]:
     """Faces found in the photo, and the median seconds of further looks at it, "looks" in number."""
-    _, photo = OPENERS[request["open"]]()
+    _, photo = OPENERS[request["open"]](request["checkpoint"])
     found, seconds = photo(request["photo"]), []
     for _ in range(request["looks"]):
         started = time.perf_counter()

@@ -126,8 +126,10 @@ def test_the_head_of_votes_is_not_shipped(evaluated, tmp_path):
         name.replace("head.", "votes_head.", 1): value for name, value in content["state"].items() if "head." in name
     }
     save_tensors(evaluated.best_checkpoint, {**content, "state": content["state"] | head})
-    shipped = read_checkpoint(export.export(evaluated, tmp_path / "shipped")[0])["state"]
-    assert shipped.keys() == content["state"].keys()
+    parameters = json.loads(evaluated.results.read_text())["parameters"]
+    weights, card = export.export(evaluated, tmp_path / "shipped")
+    assert read_checkpoint(weights)["state"].keys() == content["state"].keys()
+    assert f"{parameters - sum(value.numel() for value in head.values()):,} parameters" in card.read_text("utf-8")
 
 
 PRETRAINED = sorted((Path(__file__).parents[1] / "pretrained").glob("*.pth"))

@@ -12,8 +12,8 @@ import pytest
 from config import EMOTIONS, Explain
 from ferlib.explanations import cam, gradients, lime, superpixels
 from ferlib.explanations.choice import CLASS_OF
-from ferlib.explanations.flags import chosen_method, prepare_flags, values_of
 from ferlib.explanations.face_regions import PARTITIONS
+from ferlib.explanations.flags import chosen_method, prepare_flags, values_of
 from ferlib.explanations.methods import METHODS, ROWS, SEGMENTATIONS, find_method, methods_of
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures.explanations import figure_of

@@ -28,6 +28,7 @@ from models import Checkpoint, load_checkpoint
 if TYPE_CHECKING:
     from ferlib.inference.cut_network import CutNetwork
 
+LUMA = np.array((19595, 38470, 7471), np.float32)  # of ITU-R BT.601, in 1/65536
 BATCH = 64  # faces per forward pass
 
 
@@ -139,8 +140,8 @@ def check_crops(crops: np.ndarray) -> None:
 
 def to_grey(crops: np.ndarray) -> np.ndarray:
     """uint8 …×3 RGB → uint8 …×1, equal to Pillow's convert("L"), with which grey data sets are read."""
-    weighted = crops.astype(np.uint32) @ np.array((19595, 38470, 7471), np.uint32)  # ITU-R BT.601 luma, in 1/65536
-    return ((weighted + 0x8000) >> 16).astype(np.uint8)[..., None]
+    weighted = crops.astype(np.float32) @ LUMA  # below 2²⁴, hence exact
+    return ((weighted + 0x8000) * 2.0**-16).astype(np.uint8)[..., None]
 
 
 def open_face_model(

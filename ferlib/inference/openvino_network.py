@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ferlib.inference.quantization import Ranges
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}  # precision → OpenVINO's name of it
+SMALL = 100e6  # multiply-adds a face below which a network takes a single face on one thread
 KEPT = 12  # converted networks in the cache; beyond, those that were not used for longest are removed
 TOLERANCE = 1e-3  # of the logits' largest, which a conversion may change
 TRIED = (2, 3)  # sizes of the batches that a network is traced with, and compared with
@@ -63,21 +65,49 @@ class OpenVinoNetwork(nn.Module):
 
     def __init__(self, model: Any, precision: str, threads: int):
         super().__init__()
+        self.model, self.precision, self.threads = model, precision, threads
+        self.wrap = import_openvino().Tensor
+        self.request = self.compile(model, threads)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits N×7."""
+        if len(images) == 1:
+            request, inputs, outputs = self.of_one
+            np.copyto(inputs, images.detach().numpy())
+            request.infer()
+            return torch.from_numpy(outputs.copy())
+        array = np.ascontiguousarray(images.detach().numpy(), np.float32)
+        self.request.infer({0: self.wrap(array, shared_memory=True)}, share_outputs=True)
+        return torch.from_numpy(self.request.get_output_tensor(0).data.copy())
+
+    @cached_property
+    def of_one(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        """The request for a single face, its input and its output: of a fixed shape, with memory of its own, and on one
+        thread where the network is small, whose layers take less time than it takes to wake a second one."""
+        model = self.model.clone()
+        model.reshape([1, *(dimension.get_length() for dimension in list(model.inputs[0].partial_shape)[1:])])
+        request = self.compile(model, 1 if multiply_adds(model) < SMALL else self.threads)
+        return request, request.get_input_tensor(0).data, request.get_output_tensor(0).data
+
+    def compile(self, model: Any, threads: int) -> Any:
+        """A request of the model on so many threads."""
         settings = {
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",  # all threads work on one batch
             "ENABLE_CPU_PINNING": False,  # a thread bound to a core that another program keeps busy holds all up
         }
-        openvino = import_openvino()
-        self.wrap = openvino.Tensor
-        self.request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        return import_openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits N×7."""
-        array = np.ascontiguousarray(images.detach().numpy(), np.float32)
-        self.request.infer({0: self.wrap(array, shared_memory=True)}, share_outputs=True)
-        return torch.from_numpy(self.request.get_output_tensor(0).data.copy())
+
+def multiply_adds(model: Any) -> int:
+    """Of the convolutions and linear layers of an OpenVINO model with fixed shapes."""
+    total = 0
+    for layer in model.get_ops():
+        if layer.get_type_name() in ("Convolution", "MatMul"):
+            outputs, weights = layer.output(0).get_shape(), layer.input(1).get_shape()
+            total += int(np.prod(outputs) * np.prod(weights) // outputs[1])
+    return total
 
 
 # ── converting ───────────────────────────────────────────────────────────────────────────────────────────────────────

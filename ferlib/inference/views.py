@@ -27,13 +27,15 @@ def center_view(images: torch.Tensor, spec: ModelSpec) -> torch.Tensor:
 
 def crop_view(images: torch.Tensor, spec: ModelSpec, down: int, right: int) -> torch.Tensor:
     """The crop at the centre (0), or at an edge (−1, 1), of the scaled face."""
+    room = spec.scaled_size - spec.image_size
+    top, left = room * (1 + down) // 2, room * (1 + right) // 2
+    rows, columns = slice(top, top + spec.image_size), slice(left, left + spec.image_size)
+    if images.shape[2] == spec.scaled_size:  # nothing but the crop has to be converted
+        return to_float(images[:, rows, columns], spec).contiguous(memory_format=torch.channels_last)
     faces = to_float(images, spec)
     if faces.shape[-1] < spec.scaled_size:
         faces = F.interpolate(faces, (spec.scaled_size, spec.scaled_size), mode="bilinear", align_corners=False)
-    room = spec.scaled_size - spec.image_size
-    top, left = room * (1 + down) // 2, room * (1 + right) // 2
-    view = faces[..., top : top + spec.image_size, left : left + spec.image_size]
-    return view.contiguous(memory_format=torch.channels_last)
+    return faces[..., rows, columns].contiguous(memory_format=torch.channels_last)
 
 
 VIEWS = {  # name → (places of the crop, whether each is flipped too)

@@ -14,6 +14,7 @@ from ferlib.runtime.errors import UserError
 SHIPPED = {  # names of the networks that come with the project, as --checkpoint takes them
     "fer2013": "fer_resnet_wide_fer2013_seed2",
     "ferplus": "fer_resnet_wide_ferplus",
+    "small": "fer_resnet_small_fer2013_s1",
 }
 
 
