@@ -18,6 +18,7 @@ from skimage import data
 
 import app
 import config
+from ferlib.explanations.records import Attribution
 from ferlib.faces.face_model import FaceModel
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import shipped_checkpoint
@@ -562,7 +563,8 @@ def test_a_network_without_numbers_is_a_sentence(site, client, monkeypatch, quie
         assert "gives no numbers" in ask(client, photo_event(site, picture, "nan"))[2]
     ask(client, photo_event(site, picture, "nan"))
     with monkeypatch.context() as patch:
-        patch.setattr(answers, "explain_crops", lambda *_, **__: np.full((1, 44, 44), np.nan, np.float32))
+        nan = Attribution(np.full((44, 44), np.nan, np.float32))
+        patch.setattr(answers, "explain_faces", lambda *_, **__: [nan])
         assert "has no numbers" in ask(client, explain_event(site, "nan"))[0]
     assert "Why Happy" in ask(client, explain_event(site, "nan"))[0]
     assert quiet() == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from ferlib.data.synthetic.faces import draw_faces
 from ferlib.explanations.binding import bind
 from ferlib.explanations.cam import Cells, forward_from, gradcam, to_unit, upsample
 from ferlib.explanations.methods import find_method
-from ferlib.explanations.records import maps_of
+from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds
 from ferlib.faces.face_model import FaceModel
 from ferlib.networks.specs import ModelSpec
@@ -57,7 +57,14 @@ class CropNetwork:
         """None: a photo has no train split."""
 
 
-def explain_crops(
+def explain_crops(*given: Any, **settings: Any) -> np.ndarray:
+    """The maps of explain_faces, float32 N×S×S; an empty array where there are no crops."""
+    found = explain_faces(*given, **settings)
+    crops: np.ndarray = given[1]
+    return maps_of(found) if found else np.zeros((0, *crops.shape[1:3]), np.float32)
+
+
+def explain_faces(
     model: FaceModel,
     crops: np.ndarray,
     method: str,
@@ -66,8 +73,8 @@ def explain_crops(
     seed: int = 0,
     batch_size: int = 64,
     **settings: Any,
-) -> np.ndarray:
-    """Maps float32 N×S×S of a row of METHODS for crops uint8 N×S×S×3, signed where the method is.
+) -> list[Attribution]:
+    """Attributions of a row of METHODS for crops uint8 N×S×S×3, with maps float32 S×S, signed where the method is.
 
     targets: the class to explain of each face, by default the predicted one. settings: of the method, by name or by
     flag. UserError for unknown methods, settings and values.
@@ -75,13 +82,14 @@ def explain_crops(
     row = find_method(method)
     values = row.complete(settings)
     if not len(crops):
-        return np.zeros((0, *crops.shape[1:3]), np.float32)
+        return []
     labels = model.probabilities(crops).argmax(1) if targets is None else np.asarray(targets)
     with model.lock, torch.inference_mode(False):
         explain = bind(row, values, CropNetwork(model, batch_size))
         weights = torch.eye(len(EMOTIONS))[labels].to(model.device)
         found = explain(model.views(crops), weights, face_seeds(seed, len(crops)))
-        return model.to_crops(maps_of(found), crops.shape[1])
+        maps = model.to_crops(maps_of(found), crops.shape[1])
+    return [replace(each, map=values) for each, values in zip(found, maps, strict=True)]
 
 
 Chooser = Callable[[np.ndarray], Sequence[int]]  # probabilities N×7 → classes N

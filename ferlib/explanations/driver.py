@@ -417,6 +417,7 @@ def summarize(
         "versions": library_versions(),
         "faces": [
             {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
+            | ({"words": method.describe(face.target.name, outcome.facts)} if method.words else {})
             for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
         ],
     }

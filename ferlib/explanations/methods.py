@@ -238,6 +238,7 @@ ROWS = (
             "exact Shapley values of {partition} regions, hidden ones filled with: {baseline} · "
             "a region's pixels share its value"
         ),
+        words="region_words:describe_face",
         faces_per_call=(4, 8, 32),
     ),
     cam(

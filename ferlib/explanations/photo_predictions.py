@@ -74,7 +74,8 @@ def predict_photo(
     face. target: the class that is explained, by default each face's predicted one. settings: those of the method.
     UserError for unknown methods, targets and settings.
     """
-    from ferlib.explanations.crops import explain_crops
+    from ferlib.explanations.crops import explain_faces
+    from ferlib.explanations.methods import find_method
     from ferlib.faces.crops import whole_face
     from ferlib.faces.predictions import FacePrediction
 
@@ -84,12 +85,15 @@ def predict_photo(
         return []
     crops = cut_crops(photo, faces, face_model.crop_size) if detector else whole_crop(photo, face_model)
     probabilities = face_model.probabilities(crops)
-    maps: Sequence[np.ndarray | None] = [None] * len(faces)
-    if method:
-        labels = None if targets is None else [targets] * len(faces)
-        maps = list(explain_crops(face_model, crops, method, labels, **settings))
-    rows = zip(faces, probabilities, crops, maps, strict=True)
-    return [FacePrediction(*row) for row in rows]
+    if not method:
+        return [FacePrediction(*row) for row in zip(faces, probabilities, crops, strict=True)]
+    labels = probabilities.argmax(1).tolist() if targets is None else [targets] * len(faces)
+    found = explain_faces(face_model, crops, method, labels, **settings)
+    words = [
+        find_method(method).describe(EMOTIONS[label], each.facts) for label, each in zip(labels, found, strict=True)
+    ]
+    maps = [each.map for each in found]
+    return [FacePrediction(*row) for row in zip(faces, probabilities, crops, maps, words, strict=True)]
 
 
 def cut_crops(photo: Photo, faces: Sequence[DetectedFace], size: int) -> np.ndarray:

@@ -81,6 +81,7 @@ class Method:
     question: str = "explained: why {target}?"
     note: str = ""  # settings in the figure's footnote, names of settings in braces
     facts: Mapping[str, str] = field(default_factory=dict)  # of each face in the summary: key → its name on a card
+    words: str = ""  # MODULE:NAME in ferlib.explanations: (the target's name, facts of a face) → sentences
     expected: bool = False  # of every run: the report names it where it is missing
     faces_per_call: tuple[int, int, int] = (64, 64, 64)  # on cpu, mps and cuda: lost at most by an interruption
     check: Callable[[Mapping[str, Any]], None] = accept  # UserError for values that do not go together
@@ -108,6 +109,13 @@ class Method:
     def defaults(self) -> dict[str, Any]:
         """Setting → default."""
         return {setting.name: setting.default for setting in self.settings}
+
+    def describe(self, target: str, facts: Mapping[str, Any]) -> str:
+        """Sentences that say what the explanation of a face shows; "" for methods without words."""
+        if not self.words:
+            return ""
+        module, _, name = self.words.partition(":")
+        return getattr(importlib.import_module(f"ferlib.explanations.{module}"), name)(target, facts)
 
     def load(self, name: str = "") -> Callable[..., Any]:
         """The function of this method, or another one of its module."""

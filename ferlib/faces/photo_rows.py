@@ -63,6 +63,7 @@ def describe_face(item: FacePrediction) -> dict[str, Any]:
         "label": item.label,
         "probabilities": dict(zip(EMOTIONS, item.probabilities.astype(float).round(6).tolist(), strict=True)),
         "small": item.box[2] < SMALL,
+        **({"words": item.words} if item.words else {}),
     }
 
 
@@ -81,7 +82,8 @@ def describe_line(face: dict[str, Any]) -> str:
     shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in order[:3])
     x, y, width, height = (round(value) for value in face["box"])
     small = f", less detail than the training faces (narrower than {SMALL} px)" if face["small"] else ""
-    return f"{shares}  at {x},{y}, {width}×{height} px{small}"
+    words = f"\n    {face['words']}" if "words" in face else ""
+    return f"{shares}  at {x},{y}, {width}×{height} px{small}{words}"
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

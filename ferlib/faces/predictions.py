@@ -18,6 +18,7 @@ class FacePrediction:
     probabilities: np.ndarray  # float32 7, in the order of EMOTIONS
     crop: np.ndarray  # uint8 S×S×3 RGB: the input of the model
     map: np.ndarray | None = None  # float32 S×S: attributions of the crop's pixels, where a method was chosen
+    words: str = ""  # what the attributions say, of methods that have words
 
     @property
     def box(self) -> tuple[float, float, float, float]:

@@ -29,6 +29,7 @@ class Tile:
     facts: tuple[tuple[str, float], ...]
     map_uri: str | None  # None: maps.npz is gone, or older than the summary
     place: str  # where the map is strongest, in words
+    words: str  # what the explanation says, of methods that have words
     figure: str | None  # address of the drawn figure, relative to the page
 
 
@@ -154,6 +155,7 @@ def make_tile(explained: Explained, page_dir: Path) -> Tile:
         facts=tuple((name, face[key]) for key, name in method.facts.items() if face.get(key) is not None),
         map_uri=None if values is None else map_picture(values, method.signed, method.summed),
         place="" if values is None else locate(values),
+        words=str(face.get("words", "")),
         figure=link(figure_path(explained), page_dir),
     )
 

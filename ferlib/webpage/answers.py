@@ -16,8 +16,9 @@ import torch
 from gradio.data_classes import ImageData
 
 from config import EMOTIONS
-from ferlib.explanations.crops import explain_crops
+from ferlib.explanations.crops import explain_faces
 from ferlib.explanations.methods import find_method
+from ferlib.explanations.records import Attribution
 from ferlib.faces.face_model import FaceModel
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.terminal import printable
@@ -116,13 +117,13 @@ def compute_map(
     values: Sequence[Any],
     progress: gr.Progress,
     resources: Resources,
-) -> np.ndarray:
-    """The map float32 S×S of a crop uint8 1×S×S×3; UserError where it is not finite."""
+) -> Attribution:
+    """The attribution of a crop uint8 1×S×S×3, with a map float32 S×S; UserError where it is not finite."""
     settings = own_settings(method, values)
     network = resources.open_model(model)
     with progress_shown(network, method, count_faces(settings), progress, resources.computations.seconds):
-        (found,) = explain_crops(network, crop, method, [code], **settings)
-    if not np.isfinite(found).all():
+        (found,) = explain_faces(network, crop, method, [code], **settings)
+    if not np.isfinite(found.map).all():
         raise UserError("This explanation has no numbers: choose other settings, another method or another model.")
     return found
 

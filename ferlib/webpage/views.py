@@ -15,6 +15,7 @@ from matplotlib.colors import to_hex
 from config import EMOTIONS
 from ferlib.explanations.maps import locate
 from ferlib.explanations.methods import METHODS, find_method
+from ferlib.explanations.records import Attribution
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.photo_rows import TURNED_BACK
 from ferlib.figures.blending import IMPORTANCE
@@ -158,10 +159,10 @@ def note_on(face: DetectedFace) -> str:
 
 
 def show_explanation(
-    result: PhotoResult, chosen: int, values: np.ndarray, method: str, target: int, seconds: float
+    result: PhotoResult, chosen: int, found: Attribution, method: str, target: int, seconds: float
 ) -> str:
-    """A map float32 S×S of the chosen face's crop, the meaning of its colours, and how to read it."""
-    values = strip_margin(values, result.margin)
+    """The map float32 S×S of the chosen face's crop, the meaning of its colours, and how to read it."""
+    values = strip_margin(found.map, result.margin)
     row, name, place = find_method(method), EMOTIONS[target], locate(values)
     pictures, limit = draw_map(result, chosen, values, row)
     palette = SIGNED if row.signed else matplotlib.colormaps[IMPORTANCE]
@@ -178,6 +179,7 @@ def show_explanation(
         unit=row.unit if row.signed else "",
         ends=ends,
         colours=[to_hex(palette(share)) for share in np.linspace(0, 1, 9)],
+        words=row.describe(name, found.facts),
         how_to_read=how_to_read(row),
         facts=f"Strongest {place} · computed in {seconds:.2g} s",
     )
