@@ -5,13 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+import explain_regions
 from config import EMOTIONS
 from ferlib.explanations.face_regions import LEFT_EYE, MOUTH, RIGHT_EYE, SURROUND, TEN, regions_of
+from ferlib.explanations.flags import prepare_flags
 from ferlib.explanations.region_fills import make_fills, placer
 from ferlib.explanations.region_words import describe_fills, describe_surround, describe_values, expected_units
 from ferlib.explanations.regions import count_passes, explain
 from ferlib.explanations.transplants import Donor, DonorPool, find_transplant
 from ferlib.faces.landmarks import MEAN_LANDMARKS
+from ferlib.runtime.errors import UserError
 
 HAPPY, SAD = EMOTIONS.index("Happy"), EMOTIONS.index("Sad")
 SIDE = 40
@@ -253,3 +256,44 @@ def test_action_units_of_a_region():
     assert expected_units("Neutral", MOUTH) == {}
     every = {unit for label in EMOTIONS for region in TEN for unit in expected_units(label, region)}
     assert every == {1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 20, 23, 25, 26}
+
+
+# ── the script ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run_script(tiny_run, monkeypatch, *flags):
+    given = ["--tag", "tiny", "--outputs-dir", str(tiny_run.outputs_dir), "--engine", "torch", *flags]
+    monkeypatch.setattr("sys.argv", ["explain_regions.py", *given])
+    return explain_regions.main()
+
+
+def test_the_script_explains_a_saved_model(tiny_run, monkeypatch):
+    monkeypatch.setattr("ferlib.explanations.region_fills.open_landmarks", lambda: None)
+    summary = run_script(tiny_run, monkeypatch, "--samples", "8", "--counterfactual", "Happy")
+    folder = tiny_run.explanations("regions")
+    with np.load(tiny_run.explanation_maps("regions")) as saved:
+        assert saved["maps"].shape == (8, 48, 48)
+        assert saved["logits"].shape == (8, 1024, 7)
+        assert saved["transplant"].shape[:3] == (8, 48, 48)
+    for face in summary["faces"]:
+        total = sum(face["values"].values())
+        assert total == pytest.approx(face["outcome"] - face["hidden"], abs=1e-6)
+        assert face["words"].startswith(f"{face['target']} (")
+        assert not face["landmarks_found"]
+        found = face["counterfactual"]
+        assert found is None or EMOTIONS[found["label"]] == "Happy"
+    assert (folder / "table.png").exists() == ("table" in summary)
+    assert len(list(folder.glob("*_pred*.png"))) == 8
+    again = run_script(tiny_run, monkeypatch, "--samples", "1")
+    assert "table" not in again
+    assert not (folder / "table.png").exists()
+
+
+def test_wrong_settings_are_named():
+    for wrong, words in (
+        ({"partition": "nine"}, "--partition"),
+        ({"counterfactual": "Joy"}, "--counterfactual"),
+        ({"baseline": "region"}, "--baseline"),
+    ):
+        with pytest.raises(UserError, match=words):
+            prepare_flags(explain_regions.ExplainRegions(**wrong), explain_regions.SCRIPT)

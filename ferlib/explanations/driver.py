@@ -102,6 +102,11 @@ class Paths:
         path = self.run.explanation_summary(self.method)
         return path.parent / self.folder / path.name
 
+    @property
+    def table(self) -> Path:
+        """The picture of what the summary says of all faces."""
+        return self.summary.with_name("table.png")
+
     def figure(self, face: ExplainedFace) -> Path:
         """The figure of a face."""
         true = "unknown" if face.true is None else EMOTIONS[face.true]
@@ -399,6 +404,11 @@ def summarize(
 ) -> dict[str, Any]:
     """What was explained, how, from which checkpoint and with which result, as plain Python."""
     own = {"samples": flags.samples, "only": flags.only, **method.fixed, **values, **method.constants}
+    rows = [
+        {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
+        | ({"words": method.describe(face.target.name, outcome.facts)} if method.words else {})
+        for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
+    ]
     return {
         "run": subject.run.identity(),
         "method": method.name,
@@ -415,9 +425,6 @@ def summarize(
         **subject.engine.describe(),
         "seconds_per_face": float(np.mean([outcome.seconds for outcome in outcomes])),
         "versions": library_versions(),
-        "faces": [
-            {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
-            | ({"words": method.describe(face.target.name, outcome.facts)} if method.words else {})
-            for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
-        ],
+        "faces": rows,
+        **method.tabulate(rows),
     }

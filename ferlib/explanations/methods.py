@@ -239,6 +239,7 @@ ROWS = (
             "a region's pixels share its value"
         ),
         words="region_words:describe_face",
+        table="region_table:make_table",
         faces_per_call=(4, 8, 32),
     ),
     cam(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -54,6 +54,12 @@ class Setting:
                 raise UserError(f"{flag} {value} is not in its range, {limits}")
 
 
+def find_function(name: str) -> Callable[..., Any]:
+    """MODULE:NAME of ferlib.explanations."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(f"ferlib.explanations.{module}"), function)
+
+
 def accept(_values: Mapping[str, Any]) -> None:
     """No settings of the method depend on one another."""
 
@@ -82,6 +88,7 @@ class Method:
     note: str = ""  # settings in the figure's footnote, names of settings in braces
     facts: Mapping[str, str] = field(default_factory=dict)  # of each face in the summary: key → its name on a card
     words: str = ""  # MODULE:NAME in ferlib.explanations: (the target's name, facts of a face) → sentences
+    table: str = ""  # MODULE:NAME likewise: faces of a summary → what the summary says of all of them, or None
     expected: bool = False  # of every run: the report names it where it is missing
     faces_per_call: tuple[int, int, int] = (64, 64, 64)  # on cpu, mps and cuda: lost at most by an interruption
     check: Callable[[Mapping[str, Any]], None] = accept  # UserError for values that do not go together
@@ -112,15 +119,17 @@ class Method:
 
     def describe(self, target: str, facts: Mapping[str, Any]) -> str:
         """Sentences that say what the explanation of a face shows; "" for methods without words."""
-        if not self.words:
-            return ""
-        module, _, name = self.words.partition(":")
-        return getattr(importlib.import_module(f"ferlib.explanations.{module}"), name)(target, facts)
+        return find_function(self.words)(target, facts) if self.words else ""
+
+    def tabulate(self, faces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the summary says of all its faces, as its key "table"; empty for methods without one."""
+        found = find_function(self.table)(faces) if self.table else None
+        return {} if found is None else {"table": found}
 
     def load(self, name: str = "") -> Callable[..., Any]:
         """The function of this method, or another one of its module."""
         module, _, own = self.function.partition(":")
-        return getattr(importlib.import_module(f"ferlib.explanations.{module}"), name or own)
+        return find_function(f"{module}:{name or own}")
 
     def check_values(self, values: Mapping[str, Any]) -> None:
         """UserError for values of the settings that are out of range or do not go together."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferlib.explanations.baselines import describe_baseline
@@ -11,8 +12,10 @@ from ferlib.explanations.specs import Method
 from ferlib.figures.heatmaps import draw_heatmap
 from ferlib.figures.lime import draw_lime
 from ferlib.figures.pool import FigurePool
+from ferlib.figures.region_table import draw_region_table
 from ferlib.figures.regions import draw_regions
 from ferlib.figures.shap import draw_shap
+from ferlib.figures.style import save_figure
 
 if TYPE_CHECKING:
     from config import Explain
@@ -23,9 +26,9 @@ def explain_and_draw(flags: Explain, method: Method, values: Mapping[str, Any]) 
 
     The processes of torchrun divide the faces. UserError for a run, a data set or a picture that cannot be read.
     """
-    from ferlib.explanations.driver import explain_run, resolve
+    from ferlib.explanations.driver import Paths, explain_run, resolve
     from ferlib.explanations.subject import open_subject
-    from ferlib.runtime.distributed import processes
+    from ferlib.runtime.distributed import is_main, processes
 
     with processes():
         subject = open_subject(flags)
@@ -33,10 +36,22 @@ def explain_and_draw(flags: Explain, method: Method, values: Mapping[str, Any]) 
         draw = figure_of(
             method, {**values, "seed": flags.seed, "precision": subject.engine.precision}, subject.run.name
         )
-        return explain_run(subject, method, values, flags, FigurePool(draw, flags.figures, flags.format))
+        summary = explain_run(subject, method, values, flags, FigurePool(draw, flags.figures, flags.format))
+        if method.table and is_main():
+            draw_table(Paths(subject.run, method.name, "pictures" if flags.image else "").table, summary, draw, flags)
+        return summary
 
 
-def figure_of(method: Method, values: Mapping[str, Any], run: str) -> Callable[..., Any]:
+def draw_table(path: Path, summary: Mapping[str, Any], draw: partial, flags: Explain) -> None:
+    """Draws the table of a summary; where it has none, removes the picture of an earlier run."""
+    for old in path.parent.glob(f"{path.stem}.*"):
+        old.unlink()
+    if flags.figures and "table" in summary:
+        figure = draw_region_table(summary["table"], draw.keywords["run"], draw.keywords["footer"])
+        save_figure(figure, path, flags.format)
+
+
+def figure_of(method: Method, values: Mapping[str, Any], run: str) -> partial:
     """The function (face, image, attribution) → figure of a method; values: its settings, seed and precision."""
     footer = footnotes.get(method.name, describe_settings)(method, values)
     footer += " · network in 8 bits" * (values.get("precision") == "int8")

@@ -1,0 +1,62 @@
+"""The picture of the table of regions and emotions: mean values with their intervals, and what EMFACS expects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ferlib.explanations.region_words import signed
+from ferlib.figures.lettering import wrap
+from ferlib.figures.panels import SIGNED, SMALL
+from ferlib.figures.style import WIDTH, in_style
+
+
+@in_style()
+def draw_region_table(table: dict[str, Any], run: str, footer: str) -> Figure:
+    """A cell for each region and emotion: the mean value, ± half of its 95 % interval; framed: expected by EMFACS."""
+    emotions, names = table["emotions"], table["regions"]
+    means = np.array([row["mean"] for row in emotions.values()]).T
+    halves = (np.array([row["high"] for row in emotions.values()]).T - means) if len(emotions) else means
+    limit = float(np.abs(means).max()) or 1.0
+    figure = Figure(figsize=(WIDTH, 0.42 * len(names) + 1.9), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(means, cmap=SIGNED, vmin=-limit, vmax=limit, aspect="auto")
+    for column, row in enumerate(emotions.values()):
+        for place, name in enumerate(names):
+            value, half = means[place, column], halves[place, column]
+            dark = abs(value) > 0.6 * limit
+            axes.text(column, place, f"{signed(value)}\n±{half:.2f}", ha="center", va="center", fontsize=SMALL - 1.5,
+                      color="white" if dark else "black", linespacing=0.95)  # fmt: skip
+            if name in row["expected"]:
+                axes.add_patch(Rectangle((column - 0.47, place - 0.46), 0.94, 0.92, fill=False, linewidth=1.4))
+    labels = [f"{emotion}\n{row['faces']} faces" for emotion, row in emotions.items()]
+    axes.set_xticks(range(len(emotions)), labels, fontsize=SMALL)
+    axes.set_yticks(range(len(names)), names, fontsize=SMALL)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    figure.suptitle("Mean Shapley value of each region for the emotion explained (Δ probability)", fontsize=9.5)
+    lines = [describe_agreement(table), f"{run} · {footer}"]
+    figure.supxlabel("\n".join(wrap(line, WIDTH - 0.1, SMALL - 0.5) for line in lines), fontsize=SMALL, x=0.012,
+                     ha="left", color="0.35")  # fmt: skip
+    return figure
+
+
+def describe_agreement(table: dict[str, Any]) -> str:
+    """How far the regions that count are those of EMFACS."""
+    if table["agreement"] is None:
+        return "Framed: regions in which EMFACS expects action units of the emotion."
+    return (
+        "Framed: regions in which EMFACS expects action units of the emotion. They have the higher mean in "
+        f"{100 * table['agreement']:.0f} % of the comparisons with other regions "
+        f"(50 % is chance; p {p_value(table['p'])})."
+    )
+
+
+def p_value(p: float) -> str:
+    """= 0.03, < 0.001."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
