@@ -33,7 +33,8 @@ from ferlib.webpage.results import Results
 from ferlib.webpage.uploads import MISSING, Uploads
 
 JOIN, MESSAGES, UPLOAD = "/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/upload"
-DEFAULTS = [1000, "quickshift", "grey", 100, 200, 50, 0.03, 50, "grey", 0.2, 0.1, "grey"]  # of all methods' settings
+# of the settings of all methods: LIME, SHAP, regions, SmoothGrad, integrated gradients, occlusion
+DEFAULTS = [1000, "quickshift", "grey", 100, 200, "ten", "grey", 50, 0.03, 50, "grey", 0.2, 0.1, "grey"]
 LARGEST = 2**20  # bytes of an upload
 
 

@@ -14,6 +14,7 @@ from ferlib.explanations.kernel_shap import kernel_shap
 from ferlib.explanations.lime import lime
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.occlusion import occlusion
+from ferlib.explanations.regions import regions
 from ferlib.explanations.shap import shap
 
 SIDE, CLASSES = 16, 3
@@ -39,6 +40,7 @@ METHODS_OF_OWN_NETWORKS = {
     "kernel_shap": lambda model, *faces: kernel_shap(model, *faces, segments=SEGMENTS, num_samples=100),
     "shap": lambda model, *faces: shap(model, *faces, background=torch.zeros(2, 3, SIDE, SIDE), num_samples=10),
     "occlusion": lambda model, *faces: occlusion(model, *faces, window=0.25, stride=0.25),
+    "regions": lambda model, *faces: regions(model, *faces),
     **{f"cam {kind}": lambda *faces, kind=kind: explain_by_cam(*faces, kind=kind) for kind in CAM_KINDS},
     **{f"gradient {kind}": lambda *faces, kind=kind: gradient_map(*faces, kind=kind) for kind in GRADIENT_KINDS},
 }
@@ -66,7 +68,13 @@ def test_a_network_of_three_classes(name):
     assert maps.dtype == np.float32
     assert np.isfinite(maps).all()
     assert maps.any(axis=(1, 2)).all() or name.startswith("cam")
-    if name not in ("cam eigencam", "cam scorecam", "cam gradcam", "cam gradcam_plus_plus"):  # of whole channels
+    if name not in (
+        "cam eigencam",
+        "cam scorecam",
+        "cam gradcam",
+        "cam gradcam_plus_plus",
+        "regions",
+    ):  # of channels, large parts
         strength = np.abs(maps)
         assert strength[..., : SIDE // 2].sum() > 0.9 * strength.sum()
     weighted = explain(model, images, torch.eye(CLASSES)[[2, 0]])

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from config import EMOTIONS
+from ferlib.explanations.baselines import make_baseline
 from ferlib.explanations.coalitions import (
     coalitions,
     interactions,
@@ -22,10 +23,12 @@ from ferlib.explanations.coalitions import (
     smallest_changing,
     smallest_keeping,
 )
-from ferlib.explanations.face_regions import PARTITIONS
-from ferlib.explanations.records import Attribution
+from ferlib.explanations.face_regions import PARTITIONS, regions_of
+from ferlib.explanations.records import Attribution, maps_of
+from ferlib.explanations.targets import target_weights
 from ferlib.explanations.transplants import Donor, FindDonor, find_transplant
-from ferlib.runtime.errors import UserError
+from ferlib.faces.landmarks import MEAN_LANDMARKS
+from ferlib.runtime.errors import UserError, lookup
 
 RUNNER_UP = "runner_up"
 Fill = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # images N×C×H×W, landmarks N×5×2 → what hides them
@@ -41,6 +44,41 @@ class Placed:
 
 
 Place = Callable[[torch.Tensor], Placed]  # images N×C×H×W in 0..1 → their regions
+
+
+def regions(
+    model: nn.Module,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    landmarks: np.ndarray | None = None,
+    partition: str = "ten",
+    baseline: str | float = "grey",
+    output: str = "probability",
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Each region's exact Shapley value at its pixels: float32 N×S×S.
+
+    model: images N×C×S×S in 0..1 → logits N×K. targets: classes N, or weights N×K of the outcomes. landmarks: N×5×2 as
+    shares of the side (faces.landmarks.find_landmarks), by default those of an average face. baseline: see
+    baselines.make_baseline. UserError for unknown names.
+    """
+    lookup(PARTITIONS, partition, "partition")
+    points = np.repeat(MEAN_LANDMARKS[None], len(images), 0) if landmarks is None else landmarks
+    side, known = images.shape[-1], np.full(len(images), landmarks is not None)
+    placed = Placed(points, known, np.stack([regions_of(each, side, partition) for each in points]))
+    options: dict[str, Any] = {"partition": partition, "output": output, "batch_size": batch_size}
+    found = explain(
+        model,
+        images,
+        target_weights(model, images, targets),
+        seeds=(),
+        place=lambda _: placed,
+        fills={str(baseline): lambda faces, _: make_baseline(faces, baseline)},
+        baseline=str(baseline),
+        **options,
+    )
+    return maps_of(found)
 
 
 def explain(
