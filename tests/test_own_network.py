@@ -46,6 +46,9 @@ METHODS_OF_OWN_NETWORKS = {
 }
 
 
+OF_LARGE_PARTS = ("cam eigencam", "cam scorecam", "cam gradcam", "cam gradcam_plus_plus", "regions")  # whole channels
+
+
 def explain_by_cam(model, *faces, kind):
     return cam(model, *faces, layer=model.features, kind=kind)
 
@@ -68,13 +71,7 @@ def test_a_network_of_three_classes(name):
     assert maps.dtype == np.float32
     assert np.isfinite(maps).all()
     assert maps.any(axis=(1, 2)).all() or name.startswith("cam")
-    if name not in (
-        "cam eigencam",
-        "cam scorecam",
-        "cam gradcam",
-        "cam gradcam_plus_plus",
-        "regions",
-    ):  # of channels, large parts
+    if name not in OF_LARGE_PARTS:
         strength = np.abs(maps)
         assert strength[..., : SIDE // 2].sum() > 0.9 * strength.sum()
     weighted = explain(model, images, torch.eye(CLASSES)[[2, 0]])
