@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from config import Explain
-from ferlib.explanations.flags import explain_flags, prepare_flags
-from ferlib.explanations.terminal import describe_summary
+from ferlib.explanations.flags import explain_flags
+from ferlib.figures.explain_script import explain_by, run
 from ferlib.runtime.errors import run_script
-from ferlib.runtime.flags import parse_flags
 
 # The flags: those of config.Explain and one for every setting in the table of methods.
 SCRIPT = "explain_shap.py"
@@ -20,19 +19,12 @@ ExplainShap = explain_flags(SCRIPT)
 
 def explain(flags: Explain) -> dict[str, Any]:
     """Explains the chosen faces; writes maps, figures and summary below outputs/explanations, returns the summary."""
-    flags, method, values = prepare_flags(flags, SCRIPT)  # names and ranges, before anything heavy is imported
-    from ferlib.figures.explanations import explain_and_draw
-
-    return explain_and_draw(flags, method, values)
+    return explain_by(SCRIPT, flags)
 
 
 def main() -> dict[str, Any]:
     """Reads the flags, explains, prints what was done, and returns the summary."""
-    flags = parse_flags(ExplainShap)
-    summary = explain(flags)
-    if summary:  # of torchrun's processes the first one has it
-        print(describe_summary(summary, flags))
-    return summary
+    return run(SCRIPT, ExplainShap)
 
 
 if __name__ == "__main__":
