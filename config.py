@@ -177,7 +177,7 @@ class Live(Detection, FaceModelChoice):
     csv: Path | None = None  # a line for every face of every frame
     jsonl: Path | None = None  # the same as JSON lines
     window: bool = True  # show the frames, where OpenCV has windows and there is a screen; q ends it
-    cam: bool = True  # Grad-CAM over every face; --no-cam is faster
+    cam: bool = True  # HiResCAM over every face; --no-cam is faster
     smoothing: float = 0.3  # time constant in seconds of the exponential smoothing of probabilities; 0: none
     seconds: float | None = None  # time of the source at which to end; default: its end
     profile: bool = False  # print the time that each stage takes
@@ -221,13 +221,14 @@ class Zoo:
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Detection, FaceModelChoice):
-    """Predict the expressions of the faces in photos: python predict.py photo.jpg --explain gradcam"""
+    """Predict the expressions of the faces in photos: python predict.py photo.jpg --explain regions"""
 
     images: tyro.conf.Positional[tuple[Path, ...]]  # photos, and folders of photos
     min_score: float | None = None  # score in 0..1 below which detections are dropped; default: the detector's own
     whole: bool = False  # each picture is one face, cropped as the training faces are; none is detected
-    explain: str = ""  # method whose map is drawn over each face: gradcam, lime, shap, occlusion, saliency, …
+    explain: str = ""  # method whose map is drawn over each face: regions, lime, shap, hirescam, …
     target: str = ""  # the expression that is explained; default: each face's predicted one
+    own_scale: bool = False  # colours of each face's map reach to its own peak, instead of that of all faces
     json: Path | None = None  # write all predictions to this file
     csv: Path | None = None  # likewise, a line for each face
     figures: bool = True  # save annotated pictures in outputs/predictions

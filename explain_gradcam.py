@@ -1,6 +1,6 @@
-"""Class activation maps: the cells of a layer that raise an expression's logit; Grad-CAM and five related methods.
+"""Class activation maps: the cells of a layer that raise an expression's logit; HiResCAM, Grad-CAM and four others.
 
-python explain_gradcam.py --model resnet50 --dataset fer2013 --samples 20 --method gradcam
+python explain_gradcam.py --model resnet50 --dataset fer2013 --samples 20
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Expressions of every face of a camera or a video, frame by frame, with Grad-CAM.
+"""Expressions of every face of a camera or a video, frame by frame, with HiResCAM.
 
 python live.py --source 0
 python live.py --source film.mp4 --output out.mp4 --csv out.csv --profile

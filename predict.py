@@ -1,6 +1,6 @@
 """Predicts the expressions of the faces in photos, by default with the shipped model.
 
-python predict.py photo.jpg holiday/ --explain gradcam --json faces.json
+python predict.py photo.jpg holiday/ --explain regions --json faces.json
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def predict_file(path: Path, name: str, model: FaceModel, detector: Detector | N
     if flags.figures:
         row["figure"] = str(annotated_photo(flags.outputs_dir, name))
         method = find_method(flags.explain) if flags.explain else None
-        save_annotated(Path(row["figure"]), photo.pixels, faces, caption(model, detector, flags), method)
+        save_annotated(
+            Path(row["figure"]), photo.pixels, faces, caption(model, detector, flags), method, flags.own_scale
+        )
     return row
 
 

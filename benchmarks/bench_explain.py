@@ -137,7 +137,7 @@ def probability(model: nn.Module, size: int, images: torch.Tensor) -> torch.Tens
 
 def captum_regions(kind: Any, model: nn.Module, view: torch.Tensor, flags: Flags) -> None:
     """captum's Lime or KernelShap on one face, of one class, with the regions of ours."""
-    regions = torch.from_numpy(segmenter()(view[0].permute(1, 2, 0).numpy(), 0).astype(np.int64))
+    regions = torch.from_numpy(segmenter("quickshift")(view[0].permute(1, 2, 0).numpy(), 0).astype(np.int64))
     explainer = kind(partial(probability, model, flags.batch_size))
     explainer.attribute(
         view, baselines=0.5, feature_mask=regions, n_samples=flags.lime_samples, perturbations_per_eval=flags.batch_size
@@ -156,12 +156,16 @@ def captum_gradients(model: nn.Module, view: torch.Tensor, background: torch.Ten
 def our_lime(model: nn.Module, view: torch.Tensor, samples: int, batch_size: int) -> None:
     """explanations.lime on one face."""
     target = torch.eye(len(EMOTIONS))[:1]
-    lime.explain(model, view, target, seeds=[0], segments=segmenter(), num_samples=samples, batch_size=batch_size)
+    lime.explain(
+        model, view, target, seeds=[0], segments=segmenter("quickshift"), num_samples=samples, batch_size=batch_size
+    )
 
 
 def our_kernel_shap(model: nn.Module, view: torch.Tensor, samples: int, batch_size: int) -> None:
     """explanations.kernel_shap on one face."""
-    kernel_shap(model, view, torch.tensor([0]), segments=segmenter(), num_samples=samples, batch_size=batch_size)
+    kernel_shap(
+        model, view, torch.tensor([0]), segments=segmenter("quickshift"), num_samples=samples, batch_size=batch_size
+    )
 
 
 def our_shap(model: nn.Module, view: torch.Tensor, background: torch.Tensor, samples: int, batch_size: int) -> None:

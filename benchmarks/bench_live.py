@@ -1,4 +1,4 @@
-"""Times live.py from end to end, with Grad-CAM on every frame, on a video made of scikit-image's photo of an astronaut.
+"""Times live.py from end to end, with HiResCAM on every frame, on a video made of scikit-image's photo of an astronaut.
 
 python benchmarks/bench_live.py
 python benchmarks/bench_live.py --video film.mp4 --seconds 3       only makes the video

@@ -54,13 +54,14 @@ def test_the_controls_of_the_settings_start_at_valid_defaults():
 
 def test_a_method_gets_its_own_settings_only():
     values = tuple(range(sum(map(len, SETTINGS.values()))))
-    assert own_settings("shap", values) == {"background_size": 3, "num_samples": 4}
+    assert own_settings("shap", values) == {"background_size": 3}
     assert own_settings("gradcam", values) == {}
 
 
 def test_the_number_of_faces_to_compute_is_a_setting():
     assert count_faces(METHODS["lime"].defaults) == 1000
     assert count_faces(METHODS["integrated_gradients"].defaults) == 50
+    assert count_faces({"background_size": 20}) == 100
     assert count_faces(METHODS["occlusion"].defaults) is None
 
 
@@ -209,7 +210,7 @@ def test_gradio_is_told_where_uploads_go_and_then_all_is_as_before(tmp_path, mon
 @pytest.fixture(scope="module")
 def site(shared_outputs, tiny_run):
     """The page, served with a small trained run beside the shipped model; its methods draw few samples."""
-    few = {"lime_samples": 100, "shap_samples": 20, "bg_samples": 10, "smooth_samples": 5, "steps": 5}
+    few = {"lime_samples": 100, "bg_samples": 10, "smooth_samples": 5, "steps": 5}
     settings = {
         name: tuple(replace(row, default=few.get(row.field, row.default)) for row in rows)
         for name, rows in SETTINGS.items()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from PIL import Image
+from PIL import Image, ImageColor
 
 from ferlib.explanations.maps import sum_blocks, top_supporting
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
@@ -11,6 +11,7 @@ from ferlib.explanations.shap import make_attribution
 from ferlib.figures import blending, panels
 from ferlib.figures import lime as lime_figures
 from ferlib.figures import shap as shap_figures
+from ferlib.figures.palette import COLORS
 
 
 def make_face(true=0, target=None):
@@ -18,13 +19,16 @@ def make_face(true=0, target=None):
     return ExplainedFace(7, "7.png", true, probabilities, target or Target(2), seed=3)
 
 
+ERRORS = {"sampling_error": 0.2, "background_error": 0.4}
+
+
 def is_a_picture(figure, path):
     figure.savefig(path)
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    orange = (pixels[..., 0] > pixels[..., 2] + 100).mean()
-    blue = (pixels[..., 2] > pixels[..., 0] + 100).mean()
-    return min(pixels.shape[:2]) > 400 and orange > 0.005 and blue > 0.005
+    red = (pixels[..., 0] > pixels[..., 1] + 60).mean()
+    turquoise = (pixels[..., 1] > pixels[..., 0] + 30).mean()
+    return min(pixels.shape[:2]) > 400 and red > 0.005 and turquoise > 0.005
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,7 @@ def test_figures_show_both_colours(tmp_path, channels, true, side, target):
     face = make_face(true, target)
     image = np.random.default_rng(1).random((side, side, channels), dtype=np.float32)
     maps = np.random.default_rng(2).normal(size=(7, side, side)).astype(np.float32)
-    shap = make_attribution(maps, target.weights(), np.ones(7), np.full(7, 0.1)).rounded()
+    shap = make_attribution(maps, target.weights(), np.ones(7), ERRORS).rounded()
     assert is_a_picture(shap_figures.draw_shap(face, image, shap, "run", "footer"), tmp_path / "shap.png")
     segments = (np.arange(side) // 5)[:, None] * np.ones((1, side), int)
     weights = np.linspace(-1, 1, segments.max() + 1)[segments]
@@ -55,7 +59,44 @@ def test_tiny_weights_of_lime_leave_no_factor_over_the_label():
     assert {axes.xaxis.get_offset_text().get_text() for axes in figure.findobj(Axes)} == {""}
 
 
-def test_vermilion_is_evidence_for_and_blue_against():
+def test_signs_can_be_told_in_grey_print_and_from_the_emotions():
+    """Dark for, light against, whatever the face; no emotion's colour."""
+    values = np.array([[-1.0, -0.5, 0.0, 0.5, 1.0]])
+    for level in (0.0, 0.5, 1.0):
+        grey = blending.overlay(np.full((1, 5, 1), level), values, limit=1.0)[0] @ (0.299, 0.587, 0.114)
+        assert (np.diff(grey) < -0.04).all()
+    darkest, brightest = (blending.overlay(np.full((1, 1, 1), level), np.zeros((1, 1)), 1.0).mean() for level in (0, 1))
+    assert darkest - 0.2 > blending.FOR @ (0.299, 0.587, 0.114)
+    assert brightest + 0.08 < blending.AGAINST @ (0.299, 0.587, 0.114)
+    emotions = np.array([ImageColor.getrgb(color) for color in COLORS]) / 255
+    for color in (blending.FOR, blending.AGAINST):
+        assert np.abs(emotions - color).max(1).min() > 0.25
+
+
+def test_colours_are_in_proportion_to_the_values():
+    ramp = blending.colour_signs(np.linspace(-1, 1, 9)[None], 1.0)[0]
+    assert np.allclose(np.diff(ramp[:5], axis=0), np.diff(ramp[:5], axis=0)[0])
+    assert np.allclose(np.diff(ramp[4:], axis=0), np.diff(ramp[4:], axis=0)[0])
+    assert np.allclose(ramp, panels.SIGNED(np.linspace(0, 1, 9))[:, :3], atol=0.01)
+    face = np.full((1, 9, 1), 0.5)
+    assert np.allclose(blending.overlay(face, np.linspace(-1, 1, 9)[None], 1.0)[0], ramp)
+    sizes = blending.tint(face, np.linspace(0, 1, 9)[None], 1.0)[0]
+    assert np.allclose(sizes, panels.SIZES(np.linspace(0, 1, 9))[:, :3], atol=0.01)
+
+
+def test_a_map_that_cannot_be_read_is_stamped():
+    segments = (np.arange(44) // 5)[:, None] * np.ones((1, 44), int)
+    weights = np.linspace(-1, 1, segments.max() + 1)[segments]
+    arrays = {"segments": segments, "standard_errors": np.abs(weights) / 10}
+    face, image = make_face(1, Target(2)), np.zeros((44, 44, 1), np.float32)
+    for r2, stamped in ((0.1, True), (0.5, False)):
+        found = Attribution(weights, arrays, {"segments": segments.max() + 1, "r2": r2}).rounded()
+        figure = lime_figures.draw_lime(face, image, found, 8, "run", "footer")
+        texts = " ".join(text.get_text() for axes in figure.findobj(Axes) for text in axes.texts)
+        assert ("Too weak" in texts) == stamped
+
+
+def test_dark_red_is_evidence_for_and_turquoise_against():
     image = np.full((1, 3, 1), 0.5, np.float32)
     against, nothing, favour = blending.overlay(image, np.array([[-1.0, 0.0, 1.0]]), limit=1.0)[0]
     assert against[2] > against[0] + 0.3

@@ -177,7 +177,12 @@ def test_picture_of_lime(shapley):
 def test_picture_of_shap():
     face, image, _ = face_and_map(against=6)
     maps = np.random.default_rng(1).normal(size=(7, 44, 44)).astype(np.float32)
-    facts = {"logits_above_background": [-12.345] * 7, "completeness_gaps": [0.5] * 7}
+    facts = {
+        "sampling_error": 0.2,
+        "background_error": 0.4,
+        "logits_above_background": [-12.345] * 7,
+        "completeness_gaps": [0.5] * 7,
+    }
     shap = Attribution(maps[1], {"class_maps": maps}, facts)
     check(
         {"shap": shap_figures.draw_shap(face, image, shap, "fer_resnet_wide_fer2013", "100 faces, 200 draws, seed 0")}

@@ -14,6 +14,7 @@ from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures.blending import AGAINST, FOR, stretch, tint
 from ferlib.figures.heatmaps import draw_heatmap
+from ferlib.figures.panels import SIZES
 
 WORDS = {"run": "run", "footer": "footer"}
 GRADCAM, OCCLUSION = METHODS["gradcam"], METHODS["occlusion"]
@@ -71,7 +72,7 @@ def test_unsigned_maps_show_one_scale_and_their_cells():
         make_face(), np.full((48, 48, 1), 0.5), Attribution(values, {"grid": grid}), method=GRADCAM, **WORDS
     )
     pixels = pixels_of(figure)
-    low, high = (colormaps["cividis"](end)[:3] for end in (0.0, 1.0))
+    low, high = (SIZES(end)[:3] for end in (0.0, 1.0))
     assert share_near(pixels, low) > 0.01
     assert share_near(pixels, high) > 0.01
     assert share_near(pixels, FOR) < 0.001
@@ -96,7 +97,7 @@ def test_the_tint_keeps_the_face():
     image = np.array([[[0.0], [1.0]]], np.float32)
     dark, light = tint(image, np.ones((1, 2)), limit=1.0)[0]
     assert (light > dark).all()
-    assert np.allclose(light, 0.25 + 0.75 * np.array(colormaps["cividis"](1.0)[:3]))
+    assert np.allclose(light, 0.3 + 0.7 * np.array(colormaps["cividis"](1.0)[:3]))
 
 
 def test_a_dark_face_is_stretched_for_the_overlay():

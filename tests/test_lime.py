@@ -6,7 +6,9 @@ import torch
 from lime.lime_image import LimeImageExplainer
 from sklearn.linear_model import Ridge
 
-from ferlib.explanations import lime
+from ferlib.data.synthetic.faces import draw_faces
+from ferlib.explanations import lime, pairs, superpixels
+from ferlib.explanations.methods import METHODS
 from ferlib.explanations.pairs import balanced_masks
 from ferlib.explanations.perturbations import PerturbedFace, perturb, perturbed_faces, predict_perturbations
 from ferlib.explanations.superpixels import segmenter
@@ -43,7 +45,7 @@ def patchwork(channels=1):
 
 def explain(images, target=ONE_HOT[TARGET], seed=0, network=None, **settings):
     """The attribution of one face."""
-    options = {"segments": segmenter(), "num_samples": 300, "batch_size": 100} | settings
+    options = {"segments": segmenter("quickshift"), "num_samples": 300, "batch_size": 100} | settings
     return lime.explain(LogitModel(network or ReadsOneCorner()), images, target[None], seeds=[seed], **options)[0]
 
 
@@ -97,7 +99,10 @@ def test_the_same_regions_and_masks_give_the_weights_of_lime(channels, baseline,
         ours = lime.fit(face, ONE_HOT[label].numpy())
         expected = np.array([weight for _, weight in sorted(theirs.local_exp[label])])
         assert np.abs(ours.weights[:, label] - expected).max() < 1e-5 * np.abs(expected).max()
-    assert ours.r2 == pytest.approx(theirs.score, rel=1e-5)  # lime keeps the score of the last class
+    residuals = face.probabilities[:, label] - face.masks @ ours.weights[:, label]
+    ratio = weighted_variance(residuals, face.masks) / weighted_variance(face.probabilities[:, label], face.masks)
+    assert 1 - ratio == pytest.approx(theirs.score, rel=1e-5)  # lime keeps the score of the last class, not held out
+    assert ours.r2 < theirs.score
 
 
 def test_the_closed_form_is_ridge_regression():
@@ -106,7 +111,60 @@ def test_the_closed_form_is_ridge_regression():
     surrogate, weights = lime.fit_surrogate(masks, outputs, np.eye(7)[3]), lime.proximity(masks)
     ridge = Ridge(alpha=lime.RIDGE).fit(masks, outputs[:, 3], sample_weight=weights)
     assert np.allclose(surrogate.weights[:, 3], ridge.coef_)
-    assert surrogate.r2 == pytest.approx(ridge.score(masks, outputs[:, 3], sample_weight=weights))
+
+
+def weighted_variance(values, masks):
+    return np.cov(values, aweights=lime.proximity(masks), ddof=0)
+
+
+def test_r2_is_that_of_masks_left_out():
+    """Each mask predicted by the regression of the others, one by one."""
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 2, (60, 20)).astype(float)
+    outputs = np.tanh(masks @ rng.normal(size=20))
+    weights, errors, spread = lime.proximity(masks), [], []
+    for row in range(len(masks)):
+        rest = np.arange(len(masks)) != row
+        ridge = Ridge(alpha=lime.RIDGE).fit(masks[rest], outputs[rest], sample_weight=weights[rest])
+        errors.append(weights[row] * (outputs[row] - ridge.predict(masks[row : row + 1])[0]) ** 2)
+        spread.append(weights[row] * (outputs[row] - np.average(outputs[rest], weights=weights[rest])) ** 2)
+    expected = 1 - np.sum(errors) / np.sum(spread)
+    assert lime.fit_surrogate(masks, outputs[:, None], np.ones(1)).r2 == pytest.approx(expected)
+
+
+def test_r2_of_pairs_is_that_of_pairs_left_out(monkeypatch):
+    rng = np.random.default_rng(0)
+    masks = np.concatenate([np.ones((1, 12)), np.zeros((1, 12)), balanced_masks(0, 120, 12, seed=5)]).astype(float)
+    outputs = np.tanh(masks @ rng.normal(size=12) / 2)[:, None]
+    signs, odd = 2 * masks[2::2] - 1, (outputs[2::2, 0] - outputs[3::2, 0]) / 2
+    relevance = pairs.relevances(signs, odd)
+    monkeypatch.setattr(pairs, "relevances", lambda *_: relevance)  # estimated once, of all pairs
+    weights, errors, spread = lime.proximity(masks), [], []
+    for pair in range(1, len(masks) // 2):
+        rest = np.delete(np.arange(2, len(masks)), [2 * pair - 2, 2 * pair - 1])
+        found = pairs.estimate_effects(masks[rest], outputs[rest], np.ones(1), lime.OPERATOR, 4 * lime.RIDGE)
+        model = found.values[:, 0]
+        intercept = np.average(outputs[rest, 0] - masks[rest] @ model, weights=weights[rest])
+        own = [2 * pair, 2 * pair + 1]
+        errors += (weights[own] * (outputs[own, 0] - intercept - masks[own] @ model) ** 2).tolist()
+    inner = slice(2, None)
+    share = weights[inner] / weights[inner].sum()
+    differences = (outputs[inner, 0] - share @ outputs[inner, 0]) / (1 - share)
+    spread = weights[inner] * differences**2
+    expected = 1 - np.sum(errors) / np.sum(spread)
+    assert lime.fit_pairs(masks, outputs, np.ones(1)).r2 == pytest.approx(expected, rel=1e-4)
+
+
+def test_more_regions_than_masks_can_tell_are_too_weak_to_read():
+    """The model fits what it is fitted to, and predicts nothing."""
+    rng = np.random.default_rng(0)
+    masks, outputs = rng.integers(0, 2, (120, 80)).astype(float), rng.normal(size=(120, 1))
+    surrogate = lime.fit_surrogate(masks, outputs, np.ones(1))
+    assert surrogate.r2 < 0
+    method = METHODS["lime"]
+    assert method.doubts({"r2": surrogate.r2}).startswith("Too weak to read")
+    assert method.describe("Fear", {"r2": 0.1}) == method.doubts({"r2": 0.1})
+    assert not method.doubts({"r2": 0.3})
 
 
 @pytest.mark.parametrize(("sampling", "count"), [("independent", 400), ("independent", 60), ("paired", 400)])
@@ -198,7 +256,7 @@ def test_faces_share_batches_and_do_not_depend_on_them():
         sizes.append(len(batch))
         return model(batch)
 
-    options = {"segments": segmenter(), "num_samples": 300, "batch_size": 100}
+    options = {"segments": segmenter("quickshift"), "num_samples": 300, "batch_size": 100}
     together = lime.explain(counting, images, targets, seeds=[7, 8, 9], **options)
     assert sizes == [100] * 9
     alone = lime.explain(model, images[1:2], targets[1:2], seeds=[8], **options)
@@ -224,12 +282,34 @@ def test_shapley_values_sum_to_the_face_less_the_hidden_face():
     assert np.corrcoef(result.arrays["kernel_shap"].ravel(), result.map.ravel())[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("segmentation", ["quickshift", "slic", "felzenszwalb", "grid", "facial"])
+@pytest.mark.parametrize("segmentation", ["quickshift", "merged", "slic", "felzenszwalb", "grid", "facial"])
 def test_every_segmentation_covers_the_face_with_numbered_regions(segmentation):
     segments = explain(patchwork(), segments=segmenter(segmentation, regions=30), num_samples=40).arrays["segments"]
     assert segments.shape == (SIDE, SIDE)
     assert np.array_equal(np.unique(segments), np.arange(segments.max() + 1))
     assert segments.max() >= 5
+
+
+@pytest.mark.parametrize(("side", "expected"), [(44, "facial"), (111, "facial"), (112, "merged"), (224, "merged")])
+def test_the_segmentation_follows_the_size_of_the_face(side, expected):
+    assert superpixels.choose_segmentation("auto", side) == expected
+    assert superpixels.choose_segmentation("slic", side) == "slic"
+    face = draw_faces(1, side, subjects=1, workers=1).images[0].astype(np.float32) / 255
+    found = segmenter()(face, 0)
+    assert np.array_equal(found, segmenter(expected)(face, 0))
+    assert 10 < found.max() + 1 <= superpixels.MOST_REGIONS
+
+
+def test_quickshift_regions_are_merged_like_with_like():
+    """Three grey levels in 36 patches: neighbours of one level become one region first."""
+    levels = np.repeat(np.repeat(np.array([[0.1, 0.5, 0.9]] * 3), 2, 0), 2, 1)
+    image = np.kron(levels, np.ones((4, 4)))[..., None]
+    merged = superpixels.merge_regions(image, grid(), most=3)
+    assert len(np.unique(merged)) == 3
+    assert all(len(np.unique(merged[image[..., 0] == level])) == 1 for level in (0.1, 0.5, 0.9))
+    assert np.array_equal(superpixels.merge_regions(image, grid(), most=36), grid())
+    sizes = np.bincount(superpixels.renumber(superpixels.merge_regions(image, grid(), most=9)).ravel())
+    assert sizes.max() <= 4 * sizes.min()
 
 
 def test_same_seed_same_map_other_seed_other_map():
@@ -240,7 +320,9 @@ def test_same_seed_same_map_other_seed_other_map():
 
 def test_lime_gives_one_map_per_face():
     images = torch.cat([patchwork(), patchwork().flip(3)])
-    maps = lime.lime(ReadsOneCorner(), images, ONE_HOT[[TARGET, TARGET]], segments=segmenter(), num_samples=300)
+    maps = lime.lime(
+        ReadsOneCorner(), images, ONE_HOT[[TARGET, TARGET]], segments=segmenter("quickshift"), num_samples=300
+    )
     assert maps.shape == (2, SIDE, SIDE)
     assert maps.dtype == np.float32
     assert maps[1][:CORNER, -CORNER:].mean() != maps[0][:CORNER, :CORNER].mean()
@@ -263,7 +345,7 @@ def test_regions_are_shown_or_filled():
 def test_the_number_of_regions_does_not_depend_on_the_size_of_the_face(side):
     rows, columns = np.mgrid[:side, :side] / side
     face = (0.5 + 0.4 * np.sin(14 * rows) * np.cos(11 * columns))[..., None].astype(np.float32)
-    segments = segmenter()(face, 0)
+    segments = segmenter("quickshift")(face, 0)
     assert segments.shape == (side, side)
     assert segments.dtype == np.int16
     assert np.array_equal(np.unique(segments), np.arange(segments.max() + 1))

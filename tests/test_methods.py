@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from config import EMOTIONS, Explain
-from ferlib.explanations import cam, gradients, lime, superpixels
+from ferlib.explanations import cam, gradients, lime, shap, superpixels
 from ferlib.explanations.choice import CLASS_OF
 from ferlib.explanations.face_regions import PARTITIONS
 from ferlib.explanations.flags import chosen_method, prepare_flags, values_of
@@ -142,6 +142,7 @@ def test_figures_of_default_settings(row):
     arrays = {"segments": np.arange(36).reshape(6, 6), "standard_errors": np.abs(values)} if row.name == "lime" else {}
     arrays |= {"class_maps": np.stack([values] * 7)} if row.name == "shap" else {}
     facts = {"r2": 0.5, "segments": 36, "logits_above_background": [0.0] * 7, "completeness_gaps": [0.0] * 7}
+    facts |= dict.fromkeys(row.facts, 0.5) | {"peak": 1.0, "sampling_error": 0.2, "completeness_gap": 0.0}
     if row.name == "regions":
         arrays = {"regions": np.arange(36).reshape(6, 6) % 10}
         facts = facts_of_regions()
@@ -178,20 +179,20 @@ def test_eight_bits_are_named_in_the_footnote():
 
 
 def test_constants_are_those_of_the_modules():
-    modules = {"lime": lime}
+    modules = {"lime": lime, "shap": shap}
     for row in ROWS:
         for name, value in row.constants.items():
             if isinstance(value, str):
                 continue  # a word for what the function does
             assert getattr(modules[row.name], name.upper()) == value
-    assert METHODS["lime"].constants.keys() == {"kernel_width", "ridge"}
+    assert METHODS["lime"].constants.keys() == {"kernel_width", "ridge", "r2"}
 
 
 def test_kinds_and_segmentations_are_those_of_the_modules():
     kinds = {module: [row.fixed["kind"] for row in ROWS if row.function == f"{module}:explain"] for module in KINDS}
     assert kinds == {module: list(table) for module, table in KINDS.items()}
     assert all(row.fixed["kind"] == row.name for row in ROWS if row.fixed)
-    assert list(SEGMENTATIONS) == list(superpixels.SEGMENTATIONS)
+    assert list(SEGMENTATIONS) == ["auto", superpixels.FACIAL, *superpixels.SEGMENTATIONS]
 
 
 KINDS = {"cam": cam.KINDS, "gradients": gradients.KINDS}

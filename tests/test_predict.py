@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from ferlib.faces.photos import Photo, name_photos, read_photo
 from ferlib.faces.predictions import FacePrediction
 from ferlib.figures import annotation
 from ferlib.figures.annotation import annotate
+from ferlib.figures.cards import draw_ramp, limits_of
 from ferlib.figures.lettering import contrasting, fit_typeface
 from ferlib.figures.placement import place_label
 from ferlib.runtime.errors import UserError
@@ -291,7 +293,7 @@ def test_a_map_colours_the_face_alone():
     picture = np.full((480, 640, 3), 120, np.uint8)
     item = items_of((200, 100, 120, 120), map=np.ones((48, 48), np.float32))[0]
     drawn = picture.copy()
-    annotation.draw_map(drawn, item, METHODS["lime"])
+    annotation.draw_map(drawn, item, METHODS["lime"], limit=1.0)
     changed = (drawn != picture).any(axis=2)
     left, top, right, bottom = annotation.bounds(item.face)
     rows, columns = np.nonzero(changed)
@@ -300,11 +302,25 @@ def test_a_map_colours_the_face_alone():
     assert abs(rows.min() - top) <= 2
     assert abs(rows.max() - bottom) <= 3
     red, _, blue = drawn[int(top + bottom) // 2, int(left + right) // 2].astype(int)
-    assert red > blue + 50  # vermilion: for the class
+    assert red > blue + 50  # dark red: for the class
     for outside in (DetectedFace((700, 500, 80, 80), 1.0), DetectedFace((-300, -300, 80, 80), 1.0)):
         before = drawn.copy()
-        annotation.draw_map(drawn, FacePrediction(outside, item.probabilities, item.crop, item.map), METHODS["lime"])
+        elsewhere = FacePrediction(outside, item.probabilities, item.crop, item.map)
+        annotation.draw_map(drawn, elsewhere, METHODS["lime"], limit=1.0)
         assert np.array_equal(drawn, before)
+
+
+def test_all_faces_of_a_picture_have_one_scale_unless_each_is_asked_for():
+    method, boxes = METHODS["lime"], [(10, 10, 40, 40), (80, 10, 40, 40)]
+    weak, strong = (np.full((48, 48), value, np.float32) for value in (0.1, 0.4))
+    items = [replace(item, map=values) for item, values in zip(items_of(*boxes), (weak, strong), strict=True)]
+    assert limits_of(items, method, own=False) == pytest.approx([0.4, 0.4])
+    assert limits_of(items, method, own=True) == pytest.approx([0.1, 0.4])
+    assert limits_of(items_of(*boxes), None, own=False) == [1.0, 1.0]
+    ramps = [np.asarray(draw_ramp(method, limit, 12)).astype(int) for limit in (0.4, None)]
+    for ramp in ramps:
+        assert (np.abs(ramp - (128, 0, 26)).max(-1) < 12).any()
+        assert (np.abs(ramp - (158, 255, 237)).max(-1) < 12).any()
 
 
 def test_letters_can_be_read_on_their_ground():
@@ -318,7 +334,7 @@ def test_the_caption_says_what_the_colours_mean(model, method, tmp_path):
     text = predict.caption(model, None, flags_of(tmp_path, explain=method, target="fear"))
     row = METHODS[method]
     assert f"{row.title} of Fear, {row.meaning}" in text
-    assert ("vermilion" if row.signed else "bright") in text
+    assert ("dark red" if row.signed else "bright") in text
 
 
 def test_only_the_largest_of_a_crowd_have_cards():

@@ -138,23 +138,27 @@ def test_maps_that_are_gone_and_broken(run):
     store, page_dir = FaceStore(run.outputs_dir, DATASET), run.outputs_dir
     run.explanation_maps("lime").unlink()
     card = report_gallery.build_gallery([read_model(run, [])], store, page_dir, [])[0]
-    assert [bool(tile.map_uri) for tile in card.answers[0].tiles] == [False, True]
+    assert [bool(tile.scales) for tile in card.answers[0].tiles] == [False, True]
     run.explanation_maps("lime").write_bytes(b"no npz")
     left_out = []
     card = report_gallery.build_gallery([read_model(run, [])], store, page_dir, left_out)[0]
-    assert [bool(tile.map_uri) for tile in card.answers[0].tiles] == [False, True]
+    assert [bool(tile.scales) for tile in card.answers[0].tiles] == [False, True]
     assert re.search(r"maps are left out: .*maps\.npz holds code or text.*run: python explain_lime\.py", left_out[0])
 
 
 def test_colours_of_a_map():
     values = np.zeros((8, 8), np.float32)
     values[0, 0], values[7, 7] = 1, -1
-    colours = report_pictures.color_map(values, signed=True)
-    assert colours[0, 0].tolist() == [213, 94, 0, 229]  # vermilion
-    assert colours[7, 7].tolist() == [0, 114, 178, 229]  # blue
+    values[1, 1] = 0.5
+    colours = report_pictures.color_map(values, signed=True, limit=1.0)
+    assert colours[0, 0].tolist() == [128, 0, 26, 255]  # dark red
+    assert colours[7, 7].tolist() == [158, 255, 237, 255]  # turquoise
+    assert colours[1, 1].tolist() == [128, 0, 26, 128]  # half the value, half the colour
     assert colours[3, 3, 3] == 0  # the face shows through
-    strength = report_pictures.color_map(np.abs(values), signed=False)[..., 3]
-    assert strength[0, 0] == strength.max() > strength[3, 3]
+    assert report_pictures.color_map(values, signed=True, limit=2.0)[0, 0, 3] == 128
+    sizes = report_pictures.color_map(np.abs(values), signed=False, limit=1.0)
+    assert (sizes[..., 3] == 255).all()
+    assert sizes[0, 0, 0] > sizes[3, 3, 0]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 from shap import GradientExplainer
 
 from ferlib.explanations import shap
+from ferlib.explanations.methods import METHODS
 from ferlib.explanations.shap import PathSamples, expected_gradients, make_background, sample_paths
 from ferlib.inference.logit_model import LogitModel
 
@@ -144,6 +145,42 @@ def test_completeness_gaps_are_the_errors_of_the_sums():
     sums = result.arrays["class_maps"].astype(np.float32).sum((1, 2))
     assert np.allclose(result.facts["logits_above_background"], rise, atol=1e-5)
     assert np.allclose(result.facts["completeness_gaps"], sums - rise, atol=2e-2)
+
+
+def test_stated_errors_are_those_of_repeated_sampling():
+    """Root mean squares over runs of the difference from the exact map, and from that of other backgrounds."""
+    network, images, background = make_network(), random_faces(1, seed=1), random_faces(12)
+    model = LogitModel(network)
+    exact = expected_gradients(model, images, background, [sample_paths(6000, 12, seed=9)], 1000)[0, TARGET].numpy()
+    found = [explain(network, images, background, seed=seed) for seed in range(20)]
+    actual = np.sqrt(np.mean([np.square(each.map - exact) for each in found]) / np.square(exact).mean())
+    stated = np.sqrt(np.mean([each.facts["sampling_error"] ** 2 for each in found]))
+    assert 0.75 < stated / actual < 1.33
+    others = [explain(network, images, random_faces(12, seed=20 + seed), seed=seed) for seed in range(20)]
+    spread = np.std([each.map for each in others], axis=0, ddof=1)
+    actual = np.sqrt(np.square(spread).mean() / np.square(exact).mean())
+    stated = np.sqrt(np.mean([each.facts["background_error"] ** 2 for each in others]))
+    assert 0.7 < stated / actual < 1.4
+
+
+def test_errors_need_two_samples_and_two_background_faces():
+    model, images = LogitModel(make_network()), random_faces(1, seed=1)
+    for count, size, missing in ((1, 5, {"sampling_error", "background_error"}), (8, 1, {"background_error"})):
+        settings = {"background": make_background(model, random_faces(size), 50), "num_samples": count}
+        (found,) = shap.explain(model, images, ONE_HOT[[TARGET]], seeds=[0], **settings)
+        assert {name for name, value in found.facts.items() if value is None} == missing
+    assert METHODS["shap"].doubts({"sampling_error": None})
+    assert METHODS["shap"].doubts({"sampling_error": 0.8}).startswith("Too noisy to read")
+    assert not METHODS["shap"].doubts({"sampling_error": 0.2})
+
+
+@pytest.mark.parametrize(("count", "background"), [(60, 50), (130, 50), (21, 7), (3, 7), (1, 1)])
+def test_weights_of_samples_are_equal_for_background_faces(count, background):
+    halves = shap.draw_halves(count, background, seed=3)
+    assert halves.totals().sum() == pytest.approx(1)
+    assert len(halves.weights) == len(halves.groups) == len(halves.samples.rows) == count
+    if count >= 2 * background:
+        assert np.allclose(np.bincount(halves.samples.rows, halves.weights), 1 / background)
 
 
 def test_a_contrast_is_the_difference_of_two_classes():

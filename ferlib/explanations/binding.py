@@ -64,12 +64,13 @@ def bind(method: Method, values: Mapping[str, Any], network: Network) -> Explain
     return explain
 
 
-def provide_segments(options: dict[str, Any], *_: Any) -> dict[str, Any]:
+def provide_segments(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
     """The keyword `segments`, from the settings of a segmentation."""
     from ferlib.explanations.superpixels import segmenter  # skimage is loaded for it
 
     names = ("segmentation", "regions", "kernel_size", "max_dist", "ratio", "segmentation_side")
-    return {"segments": segmenter(**{name: options.pop(name) for name in names})}
+    share = network.spec.image_size / network.spec.scaled_size
+    return {"segments": segmenter(**{name: options.pop(name) for name in names}, share=share)}
 
 
 def provide_background(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:

@@ -24,11 +24,11 @@ def cam(
     targets: torch.Tensor,
     *,
     layer: nn.Module,
-    kind: str = "gradcam",
+    kind: str = "hirescam",
     to_grid: Callable[[torch.Tensor], torch.Tensor] | None = None,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Maps in 0..1 of a method of KINDS, 1 being each face's peak: float32 N×H×W.
+    """Maps of a method of KINDS: float32 N×H×W in 0..1, 1 being each face's peak; of SIGNED ones as they are.
 
     model: images N×C×H×W in 0..1 → logits N×K. targets: classes N, or weights N×K of the logits. layer: the module
     whose output is read, N×C×h×w, or made so by `to_grid` (tokens, channels last). UserError for unknown kinds and for
@@ -201,13 +201,14 @@ def scorecam(activations: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 KINDS: dict[str, tuple[Callable[..., tuple[torch.Tensor, ...]], Callable[..., torch.Tensor]]] = {  # reader, formula
+    "hirescam": (read_gradients, hirescam),
     "gradcam": (read_gradients, gradcam),
     "gradcam_plus_plus": (read_gradients, gradcam_plus_plus),
-    "hirescam": (read_gradients, hirescam),
     "layercam": (read_gradients, layercam),
     "eigencam": (read_activations, eigencam),
     "scorecam": (read_scores, scorecam),
 }
+SIGNED = ("hirescam",)  # whose cells are shares of the logit
 
 
 # ── explaining ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,16 +227,22 @@ def explain(
 ) -> list[Attribution]:
     """As `cam`, an attribution per face. reading: further keywords of the method's reader.
 
-    A map is 0 where there is no evidence and 1 at the face's own peak, whose value is the fact "peak"; a map without
-    evidence is 0 everywhere. The array "grid" is the map before it was upsampled bilinearly, h×w.
+    The array "grid" is the map before it was upsampled bilinearly, h×w. A map of a SIGNED method has the unit of the
+    target's logit, and the fact "cells_sum" is the sum of its cells. Others are 0 where there is no evidence and 1 at
+    the face's own peak, whose value is the fact "peak"; a map without evidence is 0 everywhere.
     """
     read, formula = lookup(KINDS, kind, "class activation map")
     weights = target_weights(model, images, targets).to(images.device)
     batches = zip(images.split(batch_size), weights.split(batch_size), strict=True)
-    grids = torch.cat([formula(*read(model, cells, *batch, batch_size, **reading)) for batch in batches]).relu()
-    maps = upsample(grids, images.shape[-2:])
-    rows = zip(to_unit(maps), to_unit(grids).astype(np.float16), grids.amax((1, 2)).tolist(), strict=True)
-    return [Attribution(values, {"grid": grid}, {"peak": peak}) for values, grid, peak in rows]
+    grids = torch.cat([formula(*read(model, cells, *batch, batch_size, **reading)) for batch in batches])
+    if kind in SIGNED:
+        facts = [{"cells_sum": total} for total in grids.double().sum((1, 2)).tolist()]
+        maps, shown = upsample(grids, images.shape[-2:]).cpu().numpy(), grids.cpu().numpy()
+    else:
+        facts = [{"peak": peak} for peak in grids.relu().amax((1, 2)).tolist()]
+        maps, shown = to_unit(upsample(grids.relu(), images.shape[-2:])), to_unit(grids.relu())
+    rows = zip(maps, shown.astype(np.float16), facts, strict=True)
+    return [Attribution(values, {"grid": grid}, each) for values, grid, each in rows]
 
 
 def count_passes(_image_size: int, **_: Any) -> int:

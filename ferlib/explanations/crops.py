@@ -15,7 +15,7 @@ from torch import nn
 from config import EMOTIONS
 from ferlib.data.synthetic.faces import draw_faces
 from ferlib.explanations.binding import bind
-from ferlib.explanations.cam import Cells, forward_from, gradcam, to_unit, upsample
+from ferlib.explanations.cam import Cells, forward_from, hirescam, to_unit, upsample
 from ferlib.explanations.methods import find_method
 from ferlib.explanations.records import Attribution, maps_of
 from ferlib.explanations.targets import face_seeds
@@ -98,10 +98,11 @@ Chooser = Callable[[np.ndarray], Sequence[int]]  # probabilities N×7 → classe
 def cam_of_crops(
     model: FaceModel, crops: np.ndarray, targets: Sequence[int] | Chooser | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities float32 N×7 and Grad-CAM maps float32 N×S×S in 0..1 of the predicted classes or of `targets`.
+    """Probabilities float32 N×7 and HiResCAM maps float32 N×S×S in 0..1 of the predicted classes or of `targets`.
 
     `targets` may be a function that chooses them by the probabilities. One forward pass; the backward pass goes through
-    what follows the CAM layer only. A map's 1 is its face's peak.
+    what follows the CAM layer only. A map is the evidence for the class as a share of its peak in the face; what is
+    against it is 0.
     """
     if not len(crops):
         return np.zeros((0, len(EMOTIONS)), np.float32), np.zeros((0, *crops.shape[1:3]), np.float32)
@@ -113,8 +114,8 @@ def cam_of_crops(
         chosen = targets(probabilities) if callable(targets) else targets
         labels = logits.argmax(1) if chosen is None else torch.as_tensor(chosen, device=logits.device)
         (gradients,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), output)
-    grids = gradcam(cells.grid(output.detach()), cells.grid(gradients)).relu()
-    maps = to_unit(upsample(grids, images.shape[-2:]))
+    grids = hirescam(cells.grid(output.detach()), cells.grid(gradients))
+    maps = to_unit(upsample(grids, images.shape[-2:]).relu())
     return probabilities, model.to_crops(maps, crops.shape[1])
 
 

@@ -248,8 +248,19 @@ def explain_alone(
 
 
 def resolve(values: Mapping[str, Any], method: Method, subject: Subject) -> dict[str, Any]:
-    """The settings with the model's own CAM layer where none is named."""
-    own = {"layer": values["layer"] or subject.spec.cam_layer} if "cells" in method.needs else {}
+    """The settings with those filled in that follow others: the model's own CAM layer where none is named, the
+    segmentation for its size of faces, the number of samples for that of background faces."""
+    own: dict[str, Any] = {}
+    if "cells" in method.needs:
+        own["layer"] = values["layer"] or subject.spec.cam_layer
+    if "segments" in method.needs:
+        from ferlib.explanations.superpixels import choose_segmentation  # skimage is loaded for it
+
+        own["segmentation"] = choose_segmentation(values["segmentation"], subject.spec.image_size)
+    if "background" in method.needs:
+        from ferlib.explanations.shap import count_samples
+
+        own["num_samples"] = count_samples(values["num_samples"], values["background_size"])
     return {**values, **own}
 
 
@@ -406,7 +417,7 @@ def summarize(
     own = {"samples": flags.samples, "only": flags.only, **method.fixed, **values, **method.constants}
     rows = [
         {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
-        | ({"words": method.describe(face.target.name, outcome.facts)} if method.words else {})
+        | ({"words": words} if (words := method.describe(face.target.name, outcome.facts)) else {})
         for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
     ]
     return {

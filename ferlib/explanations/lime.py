@@ -109,7 +109,7 @@ class Surrogate:
 
     weights: np.ndarray  # float64 regions,K
     standard_errors: np.ndarray  # float64 regions: of the weights for the target
-    r2: float  # weighted, of the target
+    r2: float  # of the target, weighted, held out: each mask, or pair, is predicted from the others
 
 
 def proximity(masks: np.ndarray) -> np.ndarray:
@@ -139,8 +139,9 @@ def fit_surrogate(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) ->
 
     Ribeiro et al. 2016, equation 2 with K-Lasso replaced by ridge, as lime does for images; the intercept is free. The
     standard errors, for the outputs' product with `target` K, are heteroscedasticity-consistent, as residuals of a
-    misspecified linear model vary, and corrected for the masks' leverage (HC2 of MacKinnon & White, "Some
-    heteroskedasticity-consistent covariance matrix estimators", 1985): there may be half as many regions as masks.
+    misspecified linear model vary, and those of masks left out (HC3 of MacKinnon & White, "Some
+    heteroskedasticity-consistent covariance matrix estimators", 1985): there may be half as many regions as masks. Both
+    have the residual of a mask that is left out in closed form, as a linear smoother's is its own over 1 − leverage.
     """
     weights = proximity(masks)
     share = weights / weights.sum()
@@ -149,12 +150,23 @@ def fit_surrogate(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) ->
     gram = (centered * weights[:, None]).T @ centered + RIDGE * np.eye(masks.shape[1])
     solved = np.linalg.solve(gram, np.concatenate([(centered * weights[:, None]).T @ products, np.eye(len(gram))], 1))
     coefficients, inverse = solved[:, : outputs.shape[1]], solved[:, outputs.shape[1] :]
-    residuals = (products - centered @ coefficients) @ target
-    leverage = weights * ((centered @ inverse) * centered).sum(1)
-    scores = centered * (weights * residuals / np.sqrt((1 - leverage).clip(min=1e-6)))[:, None]
+    leverage = share + weights * ((centered @ inverse) * centered).sum(1)
+    left_out = (products - centered @ coefficients) @ target / (1 - leverage).clip(min=1e-6)
+    scores = centered * (weights * left_out)[:, None]
     errors = np.sqrt(np.diag(inverse @ (scores.T @ scores) @ inverse).clip(min=0))
-    total = share @ (products @ target) ** 2
-    return Surrogate(coefficients, errors, float(1 - share @ residuals**2 / total) if total else 0.0)
+    return Surrogate(coefficients, errors, held_out_r2(left_out, products @ target, weights))
+
+
+def held_out_r2(left_out: np.ndarray, outputs: np.ndarray, weights: np.ndarray) -> float:
+    """1 − weighted sum of squares of residuals M of masks left out over that of the outputs M from the others' mean.
+
+    Negative where the others' mean predicts a mask better than the linear model of the others; 0 for outputs that do
+    not vary.
+    """
+    share = weights / weights.sum()
+    differences = (outputs - share @ outputs) / (1 - share).clip(min=1e-6)
+    total = weights @ differences**2
+    return float(1 - weights @ left_out**2 / total) if total > 1e-20 else 0.0
 
 
 def possible(sampling: Sampling, num_samples: int, face: PerturbedFace) -> Sampling:
@@ -183,16 +195,27 @@ def fit_pairs(masks: np.ndarray, outputs: np.ndarray, target: np.ndarray) -> Sur
     found = [estimate_effects(masks[group], outputs[group], target, OPERATOR, penalty) for group in groups]
     values = sum(share * each.values for share, each in zip(shares, found, strict=True))
     errors = np.sqrt(sum((share * each.errors) ** 2 for share, each in zip(shares, found, strict=True)))
-    return Surrogate(values, errors, r_squared(masks, outputs @ target, values @ target))
+    changes = np.concatenate([share * each.changes for share, each in zip(shares, found, strict=True)])
+    used = slice(2, 2 + 2 * len(changes))
+    return Surrogate(values, errors, r2_of_pairs(masks[used], outputs[used] @ target, values @ target, changes))
 
 
-def r_squared(masks: np.ndarray, outputs: np.ndarray, coefficients: np.ndarray) -> float:
-    """Weighted, of a linear model with coefficients `regions` and a free intercept, for outputs M."""
+def r2_of_pairs(masks: np.ndarray, outputs: np.ndarray, coefficients: np.ndarray, changes: np.ndarray) -> float:
+    """Held-out R² of linear models for outputs 2M of paired masks 2M×regions, each pair predicted from the others.
+
+    coefficients: `regions`, of all pairs; changes: M×regions, what they change by without a pair. The intercepts are
+    free.
+    """
     weights = proximity(masks)
-    share = weights / weights.sum()
-    residuals = outputs - masks @ coefficients
-    total, rest = (share @ (values - share @ values) ** 2 for values in (outputs, residuals))
-    return float(1 - rest / total) if total > 1e-20 else 0.0
+    rest = (outputs - masks @ coefficients).reshape(-1, 2)  # of the coefficients of all pairs, without an intercept
+    weights, shown = weights.reshape(-1, 2), masks.reshape(len(changes), 2, -1)
+    others = weights.sum() - weights.sum(1)  # each pair's
+    sums = (weights * rest).sum(), np.einsum("ps,psr->r", weights, shown)
+    without = sums[0] - (weights * rest).sum(1)
+    moved = changes @ sums[1] - np.einsum("ps,psr,pr->p", weights, shown, changes)
+    intercepts = (without - moved) / others
+    left_out = rest - np.einsum("psr,pr->ps", shown, changes) - intercepts[:, None]
+    return held_out_r2(left_out.ravel(), outputs, weights.ravel())
 
 
 def strongest_regions(surrogate: Surrogate, target: np.ndarray, count: int) -> frozenset[int]:

@@ -29,11 +29,13 @@ def baseline(what: str, also: Mapping[str, str] | None = None) -> Setting:
 
 
 SEGMENTATIONS = {
+    "auto": "parts of the face; of faces of 112 pixels and more by colour, merged",
+    "facial": "parts of the face, placed by its landmarks",
+    "merged": "by colour, merged into fewer (quickshift)",
     "quickshift": "by colour (quickshift)",
     "slic": "compact (SLIC)",
     "felzenszwalb": "by edges (Felzenszwalb)",
     "grid": "squares",
-    "facial": "parts of a face",
 }
 PARTITIONS = {"ten": "ten", "eleven": "eleven, the brows one by one"}
 COUNTERFACTUALS = {"runner_up": "of the second most probable class", "none": "none"} | {
@@ -70,6 +72,7 @@ def cam(name: str, title: str, choice: str, how_to_read: str, caution: str, **fa
             "needs": ("cells",),
             "meaning": BRIGHT,
             "note": "cells of {layer}, upsampled bilinearly · 1: the peak in this face, 0: no evidence, or against",
+            "doubt": "doubts:of_cam",
             **facts,
         },
     )
@@ -103,9 +106,10 @@ ROWS = (
         "explain_lime.py",
         "lime:explain",
         "Random sets of regions are replaced by the baseline, and a linear model is fitted to the probability of the "
-        "class: vermilion regions raise it, blue ones lower it.",
-        "R² measures how well the linear model fits the network's outputs; where it is low, the weights mean little. "
-        "Weights that change with the seed or with the number of perturbations are sampling error.",
+        "class: dark red regions raise it, turquoise ones lower it.",
+        "R² says how much of the variation of the network's outputs the linear model predicts of perturbations that it "
+        "was not fitted to; where it is low, the weights mean little. Weights that change with the seed or with the "
+        "number of perturbations are sampling error.",
         settings=(
             Setting(
                 "num_samples",
@@ -131,18 +135,31 @@ ROWS = (
                 minimum=1,
             ),
             Setting(
-                "segmentation", "quickshift", "how a face is cut into regions", choices=SEGMENTATIONS, label="Regions"
+                "segmentation",
+                "auto",
+                "how a face is cut into regions; auto: facial below 112 pixels, else merged; quickshift is that of the "
+                "lime package, with four times as many regions, too many for 1,000 perturbations",
+                choices=SEGMENTATIONS,
+                label="Regions",
             ),
-            Setting("regions", 64, "number of regions of slic and grid; of felzenszwalb an upper bound", minimum=1),
+            Setting(
+                "regions",
+                40,
+                "number of regions of slic and grid; of merged and felzenszwalb an upper bound",
+                minimum=1,
+            ),
             Setting(
                 "kernel_shap",
                 0,
                 "further perturbations, which with those of LIME give the regions' Shapley values; 0: none",
                 minimum=0,
             ),
-            Setting("kernel_size", 1.5, "of quickshift: width of the Gaussian kernel in pixels", minimum=0),
+            Setting("kernel_size", 1.5, "of quickshift and merged: width of the Gaussian kernel in pixels", minimum=0),
             Setting(
-                "max_dist", 20.0, "of quickshift: cut-off for data distances; higher gives fewer regions", minimum=0
+                "max_dist",
+                20.0,
+                "of quickshift and merged: cut-off for data distances; higher gives fewer regions",
+                minimum=0,
             ),
             Setting(
                 "segmentation_side",
@@ -150,16 +167,23 @@ ROWS = (
                 "pixels of the side to which a face is scaled before it is segmented",
                 minimum=1,
             ),
-            Setting("ratio", 0.2, "of quickshift: weight of colour (1) against image space (0)", minimum=0, maximum=1),
+            Setting(
+                "ratio",
+                0.2,
+                "of quickshift and merged: weight of colour (1) against image space (0)",
+                minimum=0,
+                maximum=1,
+            ),
             baseline("what replaces a hidden region", REGION_MEAN),
         ),
-        constants={"kernel_width": 0.25, "ridge": 1.0},
+        constants={"kernel_width": 0.25, "ridge": 1.0, "r2": "held out"},
         needs=("segments",),
         network="forward",
         signed=True,
         output="probability",
         unit="Δ probability",
-        facts={"r2": "R²"},
+        facts={"r2": "R² held out"},
+        doubt="doubts:of_lime",
         expected=True,
         faces_per_call=(4, 8, 32),
     ),
@@ -169,14 +193,14 @@ ROWS = (
         "explain_shap.py",
         "shap:explain",
         "Expected gradients distribute over the pixels by how much the logit of the class exceeds its mean over "
-        "background faces: vermilion pixels raise it, blue ones lower it.",
-        "The completeness gap is the difference between the sum of the values and what it should be; where it is "
-        "large, more samples are needed. The values depend on the background faces.",
+        "background faces: dark red pixels raise it, turquoise ones lower it.",
+        "The sampling error is that of the values as a share of their size; more samples reduce it. With other "
+        "background faces the values change by the background error; the completeness gap is that of their sum only.",
         settings=(
             Setting(
                 "background_size",
-                100,
-                "background faces of the train split, balanced over the classes",
+                50,
+                "background faces of the train split, balanced over the classes; more need more samples",
                 flag="bg_samples",
                 minimum=1,
                 label="Background faces (drawn ones)",
@@ -184,21 +208,26 @@ ROWS = (
             ),
             Setting(
                 "num_samples",
-                200,
-                "samples of (background face, interpolation point) of each face",
+                "auto",
+                "samples of (background face, interpolation point) of each face; auto: five a background face",
                 flag="shap_samples",
+                kind=int | Literal["auto"],
                 minimum=1,
-                label="Samples",
-                slider=(20, 1000, 20),
             ),
         ),
-        constants={"sampling": "systematic"},
+        constants={"sampling": "systematic, in two halves", "per_face": 5},
         needs=("background",),
         network="gradients",
         signed=True,
         summed=True,
         unit="Δ logit",
-        facts={"logit_above_background": "logit above background", "completeness_gap": "completeness gap"},
+        facts={
+            "sampling_error": "sampling error",
+            "background_error": "background error",
+            "logit_above_background": "logit above background",
+            "completeness_gap": "completeness gap",
+        },
+        doubt="doubts:of_shap",
         expected=True,
         faces_per_call=(1, 4, 16),
     ),
@@ -243,13 +272,29 @@ ROWS = (
         faces_per_call=(4, 8, 32),
     ),
     cam(
+        "hirescam",
+        "HiResCAM",
+        "hirescam",
+        "Activation times gradient of each cell of the last layer: dark red cells raise the logit of the class by "
+        "their own activation, turquoise ones lower it. Where only a linear layer follows, as in most networks here, "
+        "the cells sum to the logit without its bias.",
+        "Coarse: a cell can depend on a larger part of the face than it covers. Exact only where the layer feeds a "
+        "linear one.",
+        signed=True,
+        unit="Δ logit of a cell",
+        meaning=Method.meaning,
+        note="cells of {layer}, upsampled bilinearly",
+        facts={"cells_sum": "sum of the cells"},
+        doubt="",
+    ),
+    cam(
         "gradcam",
         "Grad-CAM",
         "gradcam",
         "Cells of the last layer, weighted by the mean gradient of each channel: yellow cells raise the logit of the "
         "class. Evidence against the class is not shown.",
-        "Coarse: a cell can depend on a larger part of the face than it covers, and the mean over cells can highlight "
-        "cells that the logit does not depend on.",
+        "Coarse, and the mean over cells can highlight cells that the logit does not depend on: where the head sees "
+        "more than one cell, HiResCAM says where the evidence is.",
     ),
     cam(
         "gradcam_plus_plus",
@@ -260,18 +305,11 @@ ROWS = (
         "Coarse, as Grad-CAM; negative gradients are ignored.",
     ),
     cam(
-        "hirescam",
-        "HiResCAM",
-        "hirescam",
-        "Activation times gradient of each cell, without averaging: yellow cells raise the logit by their own "
-        "activation.",
-        "Exact only where the layer feeds a linear one.",
-    ),
-    cam(
         "layercam",
         "LayerCAM",
         "layercam",
-        "As HiResCAM with negative gradients set to zero before channels are summed; usable in finer layers too.",
+        "As HiResCAM with negative gradients set to zero before channels are summed: yellow cells raise the logit; "
+        "usable in finer layers too.",
         "Evidence against the class is left out, so the map overstates the evidence for it.",
     ),
     cam(
@@ -336,12 +374,13 @@ ROWS = (
         ),
         note="mean gradient of the logit over {num_samples} noisy copies (sd {noise_sd:g}) · seed {seed}",
         facts={"class_kept": "copies that keep the class"},
+        doubt="doubts:of_smoothgrad",
     ),
     gradient(
         "input_x_gradient",
         "Input × gradient",
-        "Pixel value times gradient: vermilion pixels raise the logit compared with black ones, if the network were "
-        "linear; blue ones lower it.",
+        "Pixel value times gradient: dark red pixels raise the logit compared with black ones, if the network were "
+        "linear; turquoise ones lower it.",
         "Dark pixels get small values by construction.",
         signed=True,
         summed=True,
@@ -351,8 +390,8 @@ ROWS = (
     gradient(
         "integrated_gradients",
         "Integrated gradients",
-        "Distributes over the pixels by how much the logit exceeds that of the baseline: vermilion pixels raise it, "
-        "blue ones lower it.",
+        "Distributes over the pixels by how much the logit exceeds that of the baseline: dark red pixels raise it, "
+        "turquoise ones lower it.",
         "Pixels equal to the baseline get nothing. The completeness gap is the error of the sum; where it is large, "
         "use more steps.",
         settings=(
@@ -371,6 +410,7 @@ ROWS = (
         unit="Δ logit",
         note="{steps} steps of the logit's gradient from the baseline: {baseline}",
         facts={"logit_above_baseline": "logit above baseline", "completeness_gap": "completeness gap"},
+        doubt="doubts:of_integrated_gradients",
     ),
     gradient(
         "guided_backprop",
@@ -384,8 +424,8 @@ ROWS = (
         "Occlusion",
         "explain_occlusion.py",
         "occlusion:explain",
-        "How far the probability of the class falls where a square is replaced by the baseline: it falls where "
-        "vermilion parts are hidden and rises where blue ones are.",
+        "How far the probability of the class falls where a square is replaced by the baseline: it falls where dark "
+        "red parts are hidden and rises where turquoise ones are.",
         "Evidence that is present in two places is not shown in either: hiding one leaves the other.",
         settings=(
             Setting(

@@ -18,6 +18,7 @@ from scipy.special import gammaln
 from ferlib.runtime.seeds import combine_seeds
 
 INTERACTION = 2.0  # sum of the regions' relevances: the higher, the more regions interact
+BALANCED = 0.87  # spread of estimates over seeds as a share of that of unbalanced masks (benchmarks/bench_maps.py)
 NUGGET = 0.03  # variance of what varies from mask to mask, as a share of that of the interactions
 
 Operator = Callable[[np.ndarray, np.ndarray], np.ndarray]  # signs M×regions, relevances → effects M×regions
@@ -63,6 +64,7 @@ class Effects:
 
     values: np.ndarray  # float64 regions,K
     errors: np.ndarray  # float64 regions: standard errors of the values for the target
+    changes: np.ndarray  # float64 pairs,regions: of the values for the target, where a pair is left out
 
 
 def estimate_effects(
@@ -78,7 +80,8 @@ def estimate_effects(
 
     The standard errors, for the outputs' product with `target` K, count pairs as units. Residuals are those of the
     process without the mask itself, and are corrected for the leverage of the linear part as in HC2 (MacKinnon & White,
-    "Some heteroskedasticity-consistent covariance matrix estimators", 1985).
+    "Some heteroskedasticity-consistent covariance matrix estimators", 1985). What balanced masks save on top is
+    BALANCED, measured on real faces.
     """
     signs = 2.0 * masks[::2] - 1
     odd, even = (outputs[::2] - outputs[1::2]) / 2, (outputs[::2] + outputs[1::2]) / 2
@@ -91,9 +94,10 @@ def estimate_effects(
     constant = np.ones((len(signs), 1))
     of_even = Kriging.of((same + opposite) / 2, constant, (sections + mirrored) / 2, np.zeros((1, regions)), 1e-9)
     values = of_odd.weights.T @ odd + of_even.weights.T @ even
-    parts = ((of_odd, odd), (of_even, even))
-    shares = sum(part.weights * part.residuals(values @ target)[:, None] for part, values in parts)
-    return Effects(values, np.sqrt(np.square(shares).sum(0)))
+    parts = ((of_odd, odd @ target), (of_even, even @ target))
+    shares = sum(part.weights * part.residuals(values)[:, None] for part, values in parts)
+    changes = -sum(part.weights * part.surprises(values)[:, None] for part, values in parts)
+    return Effects(values, BALANCED * np.sqrt(np.square(shares).sum(0)), changes)
 
 
 def relevances(signs: np.ndarray, odd: np.ndarray) -> np.ndarray:
@@ -113,7 +117,7 @@ class Kriging:
 
     weights: np.ndarray  # float64 M,regions: of the values in the effects
     projected: np.ndarray  # float64 M,M: values → coefficients of the sections
-    scale: np.ndarray  # float64 M
+    scale: np.ndarray  # float64 M: of residuals
 
     @classmethod
     def of(
@@ -132,6 +136,14 @@ class Kriging:
     def residuals(self, values: np.ndarray) -> np.ndarray:
         """Of the values M."""
         return self.projected @ values / self.scale
+
+    def surprises(self, values: np.ndarray) -> np.ndarray:
+        """Of each of the values M its difference from what kriging of all others predicts.
+
+        Dubrule, "Cross validation of kriging in a unique neighborhood" (1983). What is linear in the values is without
+        one of them what it is with its prediction in its place.
+        """
+        return self.projected @ values / np.diag(self.projected)
 
 
 # ── operators ────────────────────────────────────────────────────────────────────────────────────────────────────────

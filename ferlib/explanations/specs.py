@@ -83,11 +83,12 @@ class Method:
     summed: bool = False  # attributions of pixels add up; they are drawn as sums over blocks of pixels
     output: Literal["probability", "logit", "loss"] = "logit"  # what is explained
     unit: str = "share of the peak"  # of a map's values
-    meaning: str = "vermilion: evidence for the class, blue: against it"  # of the colours
+    meaning: str = "dark red: evidence for the class, turquoise: against it"  # of the colours
     question: str = "explained: why {target}?"
     note: str = ""  # settings in the figure's footnote, names of settings in braces
     facts: Mapping[str, str] = field(default_factory=dict)  # of each face in the summary: key → its name on a card
     words: str = ""  # MODULE:NAME in ferlib.explanations: (the target's name, facts of a face) → sentences
+    doubt: str = ""  # MODULE:NAME likewise: facts of a face → why its map cannot be read, "" where it can
     table: str = ""  # MODULE:NAME likewise: faces of a summary → what the summary says of all of them, or None
     expected: bool = False  # of every run: the report names it where it is missing
     faces_per_call: tuple[int, int, int] = (64, 64, 64)  # on cpu, mps and cuda: lost at most by an interruption
@@ -118,8 +119,13 @@ class Method:
         return {setting.name: setting.default for setting in self.settings}
 
     def describe(self, target: str, facts: Mapping[str, Any]) -> str:
-        """Sentences that say what the explanation of a face shows; "" for methods without words."""
-        return find_function(self.words)(target, facts) if self.words else ""
+        """Sentences: why the map of a face cannot be read, and what it shows; "" where there are none."""
+        words = find_function(self.words)(target, facts) if self.words else ""
+        return " ".join(filter(None, (self.doubts(facts), words)))
+
+    def doubts(self, facts: Mapping[str, Any]) -> str:
+        """Why the map of a face cannot be read; "" where it can, and where its facts are not known."""
+        return find_function(self.doubt)(facts) if self.doubt and facts else ""
 
     def tabulate(self, faces: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What the summary says of all its faces, as its key "table"; empty for methods without one."""

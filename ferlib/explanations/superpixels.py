@@ -1,9 +1,9 @@
-"""Segments of a face that are hidden or shown as one: quickshift, SLIC, Felzenszwalb, a grid, facial parts."""
+"""Segments of a face that are hidden or shown as one: facial parts, quickshift, SLIC, Felzenszwalb, a grid."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,53 +12,49 @@ from skimage.transform import resize
 
 from ferlib.runtime.errors import lookup
 
-# Centres (right, down) of the parts of a frontal face that fills its picture, as fractions of the side.
-FACIAL_CENTERS = {
-    "left forehead": (0.30, 0.10),
-    "middle forehead": (0.50, 0.09),
-    "right forehead": (0.70, 0.10),
-    "left brow": (0.30, 0.25),
-    "between the brows": (0.50, 0.25),
-    "right brow": (0.70, 0.25),
-    "left eye": (0.30, 0.38),
-    "bridge of the nose": (0.50, 0.40),
-    "right eye": (0.70, 0.38),
-    "left temple": (0.08, 0.35),
-    "right temple": (0.92, 0.35),
-    "left cheek": (0.24, 0.57),
-    "tip of the nose": (0.50, 0.57),
-    "right cheek": (0.76, 0.57),
-    "left corner of the mouth": (0.33, 0.76),
-    "middle of the mouth": (0.50, 0.76),
-    "right corner of the mouth": (0.67, 0.76),
-    "left jaw": (0.10, 0.78),
-    "right jaw": (0.90, 0.78),
-    "chin": (0.50, 0.93),
-    "left of the chin": (0.26, 0.95),
-    "right of the chin": (0.74, 0.95),
-}
+FACIAL = "facial"  # placed by landmarks; the others are SEGMENTATIONS
+SMALL = 112  # pixels: below this side "auto" cuts a face into its parts, from it on into merged quickshift regions
+MOST_REGIONS = 40  # of merged quickshift regions, by default
+POSITION = 0.5  # of merging: a face's side counts as much as so much of the range of grey
+
+
+def choose_segmentation(segmentation: str, side: int) -> str:
+    """FACIAL or the row of SEGMENTATIONS for faces of so many pixels a side: "auto" follows it."""
+    if segmentation != "auto":
+        return segmentation
+    return FACIAL if side < SMALL else "merged"
 
 
 def segmenter(
-    segmentation: str = "quickshift",
+    segmentation: str = "auto",
     *,
-    regions: int = 64,
+    regions: int = MOST_REGIONS,
     kernel_size: float = 1.5,
     max_dist: float = 20.0,
     ratio: float = 0.2,
     segmentation_side: int = 224,
+    share: float = 1.0,
 ) -> Callable[[np.ndarray, int], np.ndarray]:
     """The function (image float H×W×C in 0..1, seed) → segments int16 H×W, numbered 0, 1, 2, … without gaps.
 
-    segmentation: a row of SEGMENTATIONS. regions: about so many of slic and grid, at most so many of felzenszwalb.
-    kernel_size, max_dist, ratio: of quickshift. Every face is segmented at a side of segmentation_side pixels and the
-    segments are sampled back at the centres of its own pixels, so that the settings mean the same for every input size
-    (a face of 48 px has some 10 quickshift segments, one of 224 px some 200). UserError for unknown names.
+    segmentation: FACIAL, a row of SEGMENTATIONS, or "auto", that of choose_segmentation. regions: about so many of slic
+    and grid, at most so many of merged and felzenszwalb. kernel_size, max_dist, ratio: of quickshift and merged.
+    share: of facial, side of the image as a share of the picture whose centre it is. All but facial segment a face at a
+    side of segmentation_side pixels; the segments are sampled back at the centres of its own pixels, so that the
+    settings mean the same for every input size (a face of 48 px has some 10 quickshift segments, one of 224 px some
+    200). UserError for unknown names.
     """
+    lookup(dict.fromkeys(("auto", FACIAL, *SEGMENTATIONS)), segmentation, "segmentation")
     options: dict[str, Any] = {"regions": regions, "kernel_size": kernel_size, "max_dist": max_dist, "ratio": ratio}
-    return partial(
-        segment, divide=lookup(SEGMENTATIONS, segmentation, "segmentation"), side=segmentation_side, **options
-    )
+    facial = FacialParts(share)
+
+    def segments(image: np.ndarray, seed: int) -> np.ndarray:
+        chosen = choose_segmentation(segmentation, len(image))
+        if chosen == FACIAL:
+            return facial(image)
+        return segment(image, seed, divide=SEGMENTATIONS[chosen], side=segmentation_side, **options)
+
+    return segments
 
 
 def segment(
@@ -71,8 +67,33 @@ def segment(
     regions = divide(colours, seed=seed % 2**31, **options)  # skimage keeps the seed in a C int
     rows = ((np.arange(height) + 0.5) * side / height).astype(int)
     columns = ((np.arange(width) + 0.5) * side / width).astype(int)
-    _, numbers = np.unique(regions[np.ix_(rows, columns)], return_inverse=True)
-    return numbers.reshape(height, width).astype(np.int16)
+    return renumber(regions[np.ix_(rows, columns)])
+
+
+def renumber(segments: np.ndarray) -> np.ndarray:
+    """int16 H×W numbered without gaps."""
+    _, numbers = np.unique(segments, return_inverse=True)
+    return numbers.reshape(segments.shape).astype(np.int16)
+
+
+class FacialParts:
+    """The 22 parts of a face (face_regions.CENTRES), placed by its landmarks; the first face opens a detector."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._place: Callable[..., Any] | None = None
+        self._lock = threading.Lock()  # a detector serves one face at a time
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Segments int16 H×W of an image float H×W×C in 0..1."""
+        import torch
+
+        from ferlib.explanations.region_fills import open_landmarks, placer
+
+        with self._lock:
+            self._place = self._place or placer(open_landmarks(), self.share, "parts")
+            face = torch.from_numpy(np.ascontiguousarray(image, np.float32)).permute(2, 0, 1)[None]
+            return renumber(self._place(face).regions[0])
 
 
 def by_quickshift(
@@ -80,6 +101,51 @@ def by_quickshift(
 ) -> np.ndarray:
     """Vedaldi & Soatto, "Quick shift and kernel methods for mode seeking" (2008)."""
     return quickshift(image, kernel_size=kernel_size, max_dist=max_dist, ratio=ratio, rng=seed)
+
+
+def by_merging(image: np.ndarray, *, regions: int, **options: Any) -> np.ndarray:
+    """The regions of quickshift, of which neighbours are merged until no more than `regions` are left."""
+    return merge_regions(image, by_quickshift(image, **options), regions)
+
+
+def merge_regions(image: np.ndarray, segments: np.ndarray, most: int) -> np.ndarray:
+    """Segments H×W of which neighbours are merged until at most `most` are left, like with like first.
+
+    Ward, "Hierarchical grouping to optimize an objective function" (1963), among neighbours: the pair whose union adds
+    least to the sum of squared distances of pixels from their region's mean, in colour and, with the weight POSITION,
+    in place. So small regions go first, and none becomes very large.
+    """
+    numbers = renumber(segments).astype(np.int64)
+    height, width = numbers.shape
+    places = np.moveaxis(np.mgrid[:height, :width] / max(height, width), 0, -1)
+    features = np.concatenate([image, POSITION * places], axis=2).reshape(height * width, -1)
+    sizes = np.bincount(numbers.ravel()).astype(float)
+    means = np.stack([np.bincount(numbers.ravel(), each) for each in features.T], 1) / sizes[:, None]
+    touching = np.zeros((len(sizes),) * 2, bool)
+    for one, other in ((numbers[:, 1:], numbers[:, :-1]), (numbers[1:], numbers[:-1])):
+        touching[one, other] = touching[other, one] = True
+    np.fill_diagonal(touching, False)
+    parents = np.arange(len(sizes))
+    costs = np.where(touching, pair_costs(means, sizes), np.inf)
+    for _ in range(len(sizes) - most):
+        kept, gone = divmod(int(costs.argmin()), len(costs))
+        parents[parents == gone] = kept
+        means[kept] = (sizes[kept] * means[kept] + sizes[gone] * means[gone]) / (sizes[kept] + sizes[gone])
+        sizes[kept] += sizes[gone]
+        touching[kept] |= touching[gone]
+        touching[:, kept] = touching[kept]
+        touching[gone] = touching[:, gone] = touching[kept, kept] = False
+        costs[gone] = costs[:, gone] = np.inf
+        costs[kept] = np.where(touching[kept], pair_costs(means, sizes, kept), np.inf)
+        costs[:, kept] = costs[kept]
+    return parents[numbers]
+
+
+def pair_costs(means: np.ndarray, sizes: np.ndarray, row: int | slice = slice(None)) -> np.ndarray:
+    """What the union of a region, or of each, with each region adds to the sum of squares within regions."""
+    one, size = means[row], sizes[row]
+    distances = np.square(one[..., None, :] - means).sum(-1)
+    return np.asarray(size)[..., None] * sizes / (np.asarray(size)[..., None] + sizes) * distances
 
 
 def by_slic(image: np.ndarray, *, regions: int, **_: Any) -> np.ndarray:
@@ -99,18 +165,10 @@ def by_grid(image: np.ndarray, *, regions: int, **_: Any) -> np.ndarray:
     return place[:, None] * cells + place
 
 
-def by_face(image: np.ndarray, **_: Any) -> np.ndarray:
-    """The parts of a frontal face: each pixel to the nearest of FACIAL_CENTERS."""
-    place = (np.arange(len(image)) + 0.5) / len(image)
-    centers = np.array(list(FACIAL_CENTERS.values()))
-    right, down = (place[..., None] - centers[:, axis] for axis in (0, 1))
-    return (right[None] ** 2 + down[:, None] ** 2).argmin(axis=2)
-
-
 SEGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
+    "merged": by_merging,
     "quickshift": by_quickshift,
     "slic": by_slic,
     "felzenszwalb": by_felzenszwalb,
     "grid": by_grid,
-    "facial": by_face,
 }

@@ -12,10 +12,19 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ferlib.explanations.maps import color_limit
 from ferlib.faces.crops import DetectedFace, crop_outline, warp_map
 from ferlib.faces.predictions import FacePrediction
-from ferlib.figures.cards import PAPER, blend_map, card_size, draw_card, name_face, place_cards, smooth_signs
+from ferlib.figures.cards import (
+    PAPER,
+    blend_map,
+    card_size,
+    draw_card,
+    draw_ramp,
+    limits_of,
+    name_face,
+    place_cards,
+    smooth_signs,
+)
 from ferlib.figures.lettering import contrasting, fit_typeface, letter, wrap
 from ferlib.figures.palette import COLORS, QUIET
 from ferlib.figures.placement import Rectangle, overlaps, place_label
@@ -30,29 +39,40 @@ MOST_CARDS = 24
 
 
 def save_annotated(
-    path: Path, picture: np.ndarray, faces: Sequence[FacePrediction], caption: str, method: Method | None = None
+    path: Path,
+    picture: np.ndarray,
+    faces: Sequence[FacePrediction],
+    caption: str,
+    method: Method | None = None,
+    own_scale: bool = False,
 ) -> None:
     """Writes the annotated picture as a JPEG; arguments as in `annotate`."""
-    sheet = annotate(picture, faces, caption if faces else f"no face found · {caption}", method)
+    sheet = annotate(picture, faces, caption if faces else f"no face found · {caption}", method, own_scale)
     with atomic_path(path) as temporary:
         sheet.save(temporary, quality=90, subsampling=0)
 
 
 def annotate(
-    picture: np.ndarray, faces: Sequence[FacePrediction], caption: str, method: Method | None = None
+    picture: np.ndarray,
+    faces: Sequence[FacePrediction],
+    caption: str,
+    method: Method | None = None,
+    own_scale: bool = False,
 ) -> Image.Image:
     """The photo uint8 H×W×3, scaled to SIDES, with outlines of the crops, the faces' maps, cards and the caption.
 
-    method: the one that computed the faces' maps. The cards stand beside the photo where one column holds them, else
+    method: the one that computed the faces' maps. own_scale: the colours of each map reach to its own peak, instead of
+    that of all. The cards stand beside the photo where one column holds them, else
     below it.
     """
     photo, factor = fit_sides(picture)
     scaled = [replace(item, face=item.face.moved((factor, factor), (0, 0))) for item in faces]
     unit = max(11, round(math.sqrt(photo.shape[0] * photo.shape[1]) / 50))  # size of the text in pixels
-    sheet = Image.fromarray(draw_faces(photo, scaled, method, unit))
+    limits = limits_of(scaled, method, own_scale)
+    sheet = Image.fromarray(draw_faces(photo, scaled, method, unit, limits))
     if len(scaled) > MOST_CARDS:
         caption = f"{caption} · the {MOST_CARDS} largest of {len(scaled)} faces have cards"
-    return assemble(sheet, scaled[:MOST_CARDS], caption, method, unit)
+    return assemble(sheet, scaled[:MOST_CARDS], caption, method, unit, limits)
 
 
 def fit_sides(picture: np.ndarray) -> tuple[np.ndarray, float]:
@@ -67,32 +87,44 @@ def fit_sides(picture: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def assemble(
-    photo: Image.Image, faces: Sequence[FacePrediction], caption: str, method: Method | None, unit: int
+    photo: Image.Image,
+    faces: Sequence[FacePrediction],
+    caption: str,
+    method: Method | None,
+    unit: int,
+    limits: Sequence[float],
 ) -> Image.Image:
-    """The photo, its faces' cards and the caption on one sheet."""
+    """The photo, its faces' cards, the ramp of the maps' colours and the caption on one sheet."""
     cards_unit, places = place_cards(photo.size, len(faces), unit)
     wide, tall = card_size(cards_unit)
     width = max([photo.width, wide, *(x + wide for x, _ in places)])
     height = max([photo.height, *(y + tall for _, y in places)])
     words, lettering = letter(printable(caption), unit)
     text = wrap(words, (width - unit) / 72, unit)  # a "point" is a pixel here
-    sheet = Image.new("RGB", (width, height + round(1.5 * unit * (text.count("\n") + 1)) + unit), PAPER)
+    ramp = draw_ramp(method, limits[0] if len(set(limits)) == 1 else None, unit) if method and faces else None
+    below = height + (ramp.height + unit // 2 if ramp else 0)
+    sheet = Image.new("RGB", (width, below + round(1.5 * unit * (text.count("\n") + 1)) + unit), PAPER)
     sheet.paste(photo, (0, 0))
+    if ramp:
+        sheet.paste(ramp, (unit // 2, height + unit // 2))
     for number, (item, place) in enumerate(zip(faces, places, strict=True), start=1):
-        sheet.paste(draw_card(item, name_face(item, number, len(faces)), method, cards_unit), place)
+        card = draw_card(item, name_face(item, number, len(faces)), method, cards_unit, limits[number - 1])
+        sheet.paste(card, place)
     pen = ImageDraw.Draw(sheet)
-    pen.text((unit // 2, height + unit // 2), text, fill=QUIET, font=lettering, spacing=unit // 3)
+    pen.text((unit // 2, below + unit // 2), text, fill=QUIET, font=lettering, spacing=unit // 3)
     return sheet
 
 
 # ── on the photo ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def draw_faces(photo: np.ndarray, faces: Sequence[FacePrediction], method: Method | None, unit: int) -> np.ndarray:
+def draw_faces(
+    photo: np.ndarray, faces: Sequence[FacePrediction], method: Method | None, unit: int, limits: Sequence[float]
+) -> np.ndarray:
     """The photo uint8 H×W×3 with maps, outlines and labels; its array is used for the maps."""
-    for item in reversed(faces):  # the largest come last
+    for item, limit in reversed([*zip(faces, limits, strict=True)]):  # the largest come last
         if method:
-            draw_map(photo, item, method)
+            draw_map(photo, item, method, limit)
     picture = Image.fromarray(photo)
     pen = ImageDraw.Draw(picture)
     for item in faces:
@@ -105,7 +137,7 @@ def draw_faces(photo: np.ndarray, faces: Sequence[FacePrediction], method: Metho
     return np.array(picture)
 
 
-def draw_map(photo: np.ndarray, item: FacePrediction, method: Method) -> None:
+def draw_map(photo: np.ndarray, item: FacePrediction, method: Method, limit: float) -> None:
     """The face of an H×W×3 photo in grey under the colours of its map, in place; only the crop's square changes."""
     if item.map is None:
         return
@@ -119,7 +151,7 @@ def draw_map(photo: np.ndarray, item: FacePrediction, method: Method) -> None:
     smooth = smooth_signs(item.map, method)
     inside, values = warp_map(np.ones_like(item.map), face, *size)[..., None], warp_map(smooth, face, *size)
     part = photo[top:bottom, left:right]
-    coloured = 255 * blend_map(part / 255, values, color_limit(smooth), method)
+    coloured = 255 * blend_map(part / 255, values, limit, method)
     photo[top:bottom, left:right] = np.clip(part + (coloured - part) * inside, 0, 255).astype(np.uint8)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import ImageColor
 
-from ferlib.figures.palette import BLUE, VERMILION
+from ferlib.figures.palette import DARK_RED, TURQUOISE
 
-FOR, AGAINST = (np.array(ImageColor.getrgb(color)) / 255 for color in (VERMILION, BLUE))  # evidence: R,G,B in 0..1
+FOR, AGAINST = (np.array(ImageColor.getrgb(color)) / 255 for color in (DARK_RED, TURQUOISE))  # R,G,B in 0..1
 IMPORTANCE = "cividis"  # matplotlib's colour map of values without a sign
+DARKEST, BRIGHTEST = 0.46, 0.76  # grey of a face under a map with signs: between the two colours
+NOTHING = (DARKEST + BRIGHTEST) / 2  # grey of the value 0 in a ramp and in a map alone
+SHOWN = 0.7  # opacity of a map without signs over a face
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
@@ -22,11 +25,17 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
-    """The face in pale grey under the colours of H×W signed values, opaque at ±limit: H×W×3 in 0..1."""
-    strength = np.clip(np.abs(values) / limit, 0, 1)[..., None]
-    face = np.repeat((0.35 + 0.6 * to_grey(image))[..., None], 3, axis=2)
-    colour = np.where(values[..., None] > 0, FOR, AGAINST)
-    return face + (colour - face) * 0.9 * strength**0.75
+    """The face in grey under the colours of H×W signed values: H×W×3 in 0..1.
+
+    Opacity is the share of `limit` that a value is, as in a ramp: the colour of half the limit is half as strong.
+    """
+    return colour_signs(values, limit, (DARKEST + (BRIGHTEST - DARKEST) * to_grey(image))[..., None])
+
+
+def colour_signs(values: np.ndarray, limit: float, ground: np.ndarray | float = NOTHING) -> np.ndarray:
+    """The colours of H×W signed values over a ground: H×W×3 in 0..1."""
+    share = np.clip(values / limit, -1, 1)[..., None]
+    return ground + (np.where(share > 0, FOR, AGAINST) - ground) * np.abs(share)
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
@@ -37,8 +46,13 @@ def stretch(image: np.ndarray) -> np.ndarray:
 
 
 def tint(image: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
-    """The face in the colours of H×W values from 0 to `limit`, shaded by its own grey: H×W×3 in 0..1."""
+    """The face in grey under the colours of H×W values from 0 to `limit`: H×W×3 in 0..1."""
+    return colour_sizes(values, limit, to_grey(image)[..., None])
+
+
+def colour_sizes(values: np.ndarray, limit: float, ground: np.ndarray | float = 0.5) -> np.ndarray:
+    """The colours of H×W values from 0 to `limit`, with the opacity SHOWN over a ground: H×W×3 in 0..1."""
     import matplotlib  # takes a second, which photos without maps need not spend
 
     colour = matplotlib.colormaps[IMPORTANCE](np.clip(values / limit, 0, 1))[..., :3]
-    return (0.25 + 0.75 * colour) * (0.5 + 0.5 * to_grey(image)[..., None])
+    return SHOWN * colour + (1 - SHOWN) * ground

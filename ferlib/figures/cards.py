@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.faces.predictions import FacePrediction
-from ferlib.figures.blending import overlay, stretch, tint
+from ferlib.figures.blending import colour_signs, colour_sizes, overlay, stretch, tint
 from ferlib.figures.lettering import typeface
 from ferlib.figures.palette import COLORS, INK
 
@@ -44,6 +45,31 @@ def smooth_signs(values: np.ndarray, method: Method) -> np.ndarray:
     return np.kron(sums / block**2, np.ones((block, block)))[: len(values), : len(values)].astype(np.float32)
 
 
+def limits_of(faces: Sequence[FacePrediction], method: Method | None, own: bool) -> list[float]:
+    """The value of full colour of each face's map: one of all faces, or each its own."""
+    maps = [item.map for item in faces]
+    limits = [1.0 if each is None or method is None else color_limit(smooth_signs(each, method)) for each in maps]
+    shared = max((limit for limit, each in zip(limits, maps, strict=True) if each is not None), default=1.0)
+    return limits if own else [shared] * len(limits)
+
+
+def draw_ramp(method: Method, limit: float | None, unit: int) -> Image.Image:
+    """The colours of a map, with the values at its ends; limit: None where each face has its own."""
+    shares = np.linspace(-1 if method.signed else 0, 1, 12 * unit)[None]
+    colours = (colour_signs if method.signed else colour_sizes)(shares, 1.0)
+    size = "peak of the face" if limit is None else f"{limit:.2g}"
+    low, high = (f"−{size} against", f"+{size} for") if method.signed else ("0", size)
+    before, after, font = f"{low} ", f" {high}: {method.unit}{' of a pixel' * method.summed}", typeface(unit)
+    width = round(font.getlength(before) + 12 * unit + font.getlength(after))
+    ramp = Image.new("RGB", (width, round(1.5 * unit)), PAPER)
+    pen, start = ImageDraw.Draw(ramp), round(font.getlength(before))
+    strip = Image.fromarray((255 * colours).round().astype(np.uint8)).resize((12 * unit, unit))
+    ramp.paste(strip, (start, unit // 4))
+    pen.text((0, 3 * unit // 4), before, fill=INK, font=font, anchor="lm")
+    pen.text((start + 12 * unit, 3 * unit // 4), after, fill=INK, font=font, anchor="lm")
+    return ramp
+
+
 def blend_map(face: np.ndarray, values: np.ndarray, limit: float, method: Method) -> np.ndarray:
     """A face H×W×3 in 0..1 in the colours of H×W values, as in the figures of the explain_* scripts: H×W×3 in 0..1.
 
@@ -60,14 +86,14 @@ def card_size(unit: int) -> tuple[int, int]:
     return 22 * unit, 14 * unit
 
 
-def draw_card(item: FacePrediction, title: str, method: Method | None, unit: int) -> Image.Image:
-    """The crop, the map over it where there is one, and seven bars."""
+def draw_card(item: FacePrediction, title: str, method: Method | None, unit: int, limit: float = 1.0) -> Image.Image:
+    """The crop, the map over it where there is one, and seven bars. limit: the map's value of full colour."""
     line = round(1.5 * unit)
     width, height = card_size(unit)
     card = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(card)
     pen.text((unit // 2, line // 2), title, fill=INK, font=typeface(unit, bold=True), anchor="lm")
-    mapped = blend_crop(item.crop, item.map, method) if item.map is not None and method else None
+    mapped = blend_crop(item.crop, item.map, method, limit) if item.map is not None and method else None
     side = round(7 * line / 2) - unit // 4 if mapped is not None else 5 * unit
     for row, picture in enumerate([item.crop] if mapped is None else [item.crop, mapped]):
         scaled = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
@@ -78,13 +104,13 @@ def draw_card(item: FacePrediction, title: str, method: Method | None, unit: int
     return card
 
 
-def blend_crop(crop: np.ndarray, values: np.ndarray, method: Method) -> np.ndarray:
+def blend_crop(crop: np.ndarray, values: np.ndarray, method: Method, limit: float) -> np.ndarray:
     """The map over the crop uint8 S×S×3, enlarged four times so that colours change smoothly: uint8 4S×4S×3."""
     size = (4 * len(crop), 4 * len(crop))
     smooth = smooth_signs(values, method)
     face = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC) / 255
     large = cv2.resize(smooth, size, interpolation=cv2.INTER_LINEAR)
-    return (255 * np.clip(blend_map(face, large, color_limit(smooth), method), 0, 1)).astype(np.uint8)
+    return (255 * np.clip(blend_map(face, large, limit, method), 0, 1)).astype(np.uint8)
 
 
 def draw_bar(pen: ImageDraw.ImageDraw, row: int, share: float, left: int, middle: int, right: int, unit: int) -> None:

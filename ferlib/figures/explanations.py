@@ -75,14 +75,16 @@ def describe_settings(method: Method, values: Mapping[str, Any]) -> str:
 
 def describe_lime(method: Method, values: Mapping[str, Any]) -> str:
     """Perturbations, baseline and segmentation."""
+    by_colour = "quickshift on {segmentation_side} px: kernel {kernel_size:g}, max_dist {max_dist:g}, ratio {ratio:g}"
     segments = {
-        "quickshift": "kernel {kernel_size:g}, max_dist {max_dist:g}, ratio {ratio:g}",
-        "facial": "parts of a frontal face",
-    }.get(values["segmentation"], "about {regions} regions")
+        "facial": "parts of the face, placed by landmarks",
+        "quickshift": by_colour,
+        "merged": f"{by_colour}, merged into at most {{regions}} regions",
+    }.get(values["segmentation"], "{segmentation} on {segmentation_side} px: about {regions} regions")
     return (
         f"{method.title}: {values['num_samples']} perturbations, hidden regions filled with "
-        f"{describe_baseline(values['baseline'])} · {values['segmentation']} on {values['segmentation_side']} px: "
-        f"{segments.format(**values)} · bars: 95 % intervals · seed {values['seed']}"
+        f"{describe_baseline(values['baseline'])} · {segments.format(**values)} · bars: 95 % intervals · R² held out: "
+        f"perturbations are predicted from the others · seed {values['seed']}"
     )
 
 
@@ -90,7 +92,8 @@ def describe_shap(method: Method, values: Mapping[str, Any]) -> str:
     """Samples and background."""
     return (
         f"{method.title}: expected gradients of the logits, {values['num_samples']} samples over "
-        f"{values['background_size']} background faces of the train split · seed {values['seed']}"
+        f"{values['background_size']} background faces of the train split · errors: of the root mean square of the "
+        f"values · seed {values['seed']}"
     )
 
 

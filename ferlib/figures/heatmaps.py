@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
-from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, stretch, tint, to_rgb
+from ferlib.figures.blending import stretch, tint, to_rgb
 from ferlib.figures.panels import (
+    EVIDENCE,
     SIGNED,
+    SIZES,
     draw_signed,
     footnote,
     headline,
@@ -21,6 +23,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
+    stamp,
 )
 from ferlib.figures.style import in_style
 
@@ -35,31 +38,33 @@ def draw_heatmap(
 ) -> Figure:
     """Three panels: the face, the map over it, the map alone (as cells where the array "grid" has them).
 
-    image H×W×C in 0..1, map H×W. The method's row says how: signed maps are vermilion for and blue against the target,
-    others cividis from 0 up. Maps whose values add up are drawn as sums over blocks of pixels, as signs that change
-    from pixel to pixel cannot be read.
+    image H×W×C in 0..1, map H×W. The method's row says how: signed maps are dark red for and turquoise against the
+    target, others cividis from 0 up. Maps whose values add up are drawn as sums over blocks of pixels, as signs that
+    change from pixel to pixel cannot be read.
     """
     values, block = attribution.map.astype(np.float32), 1
     if method.summed:
         values, block = sum_blocks(values)
     cells = attribution.arrays.get("grid")
-    limit = color_limit(values) if cells is None else float(values.max()) or 1.0
+    limit = color_limit(values) if cells is None else float(np.abs(values).max()) or 1.0
     label = EMOTIONS[face.target.label]
     figure = new_figure(3.7)
     panels, bars = panel_row(figure, 3)
     show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
     key(bars[0], (method.question.format(target=face.target.name, label=label), "black"))
+    alone, title = (values, "the map alone") if cells is None else (cells, "its {} × {} cells".format(*cells.shape))
     if method.signed:
         draw_signed(panels[1], stretch(image), values, limit, "the map over the face")
-        key(bars[1], ("■ evidence for the class", FOR), ("■ evidence against the class", AGAINST))
-        show(panels[2], values, "the map alone", cmap=SIGNED, vmin=-limit, vmax=limit)
+        key(bars[1], *EVIDENCE)
+        show(panels[2], alone.astype(np.float32), title, cmap=SIGNED, vmin=-limit, vmax=limit)
         signed_bar(figure, bars[2], limit, f"{label}: {method.unit}")
     else:
         show(panels[1], tint(stretch(image), values, limit), "the map over the face")
         key(bars[1], (method.meaning, "0.35"))
-        alone, title = (values, "the map alone") if cells is None else (cells, "its {} × {} cells".format(*cells.shape))
-        show(panels[2], alone.astype(np.float32), title, cmap=IMPORTANCE, vmin=0, vmax=limit)
+        show(panels[2], alone.astype(np.float32), title, cmap=SIZES, vmin=0, vmax=limit)
         importance_bar(figure, bars[2], limit, method.unit)
+    if doubt := method.doubts(attribution.facts):
+        stamp(panels[1], doubt)
     headline(figure, method.title, face)
     blocks = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     clipped = (

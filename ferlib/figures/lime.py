@@ -10,9 +10,12 @@ from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import top_supporting
-from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, overlay, to_grey, to_rgb
+from ferlib.explanations.methods import METHODS
+from ferlib.figures.blending import AGAINST, FOR, overlay, to_grey, to_rgb
 from ferlib.figures.palette import COLORS
 from ferlib.figures.panels import (
+    EDGE,
+    SIZES,
     SMALL,
     footnote,
     headline,
@@ -23,6 +26,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
+    stamp,
     title_panel,
     two_rows,
 )
@@ -46,7 +50,7 @@ def draw_lime(
     panels, bars = panel_row(lower, 3)
     draw_ranking(panels[0], attribution, top_regions, [regions])
     bars[0].axis("off")
-    show(panels[1], np.abs(weights), "importance, for or against", cmap=IMPORTANCE, vmin=0, vmax=limit)
+    show(panels[1], np.abs(weights), "importance, for or against", cmap=SIZES, vmin=0, vmax=limit)
     importance_bar(lower, bars[1], limit, "|Δ probability|, 0: no influence")
     shapley = attribution.arrays.get("kernel_shap")
     if shapley is None:
@@ -54,7 +58,7 @@ def draw_lime(
         bars[2].axis("off")
     else:
         draw_shapley(lower, panels[2], bars[2], face, image, shapley.astype(np.float32))
-    headline(figure, "LIME", face, f"R² of the surrogate {attribution.facts['r2']:.2f}")
+    headline(figure, "LIME", face, f"R² held out {attribution.facts['r2']:.2f}")
     drawn = attribution.facts.get("sampling")  # those of one face may be independent where others are paired
     footnote(figure, run, face, footer + f" · {drawn} perturbations" * bool(drawn))
     return figure
@@ -75,6 +79,9 @@ def draw_regions(
     key(bars[1], ("outlined: evidence for the class", FOR), ("pale: all other regions", "0.35"))
     show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions")
     signed_bar(figure, bars[2], limit, f"{EMOTIONS[face.target.label]}: Δ probability")
+    if doubt := METHODS["lime"].doubts(attribution.facts):
+        stamp(panels[1], doubt)
+        stamp(panels[2], doubt)
     return panels[2]
 
 
@@ -111,7 +118,7 @@ def draw_ranking(axes: Axes, attribution: Attribution, count: int, maps: list[Ax
     regions, weights, errors = rank_regions(attribution, count)
     places = np.arange(len(regions))
     axes.barh(places, weights, xerr=1.96 * errors, color=[FOR if weight > 0 else AGAINST for weight in weights],
-              height=0.7, error_kw={"elinewidth": 1, "ecolor": "0.25", "capsize": 2})  # fmt: skip
+              height=0.7, **EDGE, error_kw={"elinewidth": 1, "ecolor": "0.25", "capsize": 2})  # fmt: skip
     axes.set_yticks(places, [f"{place + 1}" for place in places])
     axes.invert_yaxis()
     axes.axvline(0, color="0.4", linewidth=0.8)

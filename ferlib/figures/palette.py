@@ -5,4 +5,7 @@ VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY = (
     "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#595959", "#0072B2", "#56B4E9"
 )  # fmt: skip
 COLORS = (VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY)  # of config.EMOTIONS, in every picture
+# Evidence for a class and against it: colours of no emotion, one darker and one lighter than the grey of a face under a
+# map, so that the sign can be seen in grey print and with every kind of colour vision.
+DARK_RED, TURQUOISE = "#80001a", "#9effed"
 INK, QUIET = "#1d2129", "#767676"  # text, and text of less weight

@@ -1,4 +1,4 @@
-"""Panels, colour bars and titles of explanation figures: vermilion is evidence for a class, blue against it."""
+"""Panels, colour bars and titles of explanation figures, and the stamp on maps that cannot be read."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from config import EMOTIONS
-from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, overlay, to_grey
-from ferlib.figures.lettering import wrap
+from ferlib.figures.blending import AGAINST, FOR, NOTHING, colour_sizes, overlay, to_grey
+from ferlib.figures.lettering import contrasting, wrap
 from ferlib.figures.style import WIDTH
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import ExplainedFace
 
-PALE = np.full(3, 0.93)
-SIGNED = LinearSegmentedColormap.from_list("against_for", [AGAINST, PALE, FOR])
+SIGNED = LinearSegmentedColormap.from_list("against_for", [AGAINST, np.full(3, NOTHING), FOR])
+SIZES = ListedColormap(colour_sizes(np.linspace(0, 1, 256), 1.0))  # as over a face of middle grey
+EVIDENCE = (("evidence for the class", FOR), ("evidence against the class", AGAINST))
+EDGE: dict[str, Any] = {"edgecolor": "0.25", "linewidth": 0.6}  # of bars in these colours, of which one is light
 TITLE, SMALL = 8.5, 8  # points: of a panel's title; of the text below it
 HEAD = 0.54  # inches
 
@@ -92,15 +95,15 @@ def signed_bar(figure: Figure | SubFigure, axes: Axes, limit: float, label: str)
     bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), SIGNED), cax=axes, orientation="horizontal")
     bar.set_ticks([-limit, 0, limit], labels=[f"−{limit:.2g}\nagainst", "0", f"+{limit:.2g}\nfor"])
     left, middle, right = bar.ax.get_xticklabels()
-    left.set(ha="left", color=AGAINST, fontweight="bold")
+    left.set(ha="left", fontweight="bold")
     middle.set(color="0.35")
-    right.set(ha="right", color=FOR, fontweight="bold")
+    right.set(ha="right", fontweight="bold")
     style_bar(bar, label)
 
 
 def importance_bar(figure: Figure | SubFigure, axes: Axes, limit: float, unit: str) -> None:
     """A colour bar of values without a sign."""
-    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), IMPORTANCE), cax=axes, orientation="horizontal")
+    bar = figure.colorbar(ScalarMappable(Normalize(0, limit), SIZES), cax=axes, orientation="horizontal")
     bar.set_ticks([0, limit], labels=["0", f"{limit:.2g}"])
     left, right = bar.ax.get_xticklabels()
     left.set(ha="left")
@@ -115,16 +118,28 @@ def style_bar(bar: Colorbar, label: str) -> None:
     bar.ax.set_xlabel(label, fontsize=SMALL, labelpad=1)
 
 
-def key(axes: Axes, *lines: tuple[str, str | tuple | np.ndarray]) -> None:
-    """Words in place of a colour bar, each line in its colour."""
+def key(axes: Axes, *lines: tuple[str, str | np.ndarray]) -> None:
+    """Words in place of a colour bar, each line in its colour, or on a ground of it where that is of evidence."""
     axes.axis("off")
     columns = columns_of(axes)
     wrapped = [(part, color) for text, color in lines for part in wrap(text, WIDTH / columns, SMALL + 0.5).split("\n")]
     for row, (text, color) in enumerate(wrapped):
+        look: dict[str, Any] = {"color": color}
+        if not isinstance(color, str):
+            look["color"] = contrasting(to_hex(tuple(color)))
+            look["bbox"] = {"boxstyle": "square,pad=0.15", "facecolor": color, "edgecolor": "none"}
         axes.annotate(
-            text, (0.5, 1), (0, -11 * row), xycoords="axes fraction", textcoords="offset points", color=color,
-            ha="center", va="top", fontsize=SMALL, fontweight="bold", annotation_clip=False,
+            text, (0.5, 1), (0, -13 * row), xycoords="axes fraction", textcoords="offset points", ha="center", va="top",
+            fontsize=SMALL, fontweight="bold", annotation_clip=False, **look,
         )  # fmt: skip
+
+
+def stamp(axes: Axes, doubt: str) -> None:
+    """Covers a map that cannot be read, so that its colours do not persuade, with the reason."""
+    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, facecolor="white", alpha=0.8, zorder=5))
+    text = wrap(doubt, WIDTH / columns_of(axes) - 0.3, TITLE)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=TITLE, zorder=6,
+              fontweight="bold")  # fmt: skip
 
 
 def headline(figure: Figure, method: str, face: ExplainedFace, *facts: str) -> None:

@@ -15,6 +15,7 @@ from ferlib.figures.blending import AGAINST, FOR, overlay, to_rgb
 from ferlib.figures.lettering import wrap
 from ferlib.figures.lime import dim_outside
 from ferlib.figures.panels import (
+    EDGE,
     SMALL,
     footnote,
     headline,
@@ -77,7 +78,7 @@ def draw_bars(axes: Axes, values: dict[str, float], face: ExplainedFace, names: 
     """All regions by their value; bold: EMFACS expects action units of the class there."""
     ordered = sorted(names, key=lambda name: -values[name])
     places, sizes = np.arange(len(names)), np.array([values[name] for name in ordered])
-    axes.barh(places, sizes, color=[FOR if size > 0 else AGAINST for size in sizes], height=0.7)
+    axes.barh(places, sizes, color=[FOR if size > 0 else AGAINST for size in sizes], height=0.7, **EDGE)
     reach = np.abs(sizes).max() or 1.0
     for place, size in zip(places.tolist(), sizes.tolist(), strict=True):
         beside = 0.04 * reach * (1 if size >= 0 else -1)
@@ -112,7 +113,7 @@ def draw_changes(
     left_out = in_regions(regions, names, without or ())
     become = "no set changes it" if without is None else f"without {len(without)} it is {EMOTIONS[facts['becomes']]}"
     show(panels[1], dim_outside(image, ~left_out), become)
-    outline(panels[1], left_out.astype(int), color=tuple(AGAINST), linewidth=1.4)
+    outline(panels[1], left_out.astype(int), linewidth=1.4)
     key(bars[1], ("without: " + ", ".join(without) if without else "", "black"))
     draw_transplant(panels[2], bars[2], attribution, names)
 

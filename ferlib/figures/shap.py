@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
-from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE, to_rgb
+from ferlib.explanations.methods import METHODS
+from ferlib.figures.blending import to_rgb
 from ferlib.figures.lettering import wrap
 from ferlib.figures.panels import (
+    EVIDENCE,
+    SIZES,
     SMALL,
     draw_signed,
     footnote,
@@ -23,6 +26,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
+    stamp,
     two_rows,
 )
 from ferlib.figures.style import WIDTH, in_style
@@ -39,9 +43,12 @@ def draw_shap(face: ExplainedFace, image: np.ndarray, attribution: Attribution, 
     limit = color_limit(np.concatenate([maps, values[None]]))
     figure = new_figure(6.1)
     upper, lower = two_rows(figure)
-    draw_shap_pair(upper, face, image, values, maps, limit)
+    panels = draw_shap_pair(upper, face, image, values, maps, limit)
     draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
-    headline(figure, "SHAP", face)
+    if doubt := METHODS["shap"].doubts(attribution.facts):
+        for axes in panels[1:3]:
+            stamp(axes, doubt)
+    headline(figure, "SHAP", face, *describe_errors(attribution.facts))
     note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
     return figure
@@ -62,11 +69,11 @@ def rival(face: ExplainedFace) -> int:
 
 def draw_shap_pair(
     figure: SubFigure, face: ExplainedFace, image: np.ndarray, values: np.ndarray, maps: np.ndarray, limit: float
-) -> None:
-    """The face, the target's values, those of a rival class, importance."""
+) -> np.ndarray:
+    """The face, the target's values, those of a rival class, importance; returns their axes."""
     panels, bars = panel_row(figure, 4)
     show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
-    key(bars[0], ("■ evidence for the class", FOR), ("■ evidence against the class", AGAINST))
+    key(bars[0], *EVIDENCE)
     other = rival(face)
     title = face.target.name if face.target.against is not None else title_of_class(face, face.target.label)
     for axes, bar, shown, label, text in (
@@ -76,8 +83,15 @@ def draw_shap_pair(
         draw_signed(axes, image, shown, limit, text)
         signed_bar(figure, bar, limit, f"{EMOTIONS[label]}: Δ logit")
     title = f"importance for or against {face.target.name}"
-    show(panels[3], np.abs(values), title, cmap=IMPORTANCE, vmin=0, vmax=limit)
+    show(panels[3], np.abs(values), title, cmap=SIZES, vmin=0, vmax=limit)
     importance_bar(figure, bars[3], limit, "|Δ logit|")
+    return panels
+
+
+def describe_errors(facts: dict[str, Any]) -> list[str]:
+    """How far the values would change with other samples, and with other background faces."""
+    names = {"sampling_error": "sampling error", "background_error": "background error"}
+    return [f"{name} {100 * facts[key]:.0f} %" for key, name in names.items() if facts.get(key) is not None]
 
 
 def title_of_class(face: ExplainedFace, label: int) -> str:
@@ -91,7 +105,7 @@ def draw_shap_classes(
     image: np.ndarray,
     maps: np.ndarray,
     limit: float,
-    facts: dict[str, list[float]],
+    facts: dict[str, Any],
 ) -> None:
     """One panel per class, with what its values sum to beside what they should (completeness)."""
     grid = figure.add_gridspec(2, len(EMOTIONS), height_ratios=(1, 0.06))

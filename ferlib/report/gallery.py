@@ -12,12 +12,21 @@ from urllib.parse import quote
 import numpy as np
 
 from ferlib.evaluation.saved_runs import ModelReport
-from ferlib.explanations.maps import locate
+from ferlib.explanations.maps import color_limit, locate
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
 from ferlib.report.faces import FaceStore, face_key
-from ferlib.report.pictures import Picture, face_picture, map_picture
+from ferlib.report.pictures import Picture, drawn_values, face_picture, map_picture
 from ferlib.runtime.arrays import DamagedError, read_npz
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A map in colours."""
+
+    kind: str  # "shared" by all maps of the method of a face, or "own"
+    map_uri: str
+    limit: float  # the value of full colour
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class Tile:
     method: str  # a row of METHODS
     target: str  # the explained class
     facts: tuple[tuple[str, float], ...]
-    map_uri: str | None  # None: maps.npz is gone, or older than the summary
+    scales: tuple[Scale, ...]  # one, or two where other runs' maps are larger; none: maps.npz is gone, or too old
+    doubt: str  # why the map cannot be read
     place: str  # where the map is strongest, in words
     words: str  # what the explanation says, of methods that have words
     figure: str | None  # address of the drawn figure, relative to the page
@@ -118,6 +128,7 @@ def make_card(number: str, found: list[Explained], faces: FaceStore, page_dir: P
     first = found[0]
     index, name = first.face["index"], first.face["name"]
     pixels = faces.pixels(first.model, index, name)
+    shared = shared_limits(found)
     by_model: dict[str, list[Explained]] = {}
     for explained in found:
         by_model.setdefault(explained.model.run.name, []).append(explained)
@@ -128,11 +139,21 @@ def make_card(number: str, found: list[Explained], faces: FaceStore, page_dir: P
         name=name,
         true=first.face["true"] or "unknown",
         face=None if pixels is None else face_picture(pixels),
-        answers=tuple(make_answer(group, page_dir) for group in by_model.values()),
+        answers=tuple(make_answer(group, page_dir, shared) for group in by_model.values()),
     )
 
 
-def make_answer(found: list[Explained], page_dir: Path) -> Answer:
+def shared_limits(found: list[Explained]) -> dict[str, float]:
+    """Method → the value of full colour of all its maps of a face."""
+    limits: dict[str, float] = {}
+    for each in found:
+        if each.map is not None:
+            limit = color_limit(drawn_values(each.map, METHODS[each.method].summed))
+            limits[each.method] = max(limit, limits.get(each.method, 0))
+    return limits
+
+
+def make_answer(found: list[Explained], page_dir: Path, shared: dict[str, float]) -> Answer:
     """What the page shows of one run's explanations of a face."""
     face = found[0].face
     return Answer(
@@ -142,22 +163,40 @@ def make_answer(found: list[Explained], page_dir: Path) -> Answer:
         confidence=max(face["probabilities"]),
         probabilities=face["probabilities"],
         zoom=round(found[0].summary["scaled_size"] / found[0].summary["image_size"], 4),
-        tiles=tuple(make_tile(explained, page_dir) for explained in found),
+        tiles=tuple(make_tile(explained, page_dir, shared) for explained in found),
     )
 
 
-def make_tile(explained: Explained, page_dir: Path) -> Tile:
+def make_tile(explained: Explained, page_dir: Path, shared: dict[str, float]) -> Tile:
     """What the page shows of one method."""
     method, face, values = METHODS[explained.method], explained.face, explained.map
     return Tile(
         method=explained.method,
         target=face["target"],
         facts=tuple((name, face[key]) for key, name in method.facts.items() if face.get(key) is not None),
-        map_uri=None if values is None else map_picture(values, method.signed, method.summed),
+        scales=() if values is None else make_scales(values, method, shared[explained.method]),
+        doubt=find_doubt(method, face),
         place="" if values is None else locate(values),
         words=str(face.get("words", "")),
         figure=link(figure_path(explained), page_dir),
     )
+
+
+def make_scales(values: np.ndarray, method: Method, shared: float) -> tuple[Scale, ...]:
+    """The map in the scale of all maps of the method, and in its own where that differs."""
+    drawn = drawn_values(values, method.summed)
+    limits = {"shared": shared, "own": color_limit(drawn)}
+    if limits["own"] == shared:
+        del limits["own"]
+    return tuple(Scale(kind, map_picture(drawn, method.signed, limit), limit) for kind, limit in limits.items())
+
+
+def find_doubt(method: Method, face: dict[str, Any]) -> str:
+    """Why a map cannot be read; "" for summaries of earlier versions, which lack the facts."""
+    try:
+        return method.doubts(face)
+    except KeyError:
+        return ""
 
 
 def figure_path(explained: Explained) -> Path | None:

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from ferlib.explanations.maps import color_limit, sum_blocks
+from ferlib.explanations.maps import sum_blocks
 from ferlib.figures.blending import AGAINST, FOR, IMPORTANCE
 
 ENCODINGS = ((1200, 80), (1000, 72), (800, 64), (640, 50))  # (widest side in pixels, WebP quality), best first
@@ -120,27 +120,27 @@ def thumbnail_sheet(faces: Mapping[tuple, np.ndarray]) -> Sheet | None:
 # ── maps ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def map_picture(values: np.ndarray, signed: bool, summed: bool) -> str:
-    """A map H×W as a data URI that is transparent where values are small.
-
-    Colours and, where attributions add up (`summed`), sums over blocks are those of the drawn figures.
-    """
+def drawn_values(values: np.ndarray, summed: bool) -> np.ndarray:
+    """A map H×W as it is drawn: sums over blocks where attributions add up (`summed`), as in the figures."""
     values = np.asarray(values, dtype=np.float32)
-    if summed:
-        sums, block = sum_blocks(values)
-        values = np.kron(sums, np.ones((block, block), np.float32))[: values.shape[0], : values.shape[1]]
-    image = Image.fromarray(color_map(values, signed))
+    if not summed:
+        return values
+    sums, block = sum_blocks(values)
+    return np.kron(sums, np.ones((block, block), np.float32))[: values.shape[0], : values.shape[1]]
+
+
+def map_picture(values: np.ndarray, signed: bool, limit: float) -> str:
+    """Drawn values H×W as a data URI in the colours of the figures, of which `limit` gets the full one."""
+    image = Image.fromarray(color_map(values, signed, limit))
     image.thumbnail((MAP_SIDE, MAP_SIDE), Image.Resampling.BOX)
     return data_uri(to_webp(image, lossless=True, quality=40, method=3))
 
 
-def color_map(values: np.ndarray, signed: bool) -> np.ndarray:
-    """uint8 H×W×4: vermilion for and blue against the class, or cividis from 0 up; the weaker, the more transparent."""
-    share = np.clip(values / color_limit(values), -1, 1)
+def color_map(values: np.ndarray, signed: bool, limit: float) -> np.ndarray:
+    """uint8 H×W×4: dark red for and turquoise against the class, their opacity the share of `limit`, or cividis."""
+    share = np.clip(values / limit, -1, 1)
     if signed:
-        colour = np.where(share[..., None] > 0, FOR, AGAINST)
-        alpha = 0.9 * np.abs(share) ** 0.75
+        colour, alpha = np.where(share[..., None] > 0, FOR, AGAINST), np.abs(share)
     else:
-        colour = matplotlib.colormaps[IMPORTANCE](np.clip(share, 0, 1))[..., :3]
-        alpha = 0.1 + 0.75 * np.clip(share, 0, 1) ** 0.75
+        colour, alpha = matplotlib.colormaps[IMPORTANCE](np.clip(share, 0, 1))[..., :3], np.ones_like(share)
     return np.round(255 * np.dstack([colour, alpha])).astype(np.uint8)

@@ -22,6 +22,7 @@ CLASS_COLORS: list[Color] = [tuple(int(color[start : start + 2], 16) for start i
 CLASS_COLORS[EMOTIONS.index("Neutral")] = (190, 190, 190)  # the figures' dark grey has no contrast on a dark ground
 WHITE, PALE, GROUND = (255, 255, 255), (205, 205, 205), (18, 18, 22)
 OPACITY = 0.75  # of the map where it is 1; where it is 0 the face is unchanged
+MIDDLE = 128  # grey under the colours of the ramp
 
 
 @cache
@@ -70,7 +71,12 @@ def draw_map(picture: np.ndarray, values: np.ndarray, to_frame: np.ndarray, box:
     part = picture[top:bottom, left:right]
     to_box = to_frame - np.array([[0, 0, left], [0, 0, top]])
     warped = np.clip(cv2.warpAffine(values, to_box, (right - left, bottom - top), flags=cv2.INTER_LINEAR), 0, 1)
-    part[:] = part + (OPACITY * warped)[..., None] * (map_colors()[(255 * warped).astype(np.uint8)] - part)
+    part[:] = blend(part, warped)
+
+
+def blend(ground: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A ground H×W×3 under the colours of values H×W in 0..1, whose opacity is in proportion to them: float32."""
+    return ground + (OPACITY * values)[..., None] * (map_colors()[(255 * values).astype(np.uint8)] - ground)
 
 
 def draw_box(picture: np.ndarray, box: Pixels, color: Color, unit: float) -> None:
@@ -131,7 +137,9 @@ def draw_bars(picture: np.ndarray, face: TrackedFace, place: Pixels, unit: float
 def draw_rate(picture: np.ndarray, rate: float, mapped: bool, unit: float) -> Pixels:
     """Frames per second in the upper left corner and, with maps, their colour scale; returns the place."""
     text = text_mask(f"{rate:.0f} frames/s" if rate else "– frames/s", round(12 * unit))
-    pieces = [text, text_mask("Grad-CAM", round(12 * unit))] if mapped else [text]
+    pieces = (
+        [text, text_mask("HiResCAM 0", round(12 * unit)), text_mask("peak", round(12 * unit))] if mapped else [text]
+    )
     edge, ramp = round(5 * unit), round(44 * unit) if mapped else 0
     width = sum(piece.shape[1] for piece in pieces) + edge * (len(pieces) + 1) + (ramp + 3 * edge if mapped else 0)
     place = (0, 0, width, text.shape[0] + edge)
@@ -141,7 +149,10 @@ def draw_rate(picture: np.ndarray, rate: float, mapped: bool, unit: float) -> Pi
         x = 4 * edge + text.shape[1]
         draw_text(picture, pieces[1], x, edge // 2, PALE)
         x += pieces[1].shape[1] + edge
-        picture[edge : text.shape[0], x : x + ramp] = map_colors()[np.linspace(0, 255, ramp).astype(int)]
+        picture[edge : text.shape[0], x : x + ramp] = blend(
+            np.full((1, ramp, 3), MIDDLE), np.linspace(0, 1, ramp)[None]
+        )
+        draw_text(picture, pieces[2], x + ramp + edge, edge // 2, PALE)
     return place
 
 

@@ -28,7 +28,7 @@ def process_frames(
 ) -> Iterator[tuple[Frame, list[TrackedFace]]]:
     """Every frame of a source with its faces; reading, detection and the model run in threads of their own.
 
-    cam: whether each face has a Grad-CAM map. smoothing: time constant in seconds of the probabilities. seconds: time
+    cam: whether each face has a HiResCAM map. smoothing: time constant in seconds of the probabilities. seconds: time
     of the source at which the frames end. stopwatch: measures the stages.
     """
     stopwatch = stopwatch or Stopwatch()

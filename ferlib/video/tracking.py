@@ -26,7 +26,7 @@ class Track:
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """A face in one frame: its track, its smoothed probabilities and its Grad-CAM map."""
+    """A face in one frame: its track, its smoothed probabilities and its HiResCAM map."""
 
     track: int
     box: tuple[float, float, float, float]  # x, y, width, height in pixels

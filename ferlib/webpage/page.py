@@ -26,8 +26,8 @@ from ferlib.webpage.results import Results
 from ferlib.webpage.settings import SETTINGS, describe_setting, list_choices
 from ferlib.webpage.uploads import Uploads
 
-STRENGTH = 80  # percent, as in app.css
-FIRST = "gradcam"  # the method that is chosen at first
+STRENGTH = 100  # percent, as in app.css
+FIRST = "hirescam"  # the method that is chosen at first
 
 
 def make_page(resources: Resources, results: Results, uploads: Uploads) -> gr.Blocks:

@@ -7,15 +7,14 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.explanations.specs import Method
 from ferlib.faces.crops import DetectedFace, crop_face
-from ferlib.figures.blending import IMPORTANCE, overlay, stretch, tint
-from ferlib.figures.panels import SIGNED
+from ferlib.figures.blending import overlay, stretch, tint
+from ferlib.figures.panels import SIGNED, SIZES
 
 if TYPE_CHECKING:
     from ferlib.webpage.photo_results import PhotoResult
@@ -91,7 +90,7 @@ def draw_map(result: PhotoResult, chosen: int, values: np.ndarray, method: Metho
     if method.signed:
         over, alone = overlay(face, large, limit), SIGNED((large / limit + 1) / 2)
     else:
-        over, alone = tint(stretch(face), large, limit), matplotlib.colormaps[IMPORTANCE](large / limit)
+        over, alone = tint(stretch(face), large, limit), SIZES(large / limit)
     given = enlarge(strip_margin(result.crops[chosen], result.margin), side)
     pictures = {"input": given, "face": face, "over": over, "alone": alone[..., :3]}
     return {name: to_uri(to_bytes(picture), quality=90) for name, picture in pictures.items()}, limit

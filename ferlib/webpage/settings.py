@@ -37,6 +37,8 @@ def own_settings(method: str, values: Sequence[Any]) -> dict[str, Any]:
 
 def count_faces(settings: Mapping[str, Any]) -> int | None:
     """How many faces the network computes for one map, where a setting says so."""
+    if "background_size" in settings:
+        return METHODS["shap"].constants["per_face"] * int(settings["background_size"])
     return next((int(settings[name]) for name in COUNTS if name in settings), None)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
@@ -18,8 +17,7 @@ from ferlib.explanations.methods import METHODS, find_method
 from ferlib.explanations.records import Attribution
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.photo_rows import TURNED_BACK
-from ferlib.figures.blending import IMPORTANCE
-from ferlib.figures.panels import SIGNED
+from ferlib.figures.panels import SIGNED, SIZES
 from ferlib.webpage.photo_results import PhotoResult
 from ferlib.webpage.pictures import (
     central_square,
@@ -165,10 +163,8 @@ def show_explanation(
     values = strip_margin(found.map, result.margin)
     row, name, place = find_method(method), EMOTIONS[target], locate(values)
     pictures, limit = draw_map(result, chosen, values, row)
-    palette = SIGNED if row.signed else matplotlib.colormaps[IMPORTANCE]
-    ends = (
-        (f"against {name}: −{limit:.2g}", f"for {name}: +{limit:.2g}") if row.signed else ("zero", "most in this face")
-    )
+    palette = SIGNED if row.signed else SIZES
+    ends = (f"against {name}: −{limit:.2g}", f"for {name}: +{limit:.2g}") if row.signed else ("0", f"{limit:.2g}")
     return render(
         "explanation.html",
         maps=pictures,
@@ -176,7 +172,7 @@ def show_explanation(
         question=f"Why {name}, {percent(result.probabilities[chosen, target])} %?",
         alt=f"The map of {row.title} over the face; it is strongest {place}",
         signed=row.signed,
-        unit=row.unit if row.signed else "",
+        unit=row.unit,
         ends=ends,
         colours=[to_hex(palette(share)) for share in np.linspace(0, 1, 9)],
         words=row.describe(name, found.facts),

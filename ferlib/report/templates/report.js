@@ -121,6 +121,7 @@
     }
 
     form.addEventListener("change", filter);
+    form.elements.scale?.addEventListener("change", (event) => { box.dataset.scale = event.target.value; });
     form.addEventListener("submit", (event) => event.preventDefault());
     form.elements.blend.addEventListener("input", (event) => {
       box.style.setProperty("--blend", event.target.value / 100);

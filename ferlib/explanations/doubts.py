@@ -1,0 +1,49 @@
+"""When a map cannot be read, and why: a sentence made of the facts of a face, or "". Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+WEAK_R2 = 0.25  # held out: below it a linear model says little of what the network does
+NOISY = 0.5  # sampling error as a share of the values' size above which the signs of many of them are chance
+KEPT = 0.5  # share of noisy copies that keep the class, below which the mean gradient is that of other faces
+GAP = 0.25  # of integrated gradients: completeness gap as a share of what the values should sum to
+
+
+def of_lime(facts: Mapping[str, Any]) -> str:
+    """A linear model that does not predict the network."""
+    if facts["r2"] >= WEAK_R2:
+        return ""
+    share = f"{100 * max(facts['r2'], 0):.0f} %"
+    return f"Too weak to read: the linear model predicts {share} of the network's variation (R² held out)."
+
+
+def of_shap(facts: Mapping[str, Any]) -> str:
+    """More sampling error than values."""
+    error = facts["sampling_error"]
+    if error is not None and error <= NOISY:
+        return ""
+    size = "unknown with one sample" if error is None else f"{100 * error:.0f} % of the values' size"
+    return f"Too noisy to read: the sampling error is {size}; take more samples (--shap-samples)."
+
+
+def of_smoothgrad(facts: Mapping[str, Any]) -> str:
+    """Noise that changes the predicted class."""
+    kept = facts["class_kept"]
+    if kept >= KEPT:
+        return ""
+    return f"Too noisy to read: {100 * kept:.0f} % of the noisy copies keep the class; take less noise (--smooth-sd)."
+
+
+def of_integrated_gradients(facts: Mapping[str, Any]) -> str:
+    """Values that do not sum to what they should."""
+    gap, rise = abs(facts["completeness_gap"]), abs(facts["logit_above_baseline"])
+    if gap <= max(GAP * rise, 0.05):
+        return ""
+    return f"Too coarse to read: the values miss their sum by {gap:.2g} of {rise:.2g}; take more steps (--steps)."
+
+
+def of_cam(facts: Mapping[str, Any]) -> str:
+    """A map that is 0 everywhere."""
+    return "" if facts["peak"] > 0 else "Nothing to read: no cell of the layer speaks for the class."
