@@ -128,6 +128,17 @@ class Explain(DrawingStage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Score(Explain, EngineFlags):
+    """Score explanations: python score_explanations.py --model fer_resnet --dataset fer2013 --samples 100"""
+
+    methods: tuple[str, ...] = ()  # to score: names as in predict.py --explain; default: all
+    samples: int | Literal["all"] = 100  # faces of the test split, balanced over the classes
+    stability_faces: int = 10  # of them, whose maps are made again with other seeds, fills, regions and noise
+    sanity_faces: int = 5  # of them, whose maps are made again with layers at random
+    baseline: str = "grey"  # what hides pixels and regions: grey, mean, blur, black, or a number in 0..1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ensemble(DrawingStage):
     """Join runs: python ensemble.py --dataset fer2013 --members resnet50 fer_vgg fer_resnet:seed1 --tag three"""
 

@@ -109,10 +109,22 @@ def provide_face_regions(options: dict[str, Any], network: Network, model: nn.Mo
     }
 
 
+def provide_scoring(name: str) -> Callable[[dict[str, Any], Network, nn.Module], dict[str, Any]]:
+    """A keyword of a stage of scoring, by the function provide_… of scores/setup.py, which imports this module."""
+
+    def provide(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:
+        from ferlib.explanations.scores import setup
+
+        return getattr(setup, f"provide_{name}")(options, network, model)
+
+    return provide
+
+
 PROVIDERS: dict[str, Callable[[dict[str, Any], Network, nn.Module], dict[str, Any]]] = {
     "segments": provide_segments,
     "background": provide_background,
     "cells": provide_cells,
     "passes": provide_passes,
     "face_regions": provide_face_regions,
+    **{name: provide_scoring(name) for name in ("scorer", "repeats", "stages")},
 }

@@ -200,14 +200,16 @@ def predict_probabilities(subject: Subject, images: np.ndarray, progress: str | 
 
 
 def explain_run(
-    subject: Subject, method: Method, values: Mapping[str, Any], flags: Explain, figures: Figures
+    subject: Subject, method: Method, values: Mapping[str, Any], flags: Explain, figures: Figures, folder: str = ""
 ) -> dict[str, Any]:
     """Explains the chosen faces, has their figures drawn, then writes maps and summary; returns the summary.
+
+    folder: below the run's and the method's, where they are written; default: the run's, or that of pictures.
 
     The processes of torchrun divide the faces; the first one writes all files, the others return an empty summary.
     Faces that the script explained before with the same settings are not explained again, and keep their figures.
     """
-    paths = Paths(subject.run, method.name, "pictures" if flags.image else "")
+    paths = Paths(subject.run, method.name, folder or ("pictures" if flags.image else ""))
     if is_main():
         check_writable(paths.maps)
     check_equal(

@@ -103,9 +103,10 @@ def explain(
     outcome of a set of regions, the probability or the logit of the target. find_donor: None where there are no other
     faces. counterfactual: the class of the donor, or RUNNER_UP (the second most probable one), or "none".
 
-    Arrays: "regions" int16 H×W, "logits" float32 2ⁿ×7 of all sets in the order of coalitions(), "values" float32 n×7
-    and "interactions" float32 n×n, of the target; with a donor "donor" and "transplant" uint8 H×W×C, black where there
-    is none. Facts: see `describe`; fills (see `compare_fills`); landmarks_found; counterfactual (see `exchange`).
+    Arrays: "regions" int16 H×W, "landmarks" float32 5×2 as shares of the side, "logits" float32 2ⁿ×7 of all sets in the
+    order of coalitions(), "values" float32 n×7 and "interactions" float32 n×n, of the target; with a donor "donor" and
+    "transplant" uint8 H×W×C, black where there is none. Facts: see `describe`; fills (see `compare_fills`);
+    landmarks_found; counterfactual (see `exchange`).
     """
     names = PARTITIONS[partition]
     placed = place(images)
@@ -120,6 +121,7 @@ def explain(
         facts["landmarks_found"] = bool(placed.found[number])
         arrays = {
             "regions": placed.regions[number],
+            "landmarks": placed.landmarks[number].astype(np.float32),
             "logits": logits[baseline].astype(np.float32),
             "values": shapley_values(own).astype(np.float32),
             "interactions": interactions(own @ weights).astype(np.float32),

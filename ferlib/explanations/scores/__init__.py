@@ -1,0 +1,1 @@
+"""Scores of explanations: against exact values, by faithfulness, location, stability and sanity checks."""

@@ -1,0 +1,185 @@
+"""score_explanations.py from its flags to its summary: the stages, one after the other, then the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config import EMOTIONS, Score
+from ferlib.data.face_data import FaceData
+from ferlib.explanations.driver import Figures, explain_run
+from ferlib.explanations.face_regions import TEN
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.region_words import expected_units
+from ferlib.explanations.scores import location, truth
+from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, SANITY, STABILITY, TRUTH
+from ferlib.explanations.scores.simple_maps import SIMPLE
+from ferlib.explanations.scores.stages import SANITY as SANITY_STAGE
+from ferlib.explanations.scores.stages import SCORES
+from ferlib.explanations.scores.stages import STABILITY as STABILITY_STAGE
+from ferlib.explanations.scores.summary import agreement, kendall_w, tabulate
+from ferlib.explanations.specs import Method
+from ferlib.explanations.subject import Subject, open_subject
+from ferlib.runtime.distributed import is_main, processes
+from ferlib.runtime.files import write_json
+from ferlib.runtime.runs import Run
+
+Faces = Sequence[Mapping[str, Any]]  # of a summary
+
+
+def score(flags: Score, methods: Sequence[str], figures: Figures) -> dict[str, Any]:
+    """Scores the methods on the faces that the flags name; writes the JSON file and returns its content.
+
+    The processes of torchrun divide the faces; the first one writes, the others return an empty summary.
+    """
+    with processes():
+        subject = open_subject(flags)
+        values = {"methods": list(methods), "baseline": flags.baseline}
+        scores = run_stage(subject, SCORES, values, flags, flags.samples, figures, "")
+        stable = run_stage(subject, STABILITY_STAGE, values, flags, flags.stability_faces, figures, "stability")
+        sane = run_stage(subject, SANITY_STAGE, values, flags, flags.sanity_faces, figures, "sanity")
+        if not is_main():
+            return {}
+        found = summarize(subject, methods, scores, stable, sane)
+        write_json(scores_path(flags.run), found)
+        return found
+
+
+def scores_path(run: Run) -> Path:
+    """The JSON file of a run's scores."""
+    folder = run.explanations("scores")
+    return folder.with_name(f"{folder.name}.json")
+
+
+def run_stage(
+    subject: Subject,
+    stage: Method,
+    values: Mapping[str, Any],
+    flags: Score,
+    samples: Any,
+    figures: Figures,
+    folder: str,
+) -> Faces:
+    """The faces of a stage's summary; none where no face is asked for."""
+    if samples == 0:
+        return []
+    count = samples if samples == "all" or flags.samples == "all" else min(samples, flags.samples)
+    summary = explain_run(subject, stage, values, replace(flags, samples=count, figures=False), figures, folder)
+    return summary.get("faces", [])
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: Faces, sane: Faces) -> dict[str, Any]:
+    """The content of the JSON file, as plain Python.
+
+    methods: the rows, in order. table: see summary.tabulate. concordance: Kendall's W of all columns and of those of
+    each kind. agreement: names and rank correlations of each two maps. curves: means over faces of the outputs of
+    deletion and insertion, and of the sanity check. passes: of a face beside the maps' own.
+    """
+    names = [*methods, *SIMPLE]
+    with np.load(subject.run.explanation_maps("scores")) as saved:
+        arrays = {name: saved[name] for name in ("maps", "sums", "regions", "exact")}
+    columns: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    for face in scores:
+        add(columns, face["scores"])
+    for name, own in against_truth(arrays, names).items():
+        columns[name] |= own
+    for name, own in where(subject, scores, arrays, names).items():
+        columns[name] |= own
+    for face in stable:
+        add(columns, face["stability"])
+    for face in sane:
+        add(columns, {name: {"sanity": abs(curve[-1])} for name, curve in face["sanity"].items()})
+    table = tabulate(columns)
+    ranked = [kind for kind in KINDS if kind in (TRUTH, FAITHFULNESS, LOCATION, STABILITY, SANITY)]
+    return {
+        "run": subject.run.identity(),
+        "checkpoint": str(subject.checkpoint),
+        "checkpoint_digest": subject.checkpoint_digest,
+        "faces": len(scores),
+        "methods": list(methods),
+        "titles": {name: METHODS[name].title for name in methods} | {name: row[0] for name, row in SIMPLE.items()},
+        "table": table,
+        "concordance": {kind: kendall_w(table, [kind]) for kind in ranked} | {"all": kendall_w(table, ranked)},
+        "agreement": {"names": names, "values": agreement(arrays["maps"]).tolist()},
+        "curves": {"pixels": mean_curves(scores, names), "sanity": mean_sanity(sane)},
+        "passes": float(np.mean([face["passes"] for face in scores])),
+    }
+
+
+def add(columns: dict[str, dict[str, list[float]]], face: Mapping[str, Mapping[str, float]]) -> None:
+    """Appends the scores of a face, row → column → number."""
+    for name, own in face.items():
+        for column, value in own.items():
+            columns[name].setdefault(column, []).append(value)
+
+
+def against_truth(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Rank correlation and error of each row's sums over regions against the exact values of its own output."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row, name in enumerate(names):
+        game = 0 if name in SIMPLE or METHODS[name].output == "probability" else 1
+        pairs = list(zip(arrays["sums"][:, row].astype(float), arrays["exact"][:, game].astype(float), strict=True))
+        found[name] = {
+            "truth_rank": [truth.rank_correlation(*pair) for pair in pairs],
+            "truth_error": [truth.shape_error(*pair) for pair in pairs],
+        }
+    return found
+
+
+def where(
+    subject: Subject, faces: Faces, arrays: Mapping[str, np.ndarray], names: Sequence[str]
+) -> dict[str, dict[str, list[float]]]:
+    """Location: against masks of the evidence where the data set has them, and by regions that EMFACS expects."""
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    evidence = evidence_masks(subject, subject.data.split("test"), [face["index"] for face in faces])
+    for number, face in enumerate(faces):
+        expected = np.isin(arrays["regions"][number], expected_regions(face["target"]))
+        for row, name in enumerate(names):
+            values = arrays["maps"][number, row].astype(float)
+            if 0 < expected.sum() < expected.size:
+                share = location.mass_accuracy(values, expected)
+                found[name].setdefault("emfacs", []).append(location.corrected(share, expected))
+            mask = evidence[number] if evidence is not None else np.zeros(0)
+            if 0 < mask.sum() < mask.size:
+                for column, measure in MEASURES.items():
+                    found[name].setdefault(column, []).append(location.corrected(measure(values, mask), mask))
+    return found
+
+
+MEASURES = {"pointing": location.pointing, "mass": location.mass_accuracy, "rank": location.rank_accuracy}
+
+
+def evidence_masks(subject: Subject, test: FaceData, rows: Sequence[int]) -> np.ndarray | None:
+    """bool N×H×W: where faces of the test split show their expression, as the network sees them; None if not known."""
+    if test.evidence is None:
+        return None
+    shown = (test.evidence[np.asarray(rows)] > 0).astype(np.uint8) * 255
+    return (subject.views(shown[..., None])[:, 0] > 0.5).cpu().numpy()
+
+
+def expected_regions(target: str) -> list[int]:
+    """Numbers of the regions in which EMFACS expects action units of an emotion; none of a contrast."""
+    return [number for number, name in enumerate(TEN) if target in EMOTIONS and expected_units(target, name)]
+
+
+def mean_curves(faces: Faces, names: Sequence[str]) -> dict[str, dict[str, list[list[float]]]]:
+    """Row → fill → means over faces of the outputs of deletion and of insertion."""
+    fills = list(faces[0]["curves"][names[0]])
+    return {
+        name: {fill: np.mean([face["curves"][name][fill] for face in faces], axis=0).tolist() for fill in fills}
+        for name in names
+    }
+
+
+def mean_sanity(faces: Faces) -> dict[str, list[float]]:
+    """Row → means over faces of the curve of the sanity check."""
+    if not faces:
+        return {}
+    return {name: np.mean([face["sanity"][name] for face in faces], axis=0).tolist() for name in faces[0]["sanity"]}

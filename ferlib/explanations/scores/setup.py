@@ -1,0 +1,78 @@
+"""What the stages of scoring need of a network: the methods bound to it, in several forms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from ferlib.explanations.binding import Explain, Network, bind
+from ferlib.explanations.face_regions import TEN
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.region_fills import open_landmarks, placer
+from ferlib.explanations.scores.repeats import Repeats, randomised
+from ferlib.explanations.scores.scorer import EXACT, Scored, Scorer
+from ferlib.explanations.subject import Subject
+from ferlib.explanations.transplants import donor_finder
+from ferlib.inference.engine import TORCH
+from ferlib.inference.logit_model import LogitModel
+from ferlib.runtime.seeds import combine_seeds
+
+RANDOM = ("lime", "shap", "smoothgrad")  # methods whose maps depend on the seed
+OTHER_FILL, OTHER_SEGMENTATION = "blur", {"segmentation": "slic", "regions": 32}
+
+
+def bind_method(name: str, network: Network, **changes: Any) -> Explain:
+    """A method of METHODS with its defaults and some changes of them."""
+    row = METHODS[name]
+    given = {key: value for key, value in changes.items() if key in row.defaults}
+    extra = {"counterfactual": "none"} if name == EXACT else {}
+    return bind(row, row.complete(extra | given), network)
+
+
+def provide_scorer(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:
+    """The keyword `scorer`: of the methods that `methods` names, with the fill `baseline`."""
+    names, baseline = options.pop("methods"), options.pop("baseline")
+    methods = {name: Scored(bind_method(name, network, baseline=baseline), METHODS[name].output) for name in names}
+    place = placer(open_landmarks(), network.spec.image_size / network.spec.scaled_size, "ten")
+    finder = donor_finder(model, place, network.faces_of, network.batch_size)
+    modules = tuple({id(each): each for each in (network.plain(), network.gradients(), model)}.values())
+    return {"scorer": Scorer(methods, model, modules, len(TEN), finder, network.batch_size)}
+
+
+def provide_repeats(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
+    """The keyword `repeats`."""
+    names, baseline = options.pop("methods"), options.pop("baseline")
+    found = {}
+    for name in names:
+        settings = METHODS[name].defaults
+        other = OTHER_FILL if baseline != OTHER_FILL else "mean"
+        found[name] = Repeats(
+            bind_method(name, network, baseline=baseline),
+            bind_method(name, network, baseline=other) if "baseline" in settings else None,
+            bind_method(name, network, baseline=baseline, **OTHER_SEGMENTATION) if "segmentation" in settings else None,
+            name in RANDOM,
+        )
+    return {"repeats": found}
+
+
+def provide_stages(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
+    """The keyword `stages`: the methods of the network, then of copies whose layers are randomised."""
+    names, baseline = options.pop("methods"), options.pop("baseline")
+    assert isinstance(network, Subject), "only the network of a run can be randomised"
+    seed = combine_seeds(network.seed, 31)
+    networks = [network, *(with_classifier(network, made) for made in randomised(network.model.classifier, seed))]
+    return {"stages": [{name: bind_method(name, each, baseline=baseline) for name in names} for each in networks]}
+
+
+def with_classifier(subject: Subject, classifier: nn.Module) -> Subject:
+    """The same run with another network, computed by torch."""
+    return replace(subject, model=LogitModel(classifier, subject.model.dtype), engine=TORCH, converted=None)
+
+
+def chosen_methods(names: Sequence[str], rows: Mapping[str, Any] = METHODS) -> list[str]:
+    """The rows to score, EXACT among them, in the order of METHODS."""
+    wanted = {EXACT, *names}
+    return [name for name in rows if name in wanted]
