@@ -57,8 +57,8 @@ def tabulate(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
 
 def is_above(values: np.ndarray, others: Sequence[np.ndarray]) -> bool | None:
     """Whether the mean difference of N values from each of the others is above 0 with its interval."""
-    lows = [low for each in others if (low := interval(values - each)[0]) is not None]
-    return all(low > 0 for low in lows) if lows else None
+    lows = [interval(values - each)[0] for each in others]
+    return all(low is not None and low > 0 for low in lows) if lows and len(values) > 1 else None
 
 
 def kendall_w(table: Mapping[str, Mapping[str, Mapping[str, Any]]], kinds: Sequence[str]) -> dict[str, Any] | None:
