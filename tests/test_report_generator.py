@@ -16,6 +16,7 @@ from damage import mutated, mutated_json
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
 from ferlib.explanations import methods as report_methods
+from ferlib.explanations.scores.columns import COLUMNS
 from ferlib.report import caveats as report_caveats
 from ferlib.report import pictures as report_pictures
 from ferlib.report import sections as report_sections
@@ -436,7 +437,8 @@ def test_results_and_maps_of_another_checkpoint_are_left_out(complete, capsys):
     results, summary = complete.results, complete.explanation_summary("lime")
     results.write_text(json.dumps(json.loads(results.read_text()) | {"checkpoint": checkpoint}))
     explained = {"checkpoint": str(complete.best_checkpoint), "checkpoint_digest": digest}
-    summary.write_text(json.dumps(json.loads(summary.read_text()) | explained))
+    for path in (summary, complete.scores):
+        path.write_text(json.dumps(json.loads(path.read_text()) | explained))
     assert "Left out" not in build(complete)
     complete.best_checkpoint.write_bytes(b"those of a new training")
     page = build(complete)
@@ -444,6 +446,7 @@ def test_results_and_maps_of_another_checkpoint_are_left_out(complete, capsys):
     printed = capsys.readouterr().err
     assert "results of resnet50_fer2013 are left out, as they are of another checkpoint than it has now" in printed
     assert "explanations by LIME of resnet50_fer2013 are left out" in printed
+    assert "scores of explanations of resnet50_fer2013 are left out" in printed
     assert "explanations by Grad-CAM" not in printed
 
 
@@ -470,7 +473,7 @@ def test_mutated_files_of_a_run_never_keep_the_page_from_being_made(complete, tm
     content = json.loads(complete.results.read_text()) | {"on": "rafdb", "without_training_copies": None}
     elsewhere.write_text(json.dumps(content))
     paths = [complete.results, complete.history, complete.explanation_summary("lime"), elsewhere]
-    paths += [complete.predictions, complete.explanation_maps("lime")]
+    paths += [complete.predictions, complete.explanation_maps("lime"), complete.scores]
     contents = {path: path.read_bytes() for path in paths}
     for _ in range(200):
         path = draw.choice(paths)
@@ -480,6 +483,19 @@ def test_mutated_files_of_a_run_never_keep_the_page_from_being_made(complete, tm
             path.write_bytes(mutated(contents[path], draw))
         assert "other" in build_report(outputs, DATASET).read_text()
         path.write_bytes(contents[path])
+
+
+def test_scores_of_explanations_are_a_table(complete):
+    page = build_report(complete.outputs_dir, DATASET).read_text()
+    words = " ".join(html.unescape(page).split())
+    assert "How far explanations can be trusted" in words
+    assert "Kendall’s W" in words
+    assert "20 test faces" in words
+    for column in COLUMNS:
+        assert f"{column.title} {'↑' if column.higher else '↓'}" in words
+    assert words.index(">Facial regions</th>") < words.index(">Random</th>")
+    complete.scores.unlink()
+    assert "How far explanations can be trusted" not in build_report(complete.outputs_dir, DATASET).read_text()
 
 
 def test_a_model_that_was_only_tried_out_is_named(tmp_path):

@@ -21,12 +21,11 @@ from ferlib.explanations.scores import (
     location,
     repeats,
     road,
-    simple_maps,
     stability,
     summary,
     truth,
 )
-from ferlib.explanations.scores.columns import COLUMNS, KIND_TITLES
+from ferlib.explanations.scores.columns import COLUMNS, KIND_TITLES, SIMPLE
 from ferlib.explanations.scores.scorer import EXACT, Scored, Scorer, explain
 from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.errors import UserError
@@ -201,10 +200,7 @@ def test_ranks_and_what_beats_the_simple_maps():
     scores = {
         "lime": {"road": 0.5 + 0.01 * rng.normal(size=30), "infidelity": np.full(30, 0.2)},
         "saliency": {"road": 0.1 + 0.2 * rng.normal(size=30), "infidelity": np.full(30, 0.6)},
-        **{
-            name: {"road": 0.1 + 0.01 * rng.normal(size=30), "infidelity": np.full(30, 0.5)}
-            for name in simple_maps.SIMPLE
-        },
+        **{name: {"road": 0.1 + 0.01 * rng.normal(size=30), "infidelity": np.full(30, 0.5)} for name in SIMPLE},
     }
     table = summary.tabulate(scores)
     assert table["lime"]["road"]["rank"] == 1
@@ -287,11 +283,11 @@ def test_the_mask_of_what_a_network_reads_wins_and_random_is_chance():
     for column in ("pixels_blur", "pixels_mean", "regions_blur", "regions_mean", "road"):
         assert scores["good"][column] > 0.02
         assert scores["wrong"][column] < -0.02
-        assert scores["good"][column] >= max(scores[name][column] for name in simple_maps.SIMPLE)
+        assert scores["good"][column] >= max(scores[name][column] for name in SIMPLE)
         assert abs(np.mean([each[column] for each in at_random])) < 0.5 * scores["good"][column]
     assert scores["good"]["infidelity"] < 0.2 < scores["random"]["infidelity"]
     assert scores["good"]["passes"] == 0
-    assert found.arrays["maps"].shape == (len(scorer.names), SIDE, SIDE)
+    assert found.arrays["method_maps"].shape == (len(scorer.names), SIDE, SIDE)
     assert found.arrays["exact"][0, 0] == pytest.approx(scorer_rise(scorer), abs=1e-6)
     assert found.arrays["exact"][0, 1] == pytest.approx(0, abs=1e-7)
 
@@ -331,7 +327,7 @@ def scored(tiny_run):
 def test_the_script_scores_a_saved_model(scored, tiny_run):
     saved = json.loads((tiny_run.outputs_dir / "explanations/scores" / f"{tiny_run.name}.json").read_text())
     assert saved["methods"] == ["regions", "hirescam", "saliency"]
-    assert set(saved["table"]) == {"regions", "hirescam", "saliency", *simple_maps.SIMPLE}
+    assert set(saved["table"]) == {"regions", "hirescam", "saliency", *SIMPLE}
     table = saved["table"]
     assert table["regions"]["truth_rank"]["mean"] == pytest.approx(1)
     assert table["regions"]["truth_error"]["mean"] == pytest.approx(0, abs=1e-3)

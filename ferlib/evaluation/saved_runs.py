@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import DATASETS, dataset_facts
-from ferlib.evaluation.stage_shapes import ELSEWHERE, HISTORY, RESULTS, RUN, SUMMARY
+from ferlib.evaluation.stage_shapes import ELSEWHERE, HISTORY, RESULTS, RUN, SCORES, SUMMARY
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
 from ferlib.runtime.digests import digest_file
@@ -28,6 +28,7 @@ class ModelReport:
     history: dict[str, Any]
     results: dict[str, Any]
     explanations: dict[str, dict[str, Any]]  # method → its summary
+    scores: dict[str, Any]  # of its explanations
 
     @property
     def label(self) -> str:
@@ -162,6 +163,7 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
             name: part(run.explanation_summary(name), method.script, SUMMARY, f"explanations by {method.title}")
             for name, method in METHODS.items()
         },
+        scores=part(run.scores, "score_explanations.py", SCORES, "scores of explanations"),
     )
 
 

@@ -22,7 +22,7 @@ CLEAN = (
 
 
 def is_versions(value: Any) -> bool:
-    """Library → version."""
+    """Library → version, or any other name → text."""
     return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
 
 
@@ -160,6 +160,33 @@ SUMMARY: dict[str, Any] = {
          "probability": is_share, "probabilities": [is_share] * CLASSES, "figure": (str, None)},
     ],
 }  # fmt: skip
+
+CELL = {"mean": is_number, "low": NUMBER, "high": NUMBER, "faces": is_positive, "rank": NUMBER,
+        "beats_simple": (bool, None)}  # fmt: skip
+CONCORDANCE = ({"w": is_number, "columns": [str], "methods": [str]}, None)
+
+
+def is_score_table(value: Any) -> bool:
+    """Row → column → cell."""
+    rows = value.values() if isinstance(value, dict) else [None]
+    return all(isinstance(row, dict) and all(misfit(cell, CELL) is None for cell in row.values()) for row in rows)
+
+
+def is_concordance(value: Any) -> bool:
+    """Kind → Kendall's W."""
+    return isinstance(value, dict) and all(misfit(each, CONCORDANCE) is None for each in value.values())
+
+
+SCORES: dict[str, Any] = {
+    "run": RUN,
+    "checkpoint": str,
+    "checkpoint_digest": str,
+    "faces": is_positive,
+    "titles": is_versions,
+    "table": is_score_table,
+    "concordance": is_concordance,
+    "passes": is_number,
+}
 
 ELSEWHERE: dict[str, Any] = {
     **FIGURES,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, Column
+from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, SIMPLE, Column
 from ferlib.figures.blending import IMPORTANCE
 from ferlib.figures.palette import BLUE, GREY, QUIET, VERMILION
 from ferlib.figures.pool import FigurePool
@@ -71,8 +71,6 @@ def by_rank(table: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]) -
 
 def draw_column(axes: Axes, found: Mapping[str, Any], names: Sequence[str], column: Column) -> None:
     """Means with intervals."""
-    from ferlib.explanations.scores.simple_maps import SIMPLE
-
     for place, name in enumerate(names):
         cell = found["table"][name].get(column.name)
         if cell is None:
@@ -140,8 +138,6 @@ def draw_curves(path: Path, found: Mapping[str, Any], subject: str, flags: Score
 
 def look(number: int, name: str) -> dict[str, Any]:
     """Colour and line of a row."""
-    from ferlib.explanations.scores.simple_maps import SIMPLE
-
     if name in SIMPLE:
         return {"color": GREY, "linestyle": ("-", "--", ":")[list(SIMPLE).index(name)], "linewidth": 1}
     colors = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -192,10 +192,10 @@ def make_scales(values: np.ndarray, method: Method, shared: float) -> tuple[Scal
 
 
 def find_doubt(method: Method, face: dict[str, Any]) -> str:
-    """Why a map cannot be read; "" for summaries of earlier versions, which lack the facts."""
+    """Why a map cannot be read; "" for summaries of earlier versions, which lack the facts, and damaged ones."""
     try:
         return method.doubts(face)
-    except KeyError:
+    except (KeyError, TypeError, ValueError):
         return ""
 
 

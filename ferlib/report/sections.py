@@ -32,6 +32,7 @@ from ferlib.report.faces import (
 from ferlib.report.gallery import Card, build_gallery, link, used_methods
 from ferlib.report.pictures import Picture, Sheet, embed_pictures
 from ferlib.report.plots import PLOTS
+from ferlib.report.scores import ScoreTable, make_score_table
 from ferlib.report.words import element_id
 
 PICTURE_BYTES = 5_000_000  # all plots of a page together
@@ -91,6 +92,17 @@ class DatasetReport:
     def evaluated(self) -> list[ModelReport]:
         """The runs that have results, by falling accuracy."""
         return [model for model in self.models if model.results]
+
+    @property
+    def scored(self) -> list[ScoreTable]:
+        """The scores of explanations of the runs that have them."""
+        return [make_score_table(model) for model in self.models if model.scores]
+
+    @property
+    def has_two_scales(self) -> bool:
+        """Whether some map of a face has a scale of its own, as another run's is larger."""
+        tiles = [tile for card in self.gallery for answer in card.answers for tile in answer.tiles]
+        return any(len(tile.scales) > 1 for tile in tiles)
 
     @property
     def best(self) -> ModelReport | None:

@@ -160,6 +160,12 @@ class Run:
         """Attribution maps of a method."""
         return self.explanations(method) / "maps.npz"
 
+    @property
+    def scores(self) -> Path:
+        """Scores of its explanations."""
+        folder = self.explanations("scores")
+        return folder.with_name(f"{folder.name}.json")
+
     def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
         """The figure of one face."""
         return self.explanations(method) / f"{index:03d}_{true}_pred{predicted}.png"

@@ -22,6 +22,13 @@ KIND_TITLES = {
 }
 
 
+SIMPLE = {  # maps that need no network (simple_maps.py), which every method must beat → their titles
+    "random": "Random",
+    "gaussian": "Centred Gaussian",
+    "sobel": "Sobel edges",
+}
+
+
 @dataclass(frozen=True)
 class Column:
     """A score of a method."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ from ferlib.explanations.face_regions import TEN
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.region_words import expected_units
 from ferlib.explanations.scores import location, truth
-from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, SANITY, STABILITY, TRUTH
-from ferlib.explanations.scores.simple_maps import SIMPLE
+from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, SANITY, SIMPLE, STABILITY, TRUTH
 from ferlib.explanations.scores.stages import SANITY as SANITY_STAGE
 from ferlib.explanations.scores.stages import SCORES
 from ferlib.explanations.scores.stages import STABILITY as STABILITY_STAGE
@@ -26,7 +24,6 @@ from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
 from ferlib.runtime.distributed import is_main, processes
 from ferlib.runtime.files import write_json
-from ferlib.runtime.runs import Run
 
 Faces = Sequence[Mapping[str, Any]]  # of a summary
 
@@ -45,14 +42,8 @@ def score(flags: Score, methods: Sequence[str], figures: Figures) -> dict[str, A
         if not is_main():
             return {}
         found = summarize(subject, methods, scores, stable, sane)
-        write_json(scores_path(flags.run), found)
+        write_json(flags.run.scores, found)
         return found
-
-
-def scores_path(run: Run) -> Path:
-    """The JSON file of a run's scores."""
-    folder = run.explanations("scores")
-    return folder.with_name(f"{folder.name}.json")
 
 
 def run_stage(
@@ -84,7 +75,7 @@ def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: F
     """
     names = [*methods, *SIMPLE]
     with np.load(subject.run.explanation_maps("scores")) as saved:
-        arrays = {name: saved[name] for name in ("maps", "sums", "regions", "exact")}
+        arrays = {name: saved[name] for name in ("method_maps", "sums", "regions", "exact")}
     columns: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for face in scores:
         add(columns, face["scores"])
@@ -104,10 +95,10 @@ def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: F
         "checkpoint_digest": subject.checkpoint_digest,
         "faces": len(scores),
         "methods": list(methods),
-        "titles": {name: METHODS[name].title for name in methods} | {name: row[0] for name, row in SIMPLE.items()},
+        "titles": {name: METHODS[name].title for name in methods} | SIMPLE,
         "table": table,
         "concordance": {kind: kendall_w(table, [kind]) for kind in ranked} | {"all": kendall_w(table, ranked)},
-        "agreement": {"names": names, "values": agreement(arrays["maps"]).tolist()},
+        "agreement": {"names": names, "values": agreement(arrays["method_maps"]).tolist()},
         "curves": {"pixels": mean_curves(scores, names), "sanity": mean_sanity(sane)},
         "passes": float(np.mean([face["passes"] for face in scores])),
     }
@@ -142,7 +133,7 @@ def where(
     for number, face in enumerate(faces):
         expected = np.isin(arrays["regions"][number], expected_regions(face["target"]))
         for row, name in enumerate(names):
-            values = arrays["maps"][number, row].astype(float)
+            values = arrays["method_maps"][number, row].astype(float)
             if 0 < expected.sum() < expected.size:
                 share = location.mass_accuracy(values, expected)
                 found[name].setdefault("emfacs", []).append(location.corrected(share, expected))

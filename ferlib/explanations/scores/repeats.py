@@ -47,7 +47,7 @@ def explain_stability(
     found = []
     for image, target, seed in zip(images, targets, seeds, strict=True):
         own = {name: measure(each, image[None], target[None], seed) for name, each in repeats.items()}
-        simple = {name: measure(repeats_of(name), image[None], target[None], seed) for name in simple_maps.SIMPLE}
+        simple = {name: measure(repeats_of(name), image[None], target[None], seed) for name in simple_maps.MAPS}
         found.append(Attribution(np.zeros(image.shape[1:], np.float32), {}, {"stability": own | simple}))
     return found
 

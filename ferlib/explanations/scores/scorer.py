@@ -32,7 +32,7 @@ class Scored:
     """A method that is scored."""
 
     explain: Explain
-    output: str  # probability or logit: what its values are of
+    output: str  # what its values are of: the probability, else they are compared with the logit
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Scorer:
     @property
     def names(self) -> tuple[str, ...]:
         """All rows: the methods and the simple maps."""
-        return (*self.methods, *simple_maps.SIMPLE)
+        return (*self.methods, *simple_maps.MAPS)
 
 
 @dataclass
@@ -81,9 +81,9 @@ def explain(
     """An attribution per face of N×C×H×W: the exact values of its regions, and the scores of all methods.
 
     targets: weights N×K of the outputs. Facts: "scores" (row → name → number), "curves" (row → fill → outputs of
-    deletion and of insertion at STEPS + 1 shares of the pixels), "passes". Arrays: "maps" float16 M×H×W and "sums"
-    float32 M×n (of the regions) in the order of Scorer.names, "regions" int16 H×W, "exact" float32 2×n: Shapley values
-    of the probability and of the logit.
+    deletion and of insertion at STEPS + 1 shares of the pixels), "passes". Arrays: "method_maps" float16 M×H×W and
+    "sums" float32 M×n (of the regions) in the order of Scorer.names, "regions" int16 H×W, "exact" float32 2×n: Shapley
+    values of the probability and of the logit.
     """
     found, costs = make_maps(scorer, images, targets, seeds)
     weights = targets.cpu().double().numpy()
@@ -117,7 +117,7 @@ def make_maps(
             found[name] = method.explain(images, targets, seeds)
         seconds = (time.perf_counter() - start) / len(images)
         costs[name] = {"seconds": seconds, "passes": count() / len(images)}
-    for name in simple_maps.SIMPLE:
+    for name in simple_maps.MAPS:
         found[name] = simple_maps.explain(name, images, seeds)
     return found, costs
 
@@ -189,15 +189,17 @@ def score_face(
             )
             own[f"regions_{fill}"] = curves.area(inserted) - curves.area(deleted)
         own["road"] = road.road(outputs["road", name]["probability"])
-        kind = scorer.methods[name].output if name in scorer.methods else "probability"
-        own["infidelity"] = infidelity.infidelity(face.densities[name], squares, falls[kind])
+        of_probability = name not in scorer.methods or scorer.methods[name].output == "probability"
+        own["infidelity"] = infidelity.infidelity(
+            face.densities[name], squares, falls["probability" if of_probability else "logit"]
+        )
         if "r2" in facts[name]:
             own["r2"] = float(facts[name]["r2"])
         scores[name] = own
     table = face.exact.arrays["logits"].astype(np.float64)
     exact = [shapley_values(outcomes(table, kind) @ face.target) for kind in ("probability", "logit")]
     arrays: dict[str, np.ndarray] = {
-        "maps": np.stack([face.maps[name] for name in scorer.names]).astype(np.float16),
+        "method_maps": np.stack([face.maps[name] for name in scorer.names]).astype(np.float16),
         "sums": np.stack([sums[name] for name in scorer.names]).astype(np.float32),
         "regions": face.regions,
         "exact": np.stack(exact).astype(np.float32),

@@ -31,15 +31,15 @@ def sobel_map(image: np.ndarray, seed: int) -> np.ndarray:  # noqa: ARG001 — n
     return np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1))
 
 
-SIMPLE: dict[str, tuple[str, Callable[[np.ndarray, int], np.ndarray]]] = {  # name → title, function of C×H×W and a seed
-    "random": ("Random", random_map),
-    "gaussian": ("Centred Gaussian", gaussian_map),
-    "sobel": ("Sobel edges", sobel_map),
+MAPS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {  # rows of columns.SIMPLE: functions of C×H×W and a seed
+    "random": random_map,
+    "gaussian": gaussian_map,
+    "sobel": sobel_map,
 }
 
 
 def explain(name: str, images: torch.Tensor, seeds: Sequence[int]) -> list[Attribution]:
-    """The map of a row of SIMPLE of each of N×C×H×W."""
-    make = SIMPLE[name][1]
+    """The map of a row of MAPS of each of N×C×H×W."""
+    make = MAPS[name]
     pixels = images.cpu().numpy()
     return [Attribution(make(image, seed).astype(np.float32)) for image, seed in zip(pixels, seeds, strict=True)]

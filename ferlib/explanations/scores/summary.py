@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ferlib.explanations.scores.columns import COLUMNS, COST, FAITHFULNESS, LOCATION, TRUTH
-from ferlib.explanations.scores.simple_maps import SIMPLE
+from ferlib.explanations.scores.columns import COLUMNS, COST, FAITHFULNESS, LOCATION, SIMPLE, TRUTH
 
 RESAMPLES = 2000
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # row → column → a number per face
@@ -48,17 +47,16 @@ def tabulate(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
                 "high": high,
                 "faces": len(own),
                 "rank": float(rank_of[name]) if name in rank_of else None,
-                "beats_simple": all(interval(sign * (own - each))[0] > 0 for each in comparable)
-                if comparable
-                else None,
+                "beats_simple": is_above(sign * own, [sign * each for each in comparable]),
             }
     return table
 
 
 def is_above(values: np.ndarray, others: Sequence[np.ndarray]) -> bool | None:
     """Whether the mean difference of N values from each of the others is above 0 with its interval."""
-    lows = [interval(values - each)[0] for each in others]
-    return all(low is not None and low > 0 for low in lows) if lows and len(values) > 1 else None
+    if not others or len(values) < 2:
+        return None
+    return all((interval(values - each)[0] or 0) > 0 for each in others)
 
 
 def kendall_w(table: Mapping[str, Mapping[str, Mapping[str, Any]]], kinds: Sequence[str]) -> dict[str, Any] | None:

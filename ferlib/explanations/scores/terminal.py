@@ -23,7 +23,7 @@ def describe_scores(found: Mapping[str, Any], flags: Score) -> str:
             title = KIND_TITLES.get(kind, "All columns")
             lines.append(f"{title}: Kendall's W {each['w']:.2f} ({len(each['columns'])} columns)")
     lines.append(f"{found['faces']} faces, {found['passes']:,.0f} passes a face beside those of the maps")
-    lines.append(f"→ {flags.run.explanations('scores')}.json")
+    lines.append(f"→ {flags.run.scores}")
     return "\n".join(lines)
 
 
