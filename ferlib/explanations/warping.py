@@ -11,19 +11,22 @@ from ferlib.faces.landmarks import frame_matrix, to_frame
 FRAME = ((-1.7, 1.7), (-1.4, 2.0))  # x and y of the part of the frame of a face that is sampled
 
 
-def sample(image: torch.Tensor, places: np.ndarray) -> torch.Tensor:
-    """C×H×W read bilinearly at places H'×W'×2 (x, y as shares of its sides), beyond its border at the border."""
+def sample(image: torch.Tensor, places: np.ndarray, beyond: str = "border") -> torch.Tensor:
+    """C×H×W read bilinearly at places H'×W'×2 (x, y as shares of its sides).
+
+    beyond: what lies beyond its border, the pixels of the "border" or "zeros".
+    """
     grid = torch.from_numpy(2 * places - 1).to(image)[None]
-    return F.grid_sample(image[None], grid, padding_mode="border", align_corners=False)[0]
+    return F.grid_sample(image[None], grid, padding_mode=beyond, align_corners=False)[0]
 
 
-def into_frame(image: torch.Tensor, landmarks: np.ndarray, side: int) -> torch.Tensor:
-    """The face C×H×W with landmarks 5×2 in its frame: C×side×side."""
+def into_frame(image: torch.Tensor, landmarks: np.ndarray, side: int, beyond: str = "border") -> torch.Tensor:
+    """The face C×H×W with landmarks 5×2 in its frame: C×side×side; beyond: as in `sample`."""
     (left, right), (top, bottom) = FRAME
     steps = (np.arange(side) + 0.5) / side
     places = np.stack(np.meshgrid(left + steps * (right - left), top + steps * (bottom - top)), -1)
     matrix = frame_matrix(landmarks)
-    return sample(image, places @ matrix[:, :2].T + matrix[:, 2])
+    return sample(image, places @ matrix[:, :2].T + matrix[:, 2], beyond)
 
 
 def out_of_frame(image: torch.Tensor, landmarks: np.ndarray, side: int) -> torch.Tensor:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, SIMPLE, Column
+from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, KIND_TITLES, SIMPLE, Column
 from ferlib.figures.blending import IMPORTANCE
+from ferlib.figures.mean_maps import draw_mean_maps
 from ferlib.figures.palette import BLUE, GREY, QUIET, VERMILION
 from ferlib.figures.pool import FigurePool
 from ferlib.figures.style import WIDTH, entitle, saved_figure
@@ -30,14 +31,26 @@ def no_figures() -> FigurePool:
 def draw_scores(found: Mapping[str, Any], flags: Score) -> None:
     """All pictures of a summary, beside its JSON file."""
     folder = flags.run.explanations("scores")
-    subject = f"{flags.run.name} · {found['faces']} faces of the test split · 95 % intervals over faces"
+    subject = describe_faces(flags, found["faces"])
     measured = {name for row in found["table"].values() for name in row}
     for kind in KIND_TITLES:
         columns = [each for each in COLUMNS if each.kind == kind and each.name in measured]
         if columns and kind != COST:
-            draw_columns(folder / f"{kind}.png", found, columns, KIND_TITLES[kind], subject, flags)
+            cells = [row[each.name] for row in found["table"].values() for each in columns if each.name in row]
+            about = describe_faces(flags, max(cell["faces"] for cell in cells))
+            draw_columns(folder / f"{kind}.png", found, columns, KIND_TITLES[kind], about, flags)
     draw_agreement(folder / "agreement.png", found, subject, flags)
     draw_curves(folder / "curves.png", found, subject, flags)
+    with np.load(folder / "mean_maps.npz") as saved:
+        arrays = dict(saved)
+    about = f"{flags.run.name} · faces of the test split, moved to one face by their landmarks"
+    for right, name in ((True, "mean_maps"), (False, "mean_maps_wrong")):
+        draw_mean_maps(folder / f"{name}.png", arrays, found["agreement"]["names"], right, about, flags.format)
+
+
+def describe_faces(flags: Score, count: int) -> str:
+    """What a picture is of."""
+    return f"{flags.run.name} · {count} face{'s' * (count != 1)} of the test split · 95 % intervals over faces"
 
 
 def draw_columns(
@@ -54,7 +67,9 @@ def draw_columns(
             draw_column(axes, found, names, column)
         for axes in panels[len(columns) :]:
             axes.axis("off")
-        note = "orange: maps that need no network · ○: not better than all of these"
+        note = "orange: maps that need no network" + " · ○: not better than all of these" * (
+            columns[0].kind in COMPARED
+        )
         entitle(figure, title, f"{subject}\n{note}")
 
 
@@ -127,8 +142,8 @@ def draw_curves(path: Path, found: Mapping[str, Any], subject: str, flags: Score
             for number, name in enumerate(strongest):
                 if name in sanity:
                     axes[2].plot(np.abs(sanity[name]), **look(number, name))
-            axes[2].set_title("Weights at random: lower is better", fontsize=SMALL + 1)
-            axes[2].set_xlabel("parts of the network, from the head", fontsize=SMALL)
+            axes[2].set_title("Random layers: lower is better", fontsize=SMALL + 1)
+            axes[2].set_xlabel("parts randomised, from the head", fontsize=SMALL)
             axes[2].set_ylabel("|rank correlation| with the map", fontsize=SMALL)
         for each in axes:
             each.tick_params(labelsize=SMALL)

@@ -12,6 +12,7 @@ TRUTH, FAITHFULNESS, LOCATION, STABILITY, SANITY, COST = KINDS = (
     "sanity",
     "cost",
 )
+COMPARED = (TRUTH, FAITHFULNESS, LOCATION)  # with the simple maps; in others a map that never changes is the best
 KIND_TITLES = {
     TRUTH: "Against exact values of facial regions",
     FAITHFULNESS: "Faithfulness to the network",
@@ -68,7 +69,14 @@ COLUMNS = (
     Column("fill_rank", "Another fill", STABILITY, True, "rank correlation with the map filled by blur", "fill"),
     Column("segmentation_rank", "Other regions", STABILITY, True, "rank correlation with SLIC's", "segments"),
     Column("sensitivity", "Max-sensitivity", STABILITY, False, "largest change under noise of ±0.02", "sens."),
-    Column("sanity", "Weights at random", SANITY, False, "rank correlation with the map of random weights", "random"),
+    Column(
+        "sanity",
+        "Weights at random",
+        SANITY,
+        False,
+        "rank correlation with maps of the network as layers are randomised",
+        "random",
+    ),
     Column("passes", "Passes", COST, False, "forward passes", "passes"),
     Column("seconds", "Seconds", COST, False, "on this machine", "seconds"),
 )

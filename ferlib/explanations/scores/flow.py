@@ -16,6 +16,7 @@ from ferlib.explanations.methods import METHODS
 from ferlib.explanations.region_words import expected_units
 from ferlib.explanations.scores import location, truth
 from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, SANITY, SIMPLE, STABILITY, TRUTH
+from ferlib.explanations.scores.mean_maps import Group, average, average_face, describe_shares, group_faces
 from ferlib.explanations.scores.stages import SANITY as SANITY_STAGE
 from ferlib.explanations.scores.stages import SCORES
 from ferlib.explanations.scores.stages import STABILITY as STABILITY_STAGE
@@ -23,7 +24,7 @@ from ferlib.explanations.scores.summary import agreement, kendall_w, tabulate
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
 from ferlib.runtime.distributed import is_main, processes
-from ferlib.runtime.files import write_json
+from ferlib.runtime.files import atomic_path, write_json
 
 Faces = Sequence[Mapping[str, Any]]  # of a summary
 
@@ -71,11 +72,12 @@ def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: F
 
     methods: the rows, in order. table: see summary.tabulate. concordance: Kendall's W of all columns and of those of
     each kind. agreement: names and rank correlations of each two maps. curves: means over faces of the outputs of
-    deletion and insertion, and of the sanity check. passes: of a face beside the maps' own.
+    deletion and insertion, and of the sanity check. region_shares: see mean_maps.describe_shares. passes: of a face
+    beside the maps' own.
     """
     names = [*methods, *SIMPLE]
     with np.load(subject.run.explanation_maps("scores")) as saved:
-        arrays = {name: saved[name] for name in ("method_maps", "sums", "regions", "exact")}
+        arrays = {name: saved[name] for name in ("method_maps", "sums", "regions", "landmarks", "exact")}
     columns: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for face in scores:
         add(columns, face["scores"])
@@ -86,8 +88,10 @@ def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: F
     for face in stable:
         add(columns, face["stability"])
     for face in sane:
-        add(columns, {name: {"sanity": abs(curve[-1])} for name, curve in face["sanity"].items()})
+        add(columns, {name: {"sanity": float(np.mean(np.abs(curve[1:])))} for name, curve in face["sanity"].items()})
     table = tabulate(columns)
+    groups = list(group_faces(scores))
+    save_mean_maps(subject, scores, arrays, groups)
     ranked = [kind for kind in KINDS if kind in (TRUTH, FAITHFULNESS, LOCATION, STABILITY, SANITY)]
     return {
         "run": subject.run.identity(),
@@ -99,9 +103,25 @@ def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: F
         "table": table,
         "concordance": {kind: kendall_w(table, [kind]) for kind in ranked} | {"all": kendall_w(table, ranked)},
         "agreement": {"names": names, "values": agreement(arrays["method_maps"]).tolist()},
+        "region_shares": describe_shares(arrays["sums"], groups, names),
         "curves": {"pixels": mean_curves(scores, names), "sanity": mean_sanity(sane)},
         "passes": float(np.mean([face["passes"] for face in scores])),
     }
+
+
+def save_mean_maps(subject: Subject, faces: Faces, arrays: Mapping[str, np.ndarray], groups: Sequence[Group]) -> None:
+    """Writes mean_maps.npz: of each group M×SIDE×SIDE of all rows, "…_face" SIDE×SIDE in 0..1, "…_faces" a number."""
+    test, landmarks = subject.data.split("test"), arrays["landmarks"]
+    found: dict[str, Any] = {}
+    for group in groups:
+        rows = list(group.rows)
+        maps = arrays["method_maps"][rows].astype(np.float32)
+        found[group.name] = np.stack([average(maps[:, row], landmarks[rows]) for row in range(maps.shape[1])])
+        images = subject.views(test.images[[faces[row]["index"] for row in rows]]).mean(1).cpu().numpy()
+        found[f"{group.name}_face"] = average_face(images, landmarks[rows])
+        found[f"{group.name}_faces"] = np.array(len(rows))
+    with atomic_path(subject.run.explanations("scores") / "mean_maps.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **found)
 
 
 def add(columns: dict[str, dict[str, list[float]]], face: Mapping[str, Mapping[str, float]]) -> None:

@@ -82,8 +82,8 @@ def explain(
 
     targets: weights N×K of the outputs. Facts: "scores" (row → name → number), "curves" (row → fill → outputs of
     deletion and of insertion at STEPS + 1 shares of the pixels), "passes". Arrays: "method_maps" float16 M×H×W and
-    "sums" float32 M×n (of the regions) in the order of Scorer.names, "regions" int16 H×W, "exact" float32 2×n: Shapley
-    values of the probability and of the logit.
+    "sums" float32 M×n (of the regions) in the order of Scorer.names, "regions" int16 H×W, "landmarks" float32 5×2,
+    "exact" float32 2×n: Shapley values of the probability and of the logit.
     """
     found, costs = make_maps(scorer, images, targets, seeds)
     weights = targets.cpu().double().numpy()
@@ -202,6 +202,7 @@ def score_face(
         "method_maps": np.stack([face.maps[name] for name in scorer.names]).astype(np.float16),
         "sums": np.stack([sums[name] for name in scorer.names]).astype(np.float32),
         "regions": face.regions,
+        "landmarks": face.exact.arrays["landmarks"],
         "exact": np.stack(exact).astype(np.float32),
     }
     passes = sum(len(each) for each in pictures.values())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ferlib.explanations.scores.columns import COLUMNS, COST, FAITHFULNESS, LOCATION, SIMPLE, TRUTH
+from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, SIMPLE
 
 RESAMPLES = 2000
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # row → column → a number per face
@@ -36,7 +36,7 @@ def tabulate(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
         methods = [name for name in values if name not in SIMPLE]
         ranks = stats.rankdata([-sign * values[name].mean() for name in methods]) if methods else []
         rank_of = dict(zip(methods, ranks, strict=True)) if column.kind != COST else {}
-        may_beat = column.kind in (TRUTH, FAITHFULNESS, LOCATION)  # a map that never changes is stable
+        may_beat = column.kind in COMPARED
         simple = [values[name] for name in values if name in SIMPLE]
         for name, own in values.items():
             low, high = interval(own)

@@ -1,0 +1,77 @@
+"""The picture of mean maps: a row per method, a column per predicted class, over the mean face of these faces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from config import EMOTIONS
+from ferlib.explanations.methods import METHODS
+from ferlib.explanations.scores.columns import SIMPLE
+from ferlib.figures.blending import overlay, stretch, tint
+from ferlib.figures.panels import SIGNED, SIZES
+from ferlib.figures.style import WIDTH, entitle, saved_figure
+
+MOST = 6  # rows
+FIRST = ("regions", "lime", "shap", "hirescam", "integrated_gradients", "occlusion")  # shown before others
+
+
+def draw_mean_maps(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    right: bool,
+    subject: str,
+    formats: Sequence[str],
+) -> None:
+    """Mean maps of the faces that are predicted right, or wrong; arrays: of mean_maps.npz."""
+    ending = "right" if right else "wrong"
+    emotions = [emotion for emotion in EMOTIONS if f"{emotion}_{ending}" in arrays]
+    if not emotions:
+        return
+    chosen = sorted((name for name in names if name not in SIMPLE), key=order)[:MOST]
+    with saved_figure(path, formats, figsize=(WIDTH, 0.93 * len(chosen) + 1.1), layout="constrained") as figure:
+        panels = figure.subplots(len(chosen), len(EMOTIONS), squeeze=False)
+        for row, name in zip(panels, chosen, strict=True):
+            for axes, emotion in zip(row, EMOTIONS, strict=True):
+                hide(axes)
+                if emotion in emotions:
+                    draw_cell(axes, arrays, f"{emotion}_{ending}", names.index(name), METHODS[name].signed)
+            label = METHODS[name].title.replace(" ", "\n")
+            row[0].set_ylabel(label, fontsize=7.5, rotation=0, ha="right", va="center")
+        for axes, emotion in zip(panels[0], EMOTIONS, strict=True):
+            count = int(arrays[f"{emotion}_{ending}_faces"]) if emotion in emotions else 0
+            axes.set_title(f"{emotion}\n{count} face{'s' * (count != 1)}", fontsize=7.5)
+        for cmap, low, words in ((SIGNED, -1, "against … for"), (SIZES, 0, "least … most")):
+            scale = ScalarMappable(Normalize(low, 1), cmap)
+            bar = figure.colorbar(scale, ax=panels[-1], location="bottom", shrink=0.45, aspect=50, pad=0.02)
+            bar.set_ticks([low, 0, 1] if low else [0, 1])
+            bar.ax.tick_params(labelsize=7)
+            bar.set_label(f"share of the row's largest mean ({words})", fontsize=7)
+        entitle(figure, f"What the network looks at: mean maps of faces predicted {ending}", subject)
+
+
+def order(name: str) -> tuple[int, int]:
+    """Methods of FIRST come first."""
+    return (FIRST.index(name) if name in FIRST else len(FIRST), list(METHODS).index(name))
+
+
+def draw_cell(axes: Axes, arrays: Mapping[str, np.ndarray], group: str, row: int, signed: bool) -> None:
+    """One mean map over the mean face; the scale is that of all groups of the row."""
+    others = [values[row] for key, values in arrays.items() if values.ndim == 3]
+    limit = float(max(np.abs(each).max() for each in others)) or 1.0
+    face = stretch(arrays[f"{group}_face"][..., None])
+    axes.imshow((overlay if signed else tint)(face, arrays[group][row], limit))
+
+
+def hide(axes: Axes) -> None:
+    """No ticks and no frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
