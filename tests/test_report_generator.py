@@ -77,7 +77,7 @@ def test_figures_of_the_best_model_lead_the_page(complete, started):
     assert "python train.py --made-up" in text
     assert "Fear taken for Sad (20 faces, 6.7 % of its class)" in text
     assert "made up setting" in text
-    assert "R² 0.78" in text
+    assert "R² held out 0.78" in text
 
 
 def test_better_model_comes_first_and_is_bold(tmp_path):
@@ -486,6 +486,7 @@ def test_mutated_files_of_a_run_never_keep_the_page_from_being_made(complete, tm
 
 
 def test_scores_of_explanations_are_a_table(complete):
+    write_picture(complete.explanations("scores") / "mean_maps.png")
     page = build_report(complete.outputs_dir, DATASET).read_text()
     words = " ".join(html.unescape(page).split())
     assert "How far explanations can be trusted" in words
@@ -494,6 +495,8 @@ def test_scores_of_explanations_are_a_table(complete):
     for column in COLUMNS:
         assert f"{column.title} {'↑' if column.higher else '↓'}" in words
     assert words.index(">Facial regions</th>") < words.index(">Random</th>")
+    assert "moved to one face by their landmarks" in words
+    assert words.index("looks at.") < words.index("Caveats")
     complete.scores.unlink()
     assert "How far explanations can be trusted" not in build_report(complete.outputs_dir, DATASET).read_text()
 

@@ -46,7 +46,13 @@ def run(tmp_path) -> Run:
 
 def test_csv_holds_the_figures_of_the_results(run):
     paths = {path.stem: path for path in write_reports(run.outputs_dir, [DATASET], DATASET, ("csv",))}
-    assert set(paths) == {f"{DATASET}_{name}" for name in ("models", "classes", "confusion", "explanations")}
+    tables = ("models", "classes", "confusion", "explanations", "explanation_scores", "region_shares")
+    assert set(paths) == {f"{DATASET}_{name}" for name in tables}
+    scores = pd.read_csv(paths["fer2013_explanation_scores"]).set_index(["method", "score"])
+    assert scores.loc[("lime", "road"), ["mean", "low", "high", "rank"]].tolist() == pytest.approx([0.2, 0.1, 0.4, 2])
+    shares = pd.read_csv(paths["fer2013_region_shares"]).iloc[0]
+    assert (shares["predicted"], shares["outcome"], shares["region"]) == ("Happy", "right", "mouth")
+    assert (shares["share"], shares["share_low"], shares["faces"]) == (0.5, 0.4, 9)
     models = pd.read_csv(paths["fer2013_models"])
     assert models.loc[0, ["accuracy", "accuracy_low", "clean_accuracy"]].tolist() == pytest.approx(
         [0.7012, 0.6812, 0.6712]

@@ -177,6 +177,21 @@ def is_concordance(value: Any) -> bool:
     return isinstance(value, dict) and all(misfit(each, CONCORDANCE) is None for each in value.values())
 
 
+SHARE_OF_REGION = {"mean": is_number, "low": NUMBER, "high": NUMBER}
+
+
+def is_region_shares(value: Any) -> bool:
+    """Row → group of faces → region → its share, and the number of faces."""
+    rows = value.values() if isinstance(value, dict) else [None]
+    groups = [group for row in rows for group in (row.values() if isinstance(row, dict) else [None])]
+    return all(
+        isinstance(group, dict)
+        and is_count(group.get("faces"))
+        and all(misfit(cell, SHARE_OF_REGION) is None for name, cell in group.items() if name != "faces")
+        for group in groups
+    )
+
+
 SCORES: dict[str, Any] = {
     "run": RUN,
     "checkpoint": str,
@@ -185,6 +200,7 @@ SCORES: dict[str, Any] = {
     "titles": is_versions,
     "table": is_score_table,
     "concordance": is_concordance,
+    "region_shares?": is_region_shares,
     "passes": is_number,
 }
 

@@ -50,6 +50,15 @@ class Details:
 
 
 @dataclass(frozen=True)
+class Look:
+    """The picture of a run's mean maps."""
+
+    model: ModelReport
+    picture: Picture
+    address: str | None  # of the file, relative to the page
+
+
+@dataclass(frozen=True)
 class Missing:
     """A stage of a run that has not run, or whose files are gone."""
 
@@ -77,6 +86,7 @@ class DatasetReport:
     missing: list[Missing]
     caveats: list[str]
     left_out: list[str]  # a line on each damaged file
+    looks: list[Look]  # what the networks look at, of the best first
 
     @property
     def facts(self) -> DatasetFacts:
@@ -165,7 +175,9 @@ def make_report(
     sheet = make_sheet(store, wanted_faces(evaluated, cells, errors, gallery))
     charts = {model.run.name: model_charts(model, predictions[model.run.name]) for model in models}
     left = {model.run.name: plots_to_embed(model, charts[model.run.name], sheet) for model in models}
-    pictures = embed_pictures((path for paths in left.values() for path in paths.values()), plot_bytes)
+    looks = {model.run.name: mean_maps(model) for model in models if model.scores}
+    plots = [path for paths in left.values() for path in paths.values()]
+    pictures = embed_pictures([*plots, *looks.values()], plot_bytes)
     methods = shown_methods(models)
     return DatasetReport(
         dataset=dataset,
@@ -187,7 +199,17 @@ def make_report(
         missing=find_missing(models, methods),
         caveats=find_caveats(models, dataset) if evaluated else [],
         left_out=left_out,
+        looks=[
+            Look(model, pictures[path], link(path, page_dir))
+            for model in models
+            if (path := looks.get(model.run.name)) in pictures
+        ],
     )
+
+
+def mean_maps(model: ModelReport) -> Path:
+    """The picture that score_explanations.py draws of the faces predicted right."""
+    return model.run.explanations("scores") / "mean_maps.png"
 
 
 def wanted_faces(

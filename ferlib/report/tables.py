@@ -75,6 +75,44 @@ def mean_facts(method: str, summary: dict[str, Any]) -> dict[str, float]:
     return {f"mean_{name}": float(facts[name].mean()) for name in METHODS[method].facts if name in facts}
 
 
+def scores_table(models: Iterable[ModelReport]) -> pd.DataFrame:
+    """A row for every run, method and score of its explanations: the mean over faces, its 95 % interval, its rank."""
+    rows = []
+    for model in models:
+        for name, cells in model.scores.get("table", {}).items():
+            for column, cell in cells.items():
+                row = {"model": model.label, "method": name, "score": column, "faces": cell["faces"]}
+                rows.append(row | {key: cell[key] for key in ("mean", "low", "high", "rank", "beats_simple")})
+    return pd.DataFrame(rows)
+
+
+def shares_table(models: Iterable[ModelReport]) -> pd.DataFrame:
+    """A row for every run, method, group of faces and region: its mean share of the evidence, with the interval."""
+    rows = []
+    for model in models:
+        for name, groups in model.scores.get("region_shares", {}).items():
+            for group, shares in groups.items():
+                emotion, _, outcome = group.rpartition("_")
+                row = {"model": model.label, "method": name, "predicted": emotion, "outcome": outcome}
+                row |= {"faces": shares["faces"]}
+                cells = {region: cell for region, cell in shares.items() if region != "faces"}
+                rows += [
+                    row
+                    | {"region": region, "share": cell["mean"], "share_low": cell["low"], "share_high": cell["high"]}
+                    for region, cell in cells.items()
+                ]
+    return pd.DataFrame(rows)
+
+
+def strongest_regions(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the shares by exact values (or the first method) of faces predicted right: the three largest of each class."""
+    right = table[table["outcome"] == "right"]
+    methods = right["method"].unique()
+    chosen = right[right["method"] == ("regions" if "regions" in methods else methods[0])] if len(methods) else right
+    largest = chosen.sort_values("share", ascending=False).groupby(["model", "predicted"], sort=False).head(3)
+    return largest.sort_values(["model", "predicted", "share"], ascending=[True, True, False])
+
+
 def cross_table(cross: CrossTable | None) -> pd.DataFrame:
     """A row for every run and data set that it was scored on: accuracy, with the ends of its 95 % interval."""
     rows = []
@@ -93,6 +131,8 @@ def all_tables(models: list[ModelReport], cross: CrossTable | None) -> dict[str,
         "classes": classes_table(models),
         "confusion": confusion_table(models),
         "explanations": explanations_table(models),
+        "explanation_scores": scores_table(models),
+        "region_shares": shares_table(models),
         "other_data_sets": cross_table(cross),
     }
     return {name: table for name, table in tables.items() if len(table)}
@@ -123,6 +163,16 @@ def interval(name: str) -> Callable[[pd.Series], str]:
 def decimals(name: str, digits: int) -> Callable[[pd.Series], str]:
     """A cell of a column of numbers with so many decimals."""
     return lambda row: "–" if pd.isna(row[name]) else f"{row[name]:,.{digits}f}"
+
+
+def with_ends(name: str, low: str, high: str) -> Callable[[pd.Series], str]:
+    """A cell of a column of numbers with their intervals: 0.41 (0.35 to 0.47)."""
+
+    def show(row: pd.Series) -> str:
+        ends = "" if pd.isna(row[low]) else f" ({row[low]:.2f} to {row[high]:.2f})"
+        return f"{row[name]:.2f}{ends}"
+
+    return show
 
 
 READABLE = {  # table → its caption and the columns that people read
@@ -159,6 +209,27 @@ READABLE = {  # table → its caption and the columns that people read
             "Seconds per face": decimals("seconds_per_face", 2),
         },
     ),
+    "explanation_scores": (
+        "Scores of explanations: means over faces with 95 % intervals, and ranks",
+        {
+            "Model": lambda row: row["model"],
+            "Method": lambda row: row["method"],
+            "Score": lambda row: row["score"],
+            "Mean": with_ends("mean", "low", "high"),
+            "Rank": decimals("rank", 0),
+            "Faces": decimals("faces", 0),
+        },
+    ),
+    "region_shares": (
+        "Where the evidence lies in faces predicted right: the three largest regions, in percent with 95 % intervals",
+        {
+            "Model": lambda row: row["model"],
+            "Predicted": lambda row: row["predicted"],
+            "Region": lambda row: row["region"],
+            "Share": interval("share"),
+            "Faces": decimals("faces", 0),
+        },
+    ),
     "other_data_sets": (
         "Accuracy on other data sets, in percent with 95 % intervals",
         {
@@ -175,6 +246,8 @@ READABLE = {  # table → its caption and the columns that people read
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it, every cell a string."""
     _, columns = READABLE[name]
+    if name == "region_shares":
+        table = strongest_regions(table)
     return pd.DataFrame({title: [cell(row) for _, row in table.iterrows()] for title, cell in columns.items()})
 
 
