@@ -51,7 +51,7 @@ demo: TAKES_REPORT = , some 5 seconds
 demo: DATASET = synthetic
 demo: MODEL = mini_resnet
 demo: EXPLAIN = --samples 7
-demo: SHAP = --bg-samples 50 --shap-samples 100
+demo: SHAP = --bg-samples 20
 demo: line
 
 fer2013: ABOUT = Every stage on FER2013, below $(OUTPUTS)/; training takes minutes to hours on a CPU, shows the time left, and goes on with TRAIN=--resume.

@@ -8,7 +8,7 @@ import torch
 from captum.metrics import infidelity as captum_infidelity
 from captum.metrics import sensitivity_max
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
-from scipy import stats
+from scipy import ndimage, stats
 
 import score_explanations
 from config import EMOTIONS, Score
@@ -19,6 +19,7 @@ from ferlib.explanations.scores import (
     curves,
     infidelity,
     location,
+    mean_maps,
     repeats,
     road,
     stability,
@@ -27,6 +28,7 @@ from ferlib.explanations.scores import (
 )
 from ferlib.explanations.scores.columns import COLUMNS, KIND_TITLES, SIMPLE
 from ferlib.explanations.scores.scorer import EXACT, Scored, Scorer, explain
+from ferlib.faces.landmarks import MEAN_LANDMARKS
 from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.errors import UserError
 from zoo import ONE_HOT
@@ -374,3 +376,43 @@ def test_the_terminal_shows_every_method(scored, tiny_run):
         assert METHODS[name].title in text
     assert "Kendall's W" in text
     assert EMOTIONS[0] not in text
+
+
+# ── mean maps ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_maps_are_moved_to_where_the_landmarks_lie():
+    """A spot at the nose of two faces, one of them half as large, lies at the nose of the mean face."""
+    small = 0.5 + (MEAN_LANDMARKS - 0.5) / 2
+    maps = np.zeros((2, 48, 48), np.float32)
+    for values, landmarks in zip(maps, (MEAN_LANDMARKS, small), strict=True):
+        column, row = np.round(landmarks[2] * 48 - 0.5).astype(int)
+        values[row - 1 : row + 2, column - 1 : column + 2] = 1
+    both = np.stack([MEAN_LANDMARKS, small])
+    peaks = [
+        np.unravel_index(each.argmax(), each.shape)
+        for each in mean_maps.into_mean_face(ndimage.gaussian_filter(maps, (0, 1, 1)), both)
+    ]
+    assert np.abs(np.subtract(*peaks)).max() <= 3
+    mean = mean_maps.average(maps, both)
+    assert mean.shape == (mean_maps.SIDE, mean_maps.SIDE)
+    assert abs(np.argmax(mean.sum(0)) - mean_maps.SIDE / 2) <= 2
+    assert mean[0, 0] == 0  # beyond both pictures
+
+
+def test_the_mean_face_is_that_of_the_faces_that_reach_there():
+    images = np.stack([np.full((48, 48), 0.2, np.float32), np.full((48, 48), 0.6, np.float32)])
+    face = mean_maps.average_face(images, np.stack([MEAN_LANDMARKS] * 2))
+    assert face[32, 32] == pytest.approx(0.4)
+    assert face[0, 0] == 0.5
+
+
+def test_shares_of_regions_are_those_of_positive_sums():
+    shares = mean_maps.region_shares(np.array([[3.0, -1.0, 1.0], [0.0, 0.0, -2.0]]))
+    assert shares.tolist() == [[0.75, 0, 0.25], [0, 0, 0]]
+
+
+def test_faces_are_grouped_by_prediction_and_outcome():
+    faces = [{"predicted": "Happy", "true": true} for true in ("Happy", "Happy", "Sad", "Fear", None)]
+    groups = list(mean_maps.group_faces(faces))
+    assert [(group.name, group.rows) for group in groups] == [("Happy_right", (0, 1)), ("Happy_wrong", (2, 3))]
