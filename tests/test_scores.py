@@ -317,7 +317,7 @@ def test_randomised_networks_lose_what_they_learned_from_the_head_down():
 
 def flags_of(run, **changes):
     values = {"model": run.model, "dataset": run.dataset, "tag": run.tag, "outputs_dir": run.outputs_dir}
-    few = {"samples": 3, "stability_faces": 2, "sanity_faces": 1, "methods": ("hirescam", "saliency")}
+    few = {"samples": 3, "stability_faces": 2, "sanity_faces": 1, "methods": ("hirescam", "saliency", "shap")}
     return Score(**values, **{**few, **changes})
 
 
@@ -328,12 +328,14 @@ def scored(tiny_run):
 
 def test_the_script_scores_a_saved_model(scored, tiny_run):
     saved = json.loads((tiny_run.outputs_dir / "explanations/scores" / f"{tiny_run.name}.json").read_text())
-    assert saved["methods"] == ["regions", "hirescam", "saliency"]
-    assert set(saved["table"]) == {"regions", "hirescam", "saliency", *SIMPLE}
+    assert saved["methods"] == ["shap", "regions", "hirescam", "saliency"]
+    assert set(saved["table"]) == {"shap", "regions", "hirescam", "saliency", *SIMPLE}
     table = saved["table"]
     assert table["regions"]["truth_rank"]["mean"] == pytest.approx(1)
     assert table["regions"]["truth_error"]["mean"] == pytest.approx(0, abs=1e-3)
     assert table["saliency"]["passes"]["mean"] == 1
+    assert table["regions"]["passes"]["mean"] == 1024 + 66
+    assert 250 <= table["shap"]["passes"]["mean"] <= 260
     assert {"pointing", "mass", "rank"} <= table["hirescam"].keys()  # the synthetic faces have masks of the evidence
     assert table["random"]["seed_rank"]["mean"] < 0.2
     assert table["saliency"]["seed_rank"]["mean"] == 1

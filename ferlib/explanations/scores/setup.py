@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from ferlib.explanations.face_regions import TEN
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.region_fills import open_landmarks, placer
 from ferlib.explanations.scores.repeats import Repeats, randomised
-from ferlib.explanations.scores.scorer import EXACT, Scored, Scorer
+from ferlib.explanations.scores.scorer import EXACT, Scored, Scorer, count_passes
 from ferlib.explanations.subject import Subject
 from ferlib.explanations.transplants import donor_finder
 from ferlib.inference.engine import TORCH
@@ -24,6 +23,33 @@ RANDOM = ("lime", "shap", "smoothgrad")  # methods whose maps depend on the seed
 OTHER_FILL, OTHER_SEGMENTATION = "blur", {"segmentation": "slic", "regions": 32}
 
 
+class Shared:
+    """A network whose forms are prepared once for all methods, so that their passes can be counted."""
+
+    def __init__(self, network: Network, passes: int = 0) -> None:
+        self.network = network
+        self.spec, self.batch_size = network.spec, network.batch_size
+        self.background, self.faces_of = network.background, network.faces_of
+        self._plain, self._forward, self._gradients = network.plain(), network.forward(passes), network.gradients()
+
+    def plain(self) -> nn.Module:
+        """Images → logits, as it was trained."""
+        return self._plain
+
+    def forward(self, passes: int) -> nn.Module:  # noqa: ARG002 — the same for all methods
+        """The same, prepared for many forward passes."""
+        return self._forward
+
+    def gradients(self) -> nn.Module:
+        """The same, prepared for many passes with gradients."""
+        return self._gradients
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """All forms, each once."""
+        return tuple({id(each): each for each in (self._plain, self._forward, self._gradients)}.values())
+
+
 def bind_method(name: str, network: Network, **changes: Any) -> Explain:
     """A method of METHODS with its defaults and some changes of them."""
     row = METHODS[name]
@@ -32,20 +58,21 @@ def bind_method(name: str, network: Network, **changes: Any) -> Explain:
     return bind(row, row.complete(extra | given), network)
 
 
-def provide_scorer(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:
+def provide_scorer(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
     """The keyword `scorer`: of the methods that `methods` names, with the fill `baseline`."""
     names, baseline = options.pop("methods"), options.pop("baseline")
-    methods = {name: Scored(bind_method(name, network, baseline=baseline), METHODS[name].output) for name in names}
+    shared = Shared(network, count_passes(network.spec.image_size))
+    methods = {name: Scored(bind_method(name, shared, baseline=baseline), METHODS[name].output) for name in names}
     place = placer(open_landmarks(), network.spec.image_size / network.spec.scaled_size, "ten")
-    finder = donor_finder(model, place, network.faces_of, network.batch_size)
-    modules = tuple({id(each): each for each in (network.plain(), network.gradients(), model)}.values())
-    return {"scorer": Scorer(methods, model, modules, len(TEN), finder, network.batch_size)}
+    finder = donor_finder(shared.forward(0), place, network.faces_of, network.batch_size)
+    scorer = Scorer(methods, shared.forward(0), shared.modules, len(TEN), finder, network.batch_size)
+    return {"scorer": scorer}
 
 
 def provide_repeats(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
     """The keyword `repeats`."""
     names, baseline = options.pop("methods"), options.pop("baseline")
-    found = {}
+    network, found = Shared(network), {}
     for name in names:
         settings = METHODS[name].defaults
         other = OTHER_FILL if baseline != OTHER_FILL else "mean"
@@ -70,9 +97,3 @@ def provide_stages(options: dict[str, Any], network: Network, _model: nn.Module)
 def with_classifier(subject: Subject, classifier: nn.Module) -> Subject:
     """The same run with another network, computed by torch."""
     return replace(subject, model=LogitModel(classifier, subject.model.dtype), engine=TORCH, converted=None)
-
-
-def chosen_methods(names: Sequence[str], rows: Mapping[str, Any] = METHODS) -> list[str]:
-    """The rows to score, EXACT among them, in the order of METHODS."""
-    wanted = {EXACT, *names}
-    return [name for name in rows if name in wanted]
