@@ -47,7 +47,9 @@ def draw_mean_maps(
         for axes, emotion in zip(panels[0], EMOTIONS, strict=True):
             count = int(arrays[f"{emotion}_{ending}_faces"]) if emotion in emotions else 0
             axes.set_title(f"{emotion}\n{count} face{'s' * (count != 1)}", fontsize=7.5)
-        for cmap, low, words in ((SIGNED, -1, "against … for"), (SIZES, 0, "least … most")):
+        kinds = {METHODS[name].signed for name in chosen}
+        ramps = {True: (SIGNED, -1, "against … for"), False: (SIZES, 0, "least … most")}
+        for cmap, low, words in (ramps[kind] for kind in sorted(kinds, reverse=True)):
             scale = ScalarMappable(Normalize(low, 1), cmap)
             bar = figure.colorbar(scale, ax=panels[-1], location="bottom", shrink=0.45, aspect=50, pad=0.02)
             bar.set_ticks([low, 0, 1] if low else [0, 1])

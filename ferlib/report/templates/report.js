@@ -22,7 +22,8 @@
   // ── tables ──
   function sortable(table) {
     const body = table.tBodies[0];
-    for (const [column, heading] of [...table.tHead.rows[0].cells].entries()) {
+    const headings = [...table.tHead.rows].at(-1).cells;  // below those of groups of columns
+    for (const [column, heading] of [...headings].entries()) {
       const button = document.createElement("button");
       button.type = "button";
       button.append(...heading.childNodes);
@@ -31,7 +32,7 @@
         const first = heading.dataset.first || (column ? "descending" : "ascending");
         const other = first === "ascending" ? "descending" : "ascending";
         const order = heading.getAttribute("aria-sort") === first ? other : first;
-        for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
+        for (const each of headings) each.removeAttribute("aria-sort");
         heading.setAttribute("aria-sort", order);
         body.append(...[...body.rows].sort(compare(column, order === "ascending" ? 1 : -1)));
       });
