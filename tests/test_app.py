@@ -119,8 +119,8 @@ def test_a_map_lies_over_the_input_of_the_network():
     assert limit == 1
     assert alone.shape == decode(pictures["face"]).shape == decode(pictures["over"]).shape
     middle = len(alone) // 2
-    orange, pale = alone[: middle - 8, : middle - 8].mean((0, 1)), alone[middle + 8 :].mean((0, 1))
-    assert np.abs(orange - (213, 94, 0)).max() < 12
+    dark_red, pale = alone[: middle - 8, : middle - 8].mean((0, 1)), alone[middle + 8 :].mean((0, 1))
+    assert np.abs(dark_red - (128, 0, 26)).max() < 12
     assert np.ptp(pale) < 6
 
 
@@ -250,7 +250,7 @@ def upload(page, path):
     page.locator("input[type=file]").first.set_input_files(path)
 
 
-def explained(page, title="Grad-CAM", question=""):
+def explained(page, title="HiResCAM", question=""):
     """Waits for an explanation by a method, and gives what it says."""
     page.locator(f".explanation[aria-label^='{title}: {question}']").wait_for()
     return page.locator("#explanation").inner_text()
@@ -280,7 +280,7 @@ def test_a_photo_gets_the_probabilities_that_the_model_gives_its_face(visit, tmp
     box, picture = (visit.page.locator(place).bounding_box() for place in (".photo .box", ".photo > img"))
     found = [(box["x"] - picture["x"]) / picture["width"], (box["y"] - picture["y"]) / picture["height"]]
     assert found == pytest.approx([face.box[0] / 512, face.box[1] / 512], abs=0.01)
-    assert visit.page.get_by_alt_text("The map of Grad-CAM over the face; it is strongest").count() == 1
+    assert visit.page.get_by_alt_text("The map of HiResCAM over the face; it is strongest").count() == 1
 
 
 def test_every_method_explains_and_every_class_can_be_asked_for(visit):
@@ -319,7 +319,7 @@ def test_the_slider_blends_map_and_face(visit):
     page = visit.page
     page.get_by_role("button", name="Example: Happy, drawn").click()
     explained(page)
-    assert page.locator(".blend .over").evaluate("part => getComputedStyle(part).opacity") == "0.8"
+    assert page.locator(".blend .over").evaluate("part => getComputedStyle(part).opacity") == "1"
     page.get_by_label("number input for Strength of the map over the face").fill("25")
     page.wait_for_function("getComputedStyle(document.querySelector('.blend .over')).opacity === '0.25'")
 

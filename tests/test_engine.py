@@ -82,7 +82,7 @@ def test_a_share_of_flips_is_a_share(share):
 @pytest.mark.parametrize("more", [{"engine": "openvino"}, {"precision": "int8", "max_flips": 1.0}])
 def test_methods_of_gradients_refuse_another_engine(tiny_run, more):
     flags = explain_gradcam.ExplainGradcam(**stage_flags(tiny_run, amp=True, **more))
-    with pytest.raises(UserError, match="Grad-CAM takes gradients, which torch computes"):
+    with pytest.raises(UserError, match="HiResCAM takes gradients, which torch computes"):
         explain_gradcam.explain(flags)
 
 

@@ -34,7 +34,7 @@ from ferlib.webpage.uploads import MISSING, Uploads
 
 JOIN, MESSAGES, UPLOAD = "/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/upload"
 # of the settings of all methods: LIME, SHAP, regions, SmoothGrad, integrated gradients, occlusion
-DEFAULTS = [1000, "quickshift", "grey", 100, 200, "ten", "grey", 50, 0.03, 50, "grey", 0.2, 0.1, "grey"]
+DEFAULTS = [1000, "auto", "grey", 50, "ten", "grey", 50, 0.03, 50, "grey", 0.2, 0.1, "grey"]
 LARGEST = 2**20  # bytes of an upload
 
 
@@ -342,7 +342,7 @@ def broken_events(site):
             yield json.dumps(
                 explain | {"data": [*explain["data"][:place], wrong, *explain["data"][place + 1 :]]}
             ).encode()
-    for place, wrongs in {5: (99, 4001, 10**9, -1), 8: (0, 201), 12: (0, 10**6), 14: (0.05, 0.6, -1)}.items():
+    for place, wrongs in {5: (99, 4001, 10**9, -1), 8: (0, 201), 11: (0, 10**6), 13: (0.05, 0.6, -1)}.items():
         for wrong in (*wrongs, float("nan"), float("inf"), None, "50", True, []):
             yield json.dumps(
                 explain | {"data": [*explain["data"][:place], wrong, *explain["data"][place + 1 :]]}

@@ -15,7 +15,7 @@ def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
     facts = [
         f"mean {title} {statistics.fmean(face[key] for face in faces):.2f}"
         for key, title in method.facts.items()
-        if all(key in face for face in faces)
+        if all(face.get(key) is not None for face in faces)
     ]
     alone = sum(face.get("sampling") == "independent" for face in faces)
     if alone and summary["settings"].get("sampling") == "paired":

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, KIND_TITLES, SIMPLE, Column
 from ferlib.figures.blending import IMPORTANCE
 from ferlib.figures.mean_maps import draw_mean_maps
-from ferlib.figures.palette import BLUE, GREY, QUIET, VERMILION
+from ferlib.figures.palette import BLUE, COLORS, GREY, QUIET, VERMILION
 from ferlib.figures.pool import FigurePool
 from ferlib.figures.style import WIDTH, entitle, saved_figure
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SMALL = 7.5  # points
 PER_ROW = 4  # panels
+DISTINCT = [color for color in COLORS if color != GREY]  # of methods; simple maps are grey
 
 
 def no_figures() -> FigurePool:
@@ -155,5 +156,8 @@ def look(number: int, name: str) -> dict[str, Any]:
     """Colour and line of a row."""
     if name in SIMPLE:
         return {"color": GREY, "linestyle": ("-", "--", ":")[list(SIMPLE).index(name)], "linewidth": 1}
-    colors = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-    return {"color": colors[number % 6], "linestyle": ("-", "--", ":")[number // 6 % 3], "linewidth": 1.2}
+    return {
+        "color": DISTINCT[number % len(DISTINCT)],
+        "linestyle": ("-", "--", ":")[number // len(DISTINCT) % 3],
+        "linewidth": 1.2,
+    }
