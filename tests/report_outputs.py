@@ -158,7 +158,7 @@ def write_explanations(run: Run, method: str, faces: list[dict], side: int = 44)
     content = {
         "run": run.identity(),
         "method": method,
-        "settings": {"made_up_setting": 1000, "hide_value": 0.5},
+        "settings": {"made_up_setting": 1000, "hide_value": 0.5, **METHODS[method].constants},
         "seed": 3,
         "command": f"python explain_{method}.py --made-up",
         "explained": "predicted class",

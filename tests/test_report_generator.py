@@ -450,6 +450,19 @@ def test_results_and_maps_of_another_checkpoint_are_left_out(complete, capsys):
     assert "explanations by Grad-CAM" not in printed
 
 
+def test_explanations_of_an_earlier_version_are_left_out(complete):
+    """Their R² is that of the fit: shown as held out it would be wrong."""
+    path = complete.explanation_summary("lime")
+    content = json.loads(path.read_text())
+    del content["settings"]["r2"]
+    path.write_text(json.dumps(content))
+    page = build(complete)
+    assert "explanations by LIME of resnet50_fer2013 are left out, as an earlier version made them" in page.replace(
+        "Explanations", "explanations"
+    )
+    assert "explanations by SHAP of" not in page
+
+
 def test_a_damaged_summary_costs_its_own_maps_only(complete):
     complete.explanation_summary("lime").write_text("{")
     page = build(complete)

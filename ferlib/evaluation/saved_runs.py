@@ -155,14 +155,20 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
             return {}
         return content
 
+    def explained(name: str, method: Method) -> dict[str, Any]:
+        title, command = f"explanations by {method.title}", run.command(method.script)
+        summary = part(run.explanation_summary(name), method.script, SUMMARY, title)
+        settings = summary.get("settings", method.constants)
+        if any(settings.get(key) != value for key, value in method.constants.items()):
+            left_out.append(f"{title} of {run.name} are left out, as an earlier version made them; run: {command}")
+            return {}
+        return summary
+
     return ModelReport(
         run=run,
         history=part(run.history, "train.py", HISTORY, "figures of the training"),
         results=part(run.results, "evaluate.py", RESULTS, "results"),
-        explanations={
-            name: part(run.explanation_summary(name), method.script, SUMMARY, f"explanations by {method.title}")
-            for name, method in METHODS.items()
-        },
+        explanations={name: explained(name, method) for name, method in METHODS.items()},
         scores=part(run.scores, "score_explanations.py", SCORES, "scores of explanations"),
     )
 

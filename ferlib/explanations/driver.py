@@ -385,6 +385,7 @@ def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], fla
     facts = {
         "method": method.name,
         "settings": values,
+        "constants": dict(method.constants),  # an earlier version's faces are not taken for this one's
         "engine": [subject.engine.title, subject.engine.precision],
         "precision": str(subject.model.dtype),
         "seed": flags.seed,

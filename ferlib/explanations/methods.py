@@ -268,6 +268,7 @@ ROWS = (
             "a region's pixels share its value"
         ),
         words="region_words:describe_face",
+        constants={"landmarks": "saved"},
         table="region_table:make_table",
         faces_per_call=(4, 8, 32),
     ),
@@ -285,6 +286,7 @@ ROWS = (
         meaning=Method.meaning,
         note="cells of {layer}, upsampled bilinearly",
         facts={"cells_sum": "sum of the cells"},
+        constants={"sign": "kept"},
         doubt="",
     ),
     cam(

@@ -14,7 +14,7 @@ from ferlib.figures.blending import IMPORTANCE
 from ferlib.figures.mean_maps import draw_mean_maps
 from ferlib.figures.palette import BLUE, COLORS, GREY, QUIET, VERMILION
 from ferlib.figures.pool import FigurePool
-from ferlib.figures.style import WIDTH, entitle, saved_figure
+from ferlib.figures.style import UNDATED, WIDTH, entitle, saved_figure
 
 if TYPE_CHECKING:
     from config import Score
@@ -32,6 +32,9 @@ def no_figures() -> FigurePool:
 def draw_scores(found: Mapping[str, Any], flags: Score) -> None:
     """All pictures of a summary, beside its JSON file."""
     folder = flags.run.explanations("scores")
+    for kind in ("png", *UNDATED):  # of an earlier run, which may have had other stages
+        for old in folder.glob(f"*.{kind}"):
+            old.unlink()
     subject = describe_faces(flags, found["faces"])
     measured = {name for row in found["table"].values() for name in row}
     for kind in KIND_TITLES:
