@@ -19,8 +19,9 @@ import models
 from config import EMOTIONS
 from ferlib.evaluation.predictions import SavedPredictions, save_predictions
 from ferlib.explanations.archive import Archive
-from ferlib.explanations.driver import explain_run
+from ferlib.explanations.driver import explain_run, fingerprint
 from ferlib.explanations.flags import prepare_flags
+from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Target
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
@@ -425,3 +426,16 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     save_checkpoint(path, "fer_vgg", models.create_model("fer_vgg"))
     with pytest.raises(UserError, match="holds a fer_vgg"):
         open_subject(config.Explain(outputs_dir=tmp_path, checkpoint=path, device="cpu"))
+
+
+def test_faces_of_an_earlier_version_are_explained_again(tiny_run):
+    """Constants say what a method's numbers are, such as whether R² is held out."""
+
+    flags = config.Explain(
+        model=tiny_run.model, dataset=tiny_run.dataset, tag=tiny_run.tag, outputs_dir=tiny_run.outputs_dir
+    )
+    subject, method = open_subject(flags), METHODS["lime"]
+    now = fingerprint(subject, method, method.defaults, flags)
+    assert now == fingerprint(subject, method, method.defaults, flags)
+    earlier = replace(method, constants={"kernel_width": 0.25, "ridge": 1.0})
+    assert now != fingerprint(subject, earlier, method.defaults, flags)

@@ -358,6 +358,13 @@ def test_scoring_goes_on_where_it_stopped(scored, tiny_run, monkeypatch):
             assert again["table"][name][column]["mean"] == pytest.approx(cell["mean"])
 
 
+def test_pictures_of_stages_that_are_left_out_are_removed(scored, tiny_run):
+    score_explanations.score(flags_of(tiny_run, stability_faces=0, sanity_faces=0))
+    pictures = {path.stem for path in tiny_run.explanations("scores").glob("*.png")}
+    assert "truth" in pictures
+    assert not {"stability", "sanity"} & pictures
+
+
 def test_flags_that_make_no_sense(tiny_run, tmp_path):
     for changes, words in (
         ({"methods": ("limes",)}, "method"),

@@ -5,36 +5,16 @@ Imports no torch.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ferlib.explanations.specs import Method
 
-SCORES = Method(
-    "scores",
-    "Scores",
-    "score_explanations.py",
-    "scores.scorer:explain",
-    "",
-    "",
-    needs=("scorer",),
-    network="forward",
-    faces_per_call=(2, 4, 16),
-)
-STABILITY = Method(
-    "scores",
-    "Stability",
-    "score_explanations.py",
-    "scores.repeats:explain_stability",
-    "",
-    "",
-    needs=("repeats",),
-    faces_per_call=(1, 2, 8),
-)
-SANITY = Method(
-    "scores",
-    "Sanity check",
-    "score_explanations.py",
-    "scores.repeats:explain_sanity",
-    "",
-    "",
-    needs=("stages",),
-    faces_per_call=(5, 8, 16),
-)
+
+def stage(title: str, function: str, need: str, **more: Any) -> Method:
+    """A row; need: what it takes of a network, a function of setup.py."""
+    return Method("scores", title, "score_explanations.py", f"scores.{function}", "", "", needs=(need,), **more)
+
+
+SCORES = stage("Scores", "scorer:explain", "scorer", network="forward", faces_per_call=(2, 4, 16))
+STABILITY = stage("Stability", "repeats:explain_stability", "repeats", faces_per_call=(1, 2, 8))
+SANITY = stage("Sanity check", "repeats:explain_sanity", "stages", faces_per_call=(5, 8, 16))
