@@ -173,7 +173,7 @@ def test_headline_figures_again_without_the_copies(synthetic):
     clean = score_predictions(data.split("test"), probabilities, training_copies(data))["without_training_copies"]
     alone = compute_metrics(synthetic.labels[test[5:]], probabilities[5:], synthetic.subjects[test[5:]])
     assert clean["samples"] == len(test) - 5
-    assert set(clean) == {"samples", "intervals", *HEADLINES}
+    assert set(clean) == {"samples", "intervals", "per_class", *HEADLINES}
     assert all(clean[name] == alone[name] for name in clean)
 
 

@@ -1,8 +1,8 @@
-"""95 % bootstrap intervals of the figures of one set of predictions: faces, or subjects, are drawn with replacement.
+"""The bootstrap: faces, or subjects, drawn with replacement, and every figure of many such draws at once.
 
-Efron, "Bootstrap methods: another look at the jackknife", 1979; percentile intervals. Faces of one person are
-correlated: where the subjects are known, all faces of a subject are drawn together (cluster
-bootstrap: Davison & Hinkley, 1997, section 3.8).
+Efron, "Bootstrap methods: another look at the jackknife", 1979. Faces of one person are correlated: where the subjects
+are known, all faces of a subject are drawn together (cluster bootstrap: Davison & Hinkley, 1997, section 3.8). It
+serves differences of two classifiers on the same faces; for single figures, intervals.py covers better.
 """
 
 from __future__ import annotations
@@ -16,24 +16,6 @@ from ferlib.evaluation.calibration import BINS, confidence_bins, face_brier_scor
 RESAMPLES = 1000
 SEED = 0
 BLOCK = 1_000_000  # weights in memory at a time
-
-
-def bootstrap_intervals(
-    labels: np.ndarray, probabilities: np.ndarray, subjects: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """Ends of the 95 % interval of every figure of `weighted_figures`: 2, or 2×7 for one that each class has.
-
-    labels N, probabilities N×7, subjects N or None. NaN where a figure is never defined, and for a single subject.
-    Drawing adds noise, and noise raises the ECE: its interval is mirrored at the figure itself, which in trials covers
-    the true value far more often (the basic interval: Davison & Hinkley, 1997, section 5.2).
-    """
-    units = np.arange(len(labels)) if subjects is None else subjects
-    blocks = [weighted_figures(labels, probabilities, weights) for weights in resample(units)]
-    drawn = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    intervals = {name: quantiles(values) for name, values in drawn.items()}
-    ece = weighted_figures(labels, probabilities, np.ones((1, len(labels))))["ece"]
-    intervals["ece"] = np.maximum(2 * ece - intervals["ece"][::-1], 0)
-    return intervals if (units != units[0]).any() else {name: ends * np.nan for name, ends in intervals.items()}
 
 
 def quantiles(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ def compute_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
     `ece` is the expected calibration error, the mean over the faces of |accuracy - confidence| of their bin (Guo,
     Pleiss, Sun & Weinberger, "On calibration of modern neural networks", 2017, eq. 3); `largest_gap` that of the worst
     bin (eq. 5). The gap of a bin is its confidence minus its accuracy: above 0 where confidence exceeds accuracy.
+    `equal_mass_ece` and `classwise_ece` as in the functions of these names.
     """
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     bins = confidence_bins(confidence)
@@ -23,9 +24,42 @@ def compute_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
     return {
         "ece": sum(row["faces"] * abs(row["gap"]) for row in filled) / len(labels),
         "largest_gap": max(abs(row["gap"]) for row in filled),
+        "equal_mass_ece": equal_mass_ece(confidence, correct),
+        "classwise_ece": classwise_ece(labels, probabilities),
         "mean_confidence": float(confidence.mean()),
         "bins": rows,
     }
+
+
+def equal_mass_ece(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """The ECE over 15 bins of equally many faces by rising confidence N, of which none has too few faces for a gap.
+
+    Nguyen & O'Connor, "Posterior calibration and exploratory analysis for natural language processing models", 2015.
+    Faces of equal confidence may fall into two bins.
+    """
+    order = np.argsort(confidence, kind="stable")
+    gaps = (confidence - correct).astype(np.float64)[order]
+    return float(sum(abs(part.sum()) for part in np.array_split(gaps, BINS))) / len(gaps)
+
+
+def classwise_ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The mean over the classes of the binned error of each class's probability against how often it is the label.
+
+    labels N, probabilities N×K; 15 bins of equal width, every face in one bin of each class. Kull, Perelló Nieto,
+    Kängsepp, Silva Filho, Song & Flach, "Beyond temperature scaling: obtaining well-calibrated multi-class
+    probabilities with Dirichlet calibration", 2019, eq. 4.
+    """
+    errors = []
+    for code, column in enumerate(probabilities.T.astype(np.float64)):
+        gaps = np.bincount(confidence_bins(column), column - (labels == code), BINS)
+        errors.append(np.abs(gaps).sum() / len(labels))
+    return float(np.mean(errors))
+
+
+def binned_errors(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence N, whether the prediction is right (0 or 1, N) and the bin N of each face."""
+    confidence = probabilities.max(1).astype(np.float64)
+    return confidence, (probabilities.argmax(1) == labels).astype(np.float64), confidence_bins(probabilities.max(1))
 
 
 def confidence_bins(confidence: np.ndarray) -> np.ndarray:

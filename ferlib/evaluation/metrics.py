@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,19 @@ from sklearn.metrics import (
 )
 
 from config import EMOTIONS
-from ferlib.evaluation.bootstrap import RESAMPLES, SEED, bootstrap_intervals, quantiles, resample
-from ferlib.evaluation.calibration import compute_calibration, face_brier_scores, face_losses
+from ferlib.evaluation.bootstrap import quantiles, resample
+from ferlib.evaluation.calibration import binned_errors, compute_calibration, face_brier_scores, face_losses
+from ferlib.evaluation.ece_interval import infer_binned_error
+from ferlib.evaluation.intervals import METHODS, Proportions, figure_intervals, in_top, wilson
+from ferlib.evaluation.matrix_scores import cohens_kappa, matthews_correlation
+from ferlib.evaluation.units import Units
 
 CLASSES = list(range(len(EMOTIONS)))
-HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc", "ece", "nll", "brier")
+HEADLINES = (
+    "accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "top2_accuracy", "kappa", "mcc", "mean_auc", "ece",
+    "ece_debiased", "nll", "brier",
+)  # fmt: skip
+CLASS_SCORES = ("precision", "recall", "f1", "auc")  # that have intervals
 
 
 def compute_metrics(
@@ -29,27 +36,31 @@ def compute_metrics(
     """Every figure of one split from labels N, probabilities N×7 and, where known, subjects N; fractions in 0..1.
 
     The AUC of a class is one-vs-rest; it is None for a class without faces, which the mean leaves out. `intervals` are
-    those of 95 %: of the accuracy as in `accuracy_interval`, of the rest as in `bootstrap_intervals`.
+    those of 95 % of intervals.figure_intervals; `ece_debiased` and the interval of the ECE are those of ece_interval.
     """
     predictions = probabilities.argmax(1)
-    intervals = bootstrap_intervals(labels, probabilities, subjects)
+    intervals = figure_intervals(labels, probabilities, subjects)
     per_class = per_class_metrics(labels, probabilities, intervals)
     aucs = [row["auc"] for row in per_class if row["auc"] is not None]
     calibration = compute_calibration(labels, probabilities)
+    inferred = infer_binned_error(*binned_errors(labels, probabilities), Units(len(labels), subjects))
+    intervals |= {"ece": inferred.interval, "ece_debiased": inferred.interval}
     return {
         "samples": len(labels),
         "accuracy": float((predictions == labels).mean()),
         "macro_f1": average_f1(labels, predictions, "macro"),
         "weighted_f1": average_f1(labels, predictions, "weighted"),
+        "balanced_accuracy": float(np.mean([row["recall"] for row in per_class if row["support"]])),
+        "top2_accuracy": float(in_top(labels, probabilities).mean()),
+        "kappa": defined(cohens_kappa(labels, predictions)[0]),
+        "mcc": matthews_correlation(labels, predictions)[0],
         "mean_auc": float(np.mean(aucs)) if aucs else None,
         "ece": calibration["ece"],
+        "ece_debiased": defined(inferred.debiased),
         "nll": float(face_losses(labels, probabilities).mean()),
         "brier": float(face_brier_scores(labels, probabilities).mean()),
-        "intervals": {
-            **{name: interval(intervals[name]) for name in HEADLINES},
-            "accuracy": accuracy_interval(predictions == labels, subjects),
-        },
-        "bootstrap": {"unit": "face" if subjects is None else "subject", "resamples": RESAMPLES, "seed": SEED},
+        "intervals": {name: interval(intervals[name]) for name in HEADLINES},
+        "interval_methods": {"unit": Units(len(labels), subjects).name, **METHODS},
         "per_class": per_class,
         "averages": {kind: average_scores(labels, predictions, kind) for kind in ("macro", "weighted")},
         "confusion_matrix": confusion_matrix(labels, predictions, labels=CLASSES).tolist(),
@@ -60,17 +71,17 @@ def compute_metrics(
 def clean_metrics(
     labels: np.ndarray, probabilities: np.ndarray, copies: np.ndarray | None, subjects: np.ndarray | None = None
 ) -> dict[str, Any] | None:
-    """The headline figures and their intervals on the faces that are no `copies` (bool N) of training faces.
+    """The headline figures, those of each class and their intervals on the faces that are no `copies` (bool N).
 
-    None where the copies are not known.
+    copies: of training faces. None where they are not known.
     """
     if copies is None:
         return None
     clean = ~copies
     if not clean.any():
-        return {"samples": 0, **dict.fromkeys(HEADLINES), "intervals": {}}
+        return {"samples": 0, **dict.fromkeys(HEADLINES), "intervals": {}, "per_class": []}
     metrics = compute_metrics(labels[clean], probabilities[clean], None if subjects is None else subjects[clean])
-    return {name: metrics[name] for name in ("samples", *HEADLINES, "intervals")}
+    return {name: metrics[name] for name in ("samples", *HEADLINES, "intervals", "per_class")}
 
 
 def average_f1(labels: np.ndarray, predictions: np.ndarray, average: str) -> float:
@@ -97,7 +108,7 @@ def class_precision(positive: np.ndarray, scores: np.ndarray) -> float | None:
 def per_class_metrics(
     labels: np.ndarray, probabilities: np.ndarray, intervals: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """A row for each class; `intervals` as bootstrap_intervals returns them."""
+    """A row for each class; `intervals` as figure_intervals returns them."""
     columns = precision_recall_fscore_support(labels, probabilities.argmax(1), labels=CLASSES, zero_division=0)
     return [
         {
@@ -106,7 +117,7 @@ def per_class_metrics(
             "auc": class_auc(labels == code, probabilities[:, code]),
             "average_precision": class_precision(labels == code, probabilities[:, code]),
             "support": int(support),
-            "intervals": {name: interval(intervals[name][:, code]) for name in ("precision", "recall", "f1", "auc")},
+            "intervals": {name: interval(intervals[name][:, code]) for name in CLASS_SCORES},
         }
         for code, emotion, p, r, f, support in zip(CLASSES, EMOTIONS, *columns, strict=True)
     ]
@@ -117,18 +128,15 @@ def interval(ends: np.ndarray) -> list[float] | None:
     return None if np.isnan(ends).any() else ends.tolist()
 
 
-def accuracy_interval(correct: np.ndarray, subjects: np.ndarray | None = None) -> list[float]:
-    """95 % interval of the accuracy (Wilson, "Probable inference, the law of succession", 1927).
+def defined(value: float) -> float | None:
+    """The value, None for NaN."""
+    return None if np.isnan(value) else value
 
-    Wilson's takes the faces for independent; where subjects are known it is widened to that of drawing whole subjects.
-    """
-    wilson = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
-    ends: list[Sequence[float]] = [(wilson.low, wilson.high)]
-    if subjects is not None:
-        ends.append(
-            quantiles(np.concatenate([drawn @ correct / drawn.sum(1) for drawn in resample(subjects)])).tolist()
-        )
-    return [float(np.min(ends)), float(np.max(ends))]
+
+def accuracy_interval(correct: np.ndarray, subjects: np.ndarray | None = None) -> list[float]:
+    """95 % interval of the accuracy from bool N, and the subjects N where they are known: intervals.wilson."""
+    found = Proportions.of(np.ones((len(correct), 1), bool), correct[:, None])
+    return wilson(found, Units(len(correct), subjects))[:, 0].tolist()
 
 
 def compare_accuracies(first: np.ndarray, second: np.ndarray, subjects: np.ndarray | None = None) -> dict[str, Any]:

@@ -22,8 +22,8 @@ def models_table(models: Iterable[ModelReport]) -> pd.DataFrame:
         results = model.results
         row: dict[str, Any] = {"model": model.label, "test_faces": results["samples"]}
         for name in HEADLINES:
-            low, high = results["intervals"][name] or (None, None)
-            row |= {name: results[name], f"{name}_low": low, f"{name}_high": high}
+            low, high = results["intervals"].get(name) or (None, None)
+            row |= {name: results.get(name), f"{name}_low": low, f"{name}_high": high}
         clean = results["without_training_copies"] or {}
         row |= {"clean_faces": clean.get("samples"), "clean_accuracy": clean.get("accuracy")}
         row |= {"views": results["views"], "parameters": results["parameters"]}
