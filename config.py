@@ -98,9 +98,11 @@ class Evaluate(EngineFlags, DrawingStage):
     checkpoint: Path | None = None  # file or shipped network to score instead of the run's best checkpoint
     all_folds: bool = False  # score every fold's run of a data set that is split by subject, and all together
     on: tuple[str, ...] = ()  # other data sets on whose test faces to score the run instead
+    compare: tuple[str, ...] = ()  # runs that evaluate.py scored, MODEL or MODEL:TAG, or all, to compare instead
     split: Literal["train", "val", "test"] = "test"  # val and train are scored and printed; only test is saved
     views: Literal["single", "flip", "five_crop", "ten_crop"] = "single"  # of each face, probabilities averaged
     compare_views: bool = False  # also score the other kinds of views
+    calibrate: bool = False  # keep the temperature beside --checkpoint too, for predict.py, live.py and app.py
     batch_size: int = 256  # faces per forward pass
     figures: bool = True  # draw the plots; --no-figures: results and predictions only
 

@@ -1,6 +1,7 @@
 """Scores a trained model on the test split: results, predictions, plots.
 
 python evaluate.py --model resnet50 --dataset fer2013
+python evaluate.py --dataset fer2013 --compare resnet50 fer_resnet fer_resnet:seed1
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from datasets import in_folds, load_faces, load_stage
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.files import read_json, write_json
 from ferlib.runtime.flags import parse_flags
+from ferlib.runtime.runs import calibration_beside, comparison_path
 from models import model_spec
 
 if TYPE_CHECKING:
@@ -30,13 +33,27 @@ def evaluate_split(flags: Evaluate) -> Evaluation:
     from ferlib.evaluation.scoring import evaluate_run
 
     data = load_stage(flags)
+    if flags.calibrate and (flags.split != "test" or not any(data.counts()["val"])):
+        raise UserError("--calibrate fits on val when test is scored; this needs a val split, and no --split")
     predict = open_checkpoint(flags, data)
     found = evaluate_run(
         flags.run, predict, data, split=flags.split, views=flags.views, compare_views=flags.compare_views
     )
     if flags.split == "test":
         draw(found, flags)
+    if flags.calibrate:
+        keep_calibration(flags)
     return found
+
+
+def keep_calibration(flags: Evaluate) -> None:
+    """Copies the run's temperature and prediction sets beside the checkpoint that was scored."""
+    from ferlib.inference.confidence import SHAPE
+    from ferlib.runtime.distributed import is_main
+
+    path = calibration_beside(flags.run.checkpoint_or(flags.checkpoint))
+    if is_main() and path != flags.run.calibration:
+        write_json(path, read_json(flags.run.calibration, flags.run.command("evaluate.py"), SHAPE))
 
 
 def evaluate_folds(flags: Evaluate) -> dict[str, Any]:
@@ -67,6 +84,25 @@ def evaluate_on_others(flags: Evaluate) -> list[dict[str, Any]]:
     predict = open_checkpoint(flags)
     others = (load_faces(name, flags.data_dir, flags.outputs_dir) for name in flags.on)
     return evaluate_elsewhere(flags.run, predict, own, others, flags.views)
+
+
+def compare(flags: Evaluate) -> str:
+    """Compares evaluated runs on their test faces; writes what is found and its pictures, and returns the text."""
+    from ferlib.evaluation.comparison import choose_runs, compare_runs
+    from ferlib.evaluation.comparison_text import summarize_comparison
+
+    if flags.checkpoint or flags.split != "test" or flags.all_folds or flags.on:
+        raise UserError("--compare reads saved predictions; leave out --checkpoint, --split, --all-folds and --on")
+    reports = choose_runs(flags.compare, flags.dataset, flags.outputs_dir, flags.fold)
+    data = load_own(flags)
+    found = compare_runs(reports, flags.dataset, data)
+    path = comparison_path(flags.outputs_dir, flags.dataset, flags.tag)
+    write_json(path, found)
+    if flags.figures:
+        from ferlib.figures.comparison import draw_comparison
+
+        draw_comparison(found, reports, data, flags.outputs_dir, flags.tag, flags.format)
+    return f"{summarize_comparison(found)}\nwritten: {path}"
 
 
 def load_own(flags: Evaluate) -> FaceData | None:
@@ -108,6 +144,8 @@ def summarize(flags: Evaluate) -> str:
     """Scores what the flags name; returns the text for the terminal."""
     from ferlib.evaluation import terminal
 
+    if flags.compare:
+        return compare(flags)
     if flags.on:
         return "\n".join(map(terminal.summarize_elsewhere, evaluate_on_others(flags)))
     if flags.all_folds:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from config import Export
 from ferlib.data.facts import dataset_facts
-from ferlib.runtime.errors import run_script
-from ferlib.runtime.files import read_json, require, write_text
+from ferlib.runtime.errors import UserError, run_script
+from ferlib.runtime.files import read_json, require, write_json, write_text
 from ferlib.runtime.flags import parse_flags
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, calibration_beside
 from models import model_spec, training_command
 
 if TYPE_CHECKING:
@@ -44,8 +44,24 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     results = {**results, "parameters": results["parameters"] - extra}
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
     save_tensors(weights, content)
+    export_calibration(run, weights)
     write_text(card, make_model_card(run, history, results, weights.stat().st_size))
     return weights, card
+
+
+def export_calibration(run: Run, weights: Path) -> None:
+    """The run's temperature and prediction sets beside the shipped weights, whose rounding does not change them."""
+    from ferlib.inference.confidence import SHAPE
+    from ferlib.runtime.digests import digest_file
+
+    beside = calibration_beside(weights)
+    if not run.calibration.exists():  # a run that was evaluated by an earlier version
+        beside.unlink(missing_ok=True)
+        return
+    content = read_json(run.calibration, run.command("evaluate.py"), SHAPE)
+    if content["checkpoint_digest"] != digest_file(run.best_checkpoint):
+        raise UserError(f"{run.calibration} is of another checkpoint; run: {run.command('evaluate.py')}")
+    write_json(beside, content | {"checkpoint_digest": digest_file(weights)})
 
 
 def to_half(tensor: torch.Tensor) -> torch.Tensor:

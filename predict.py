@@ -44,7 +44,8 @@ def predict(flags: Predict) -> list[dict[str, Any]]:
     detector = None if flags.whole else open_detector(flags.detector, flags.detector_weights, flags.min_score)
     facts = describe_run(flags, model, detector)
     engine = f"{model.engine.name}, {model.engine.precision}"
-    print(f"{printable(model.label)}, {engine}; face detector: {facts['detector']}")
+    calibrated = f"temperature {facts['temperature']:.2f}" if facts["temperature"] else "probabilities not calibrated"
+    print(f"{printable(model.label)}, one view, {calibrated}, {engine}; face detector: {facts['detector']}")
     rows: list[dict[str, Any]] = []
     with ExitStack() as files:  # written also after ctrl-C, with the rows so far
         if flags.json:
@@ -106,11 +107,17 @@ def predict_file(path: Path, name: str, model: FaceModel, detector: Detector | N
 
 
 def describe_run(flags: Predict, model: FaceModel, detector: Detector | None) -> dict[str, Any]:
-    """The facts of a JSON file that its photos share."""
+    """The facts of a JSON file that its photos share; temperature and level are null where nothing was calibrated."""
+    from ferlib.inference.confidence import LEVEL
+
+    fitted = model.calibration.is_fitted
     return {
         "command": printable(command_line()),
         "model": printable(model.label),
         **model.engine.describe(),
+        "views": "single",
+        "temperature": model.calibration.temperature if fitted else None,
+        "candidates_level": LEVEL if fitted else None,
         "detector": detector_title(detector),
         "explanation": flags.explain or None,
         "target": (flags.target or "predicted") if flags.explain else None,
@@ -118,13 +125,17 @@ def describe_run(flags: Predict, model: FaceModel, detector: Detector | None) ->
 
 
 def caption(model: FaceModel, detector: Detector | None, flags: Predict) -> str:
-    """The line below an annotated picture: model, detector, method, target, meaning of the colours."""
-    parts = [f"model: {model.label}", f"face detector: {detector_title(detector)}"]
+    """The line below an annotated picture: model, calibration, detector, method, target, meaning of the colours."""
+    from ferlib.inference.confidence import describe_calibration
+
+    parts = [f"model: {model.label}, one view", describe_calibration(model.calibration)]
+    parts.append(f"face detector: {detector_title(detector)}")
     if flags.explain:
         method = find_method(flags.explain)
         target = EMOTIONS[class_index(flags.target)] if flags.target else "the predicted class"
         background = " (background: drawn faces)" if "background" in method.needs else ""
-        parts.append(f"{method.title} of {target}, {method.meaning}{background}")
+        own = " (of the network's own softmax)" if model.calibration.is_fitted else ""
+        parts.append(f"{method.title} of {target}{own}, {method.meaning}{background}")
     return " · ".join(parts)
 
 

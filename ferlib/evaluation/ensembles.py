@@ -146,6 +146,8 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
         **score_predictions(faces, probabilities, training_copies(data)),
         **facts,
         "other_views": {},
+        "on_val": None,
+        "calibrated": None,
         "checkpoint": None,
         "ensemble": comparison,
         **provenance(),

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ferlib.data.copies import training_copies
+from ferlib.data.copies import find_copies, training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
 from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from ferlib.evaluation.predictions import SavedPredictions, make_predictions, save_predictions
+from ferlib.evaluation.recalibration import calibrated_results, fit_calibration, write_calibration
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import provenance
@@ -74,6 +75,25 @@ def headline(faces: FaceData, probabilities: np.ndarray, copies: np.ndarray | No
         "macro_f1": average_f1(faces.labels, predictions, "macro"),
         "interval": accuracy_interval(correct, faces.subjects),
         "clean_accuracy": float(correct[clean].mean()) if clean.any() else None,
+    }
+
+
+def score_val(data: FaceData, val: SavedPredictions) -> dict[str, Any]:
+    """The accuracy on val, of the same views as that on test, also on its faces without a copy in train."""
+    faces = data.split("val")
+    correct = val.probabilities.argmax(1) == val.labels
+    clean = ~find_copies(faces, data.split("train")) if any(data.counts()["train"]) else np.zeros(len(faces), bool)
+    return {
+        "samples": len(faces),
+        "views": val.views,
+        "accuracy": float(correct.mean()),
+        "macro_f1": average_f1(val.labels, val.probabilities.argmax(1), "macro"),
+        "interval": accuracy_interval(correct, faces.subjects),
+        "clean_samples": int(clean.sum()),
+        "clean_accuracy": float(correct[clean].mean()) if clean.any() else None,
+        "clean_interval": accuracy_interval(correct[clean], None if faces.subjects is None else faces.subjects[clean])
+        if clean.any()
+        else None,
     }
 
 
@@ -142,6 +162,7 @@ def evaluate_alone(
     faces = data.split(split)
     copies = training_copies(data) if split == "test" else None
     predictions, seconds = predict_faces(predict, faces, views, f"evaluating {run.name}")
+    on_val = predict_val(predict, data, views) if split == "test" else {}
     others = [name for name in VIEWS if compare_views and name != views]
     results = {
         "run": run.identity(),
@@ -149,6 +170,10 @@ def evaluate_alone(
         "fingerprint": data.fingerprint,
         "views": views,
         **score_predictions(faces, predictions.probabilities, copies),
+        "on_val": score_val(data, on_val[views]) if on_val else None,
+        "calibrated": calibrated_results(on_val[views], faces.labels, predictions.logits, faces.subjects)
+        if on_val
+        else None,
         "against_votes": against_votes(faces.labels, predictions.probabilities.argmax(1), faces.votes),
         "with_contempt": with_contempt(data, (predictions.probabilities.argmax(1) == faces.labels).sum(), split),
         "other_views": {
@@ -165,14 +190,24 @@ def evaluate_alone(
         **provenance(),
     }
     found = Evaluation(run, data, split, predictions, results)
-    if split == "test":
-        if any(data.counts()["val"]):  # ensemble.py fits its weights on val
-            on_val, _ = predict_faces(predict, data.split("val"), views, "val")
-            if is_main():
-                save_predictions(run.val_predictions, on_val)
-        if is_main():
-            found.write()
+    if split == "test" and is_main():
+        if on_val:
+            save_predictions(run.val_predictions, on_val[views])
+            fitted = {name: fit_calibration(each) for name, each in on_val.items()}
+            write_calibration(run, fitted, predict.checkpoint_digest, data.fingerprint)
+        found.write()
     return found
+
+
+def predict_val(predict: Predictor, data: FaceData, views: str) -> dict[str, SavedPredictions]:
+    """Views → the predictions of val: these views, and the single one that photos and videos are predicted with.
+
+    Temperatures and the weights of ensembles are fitted on them. Empty for a set without a val split.
+    """
+    if not any(data.counts()["val"]):
+        return {}
+    faces = data.split("val")
+    return {name: predict_faces(predict, faces, name, f"val, {name}")[0] for name in dict.fromkeys((views, "single"))}
 
 
 def join_folds(run: Run, folds: Sequence[Evaluation]) -> Evaluation:
@@ -193,6 +228,8 @@ def join_folds(run: Run, folds: Sequence[Evaluation]) -> Evaluation:
         "fingerprint": data.fingerprint,
         "views": first.predictions.views,
         **score_predictions(data, probabilities, copies=None),
+        "on_val": None,
+        "calibrated": None,
         "folds": [
             {"fold": fold.run.fold, **{name: fold.results[name] for name in ("samples", *FOLD_FIGURES)}}
             for fold in folds

@@ -15,8 +15,15 @@ SHARE = (is_share, None)
 INTERVAL = ([is_number, is_number], None)
 VIEWS = {"accuracy": is_share, "interval": [is_share, is_share], "clean_accuracy": SHARE}
 COUNTS = [is_count] * CLASSES
+CLEAN_CLASS = {"emotion": EMOTION, "support": is_count, "recall": is_share, "f1": is_share, "intervals": dict}
 CLEAN = (
-    {"accuracy": is_share, "macro_f1?": SHARE, "intervals": {"accuracy": [is_share, is_share]}, "samples": is_count},
+    {
+        "accuracy": is_share,
+        "macro_f1?": SHARE,
+        "intervals": {"accuracy": [is_share, is_share]},
+        "samples": is_count,
+        "per_class?": [CLEAN_CLASS],
+    },
     None,
 )
 
@@ -61,6 +68,36 @@ HISTORY: dict[str, Any] = {
 }  # fmt: skip
 
 BIN = {"low": is_number, "high": is_number, "faces": is_count, "confidence": SHARE, "accuracy": SHARE, "gap": NUMBER}
+CALIBRATION = {
+    "ece": is_number, "largest_gap": is_number, "mean_confidence": is_share, "bins": [BIN],
+    "equal_mass_ece?": is_number, "classwise_ece?": is_number,
+}  # fmt: skip
+PROBABILITY_SCORES = {
+    "ece": is_number, "ece_debiased": SHARE, "nll": is_number, "brier": is_number,
+    "intervals": dict.fromkeys(("ece", "nll", "brier"), INTERVAL),
+}  # fmt: skip
+SETS = {
+    "coverage": is_share, "interval": [is_share, is_share], "mean_size": is_number, "sizes": COUNTS,
+    "per_class": [{"emotion": EMOTION, "faces": is_count, "coverage": SHARE, "interval": INTERVAL,
+                   "mean_size": NUMBER}],
+}  # fmt: skip
+CALIBRATED = (
+    {
+        "views": str, "faces": is_positive, "temperature": is_number,
+        "on_val": {"before": PROBABILITY_SCORES, "after": PROBABILITY_SCORES},
+        **PROBABILITY_SCORES,
+        "calibration": CALIBRATION,
+        "sets": {**SETS, "level": is_share, "thresholds": [SHARE] * CLASSES, "one_threshold": SETS},
+        "selective": {"aurc": is_share, "curve": [{"coverage": is_share, "faces": is_positive, "accuracy": is_share,
+                                                   "interval": [is_share, is_share]}]},
+    },
+    None,
+)  # fmt: skip
+ON_VAL = (
+    {"samples": is_positive, "views": str, "accuracy": is_share, "macro_f1": is_share, "interval": [is_share, is_share],
+     "clean_samples": (is_count, None), "clean_accuracy": SHARE, "clean_interval": INTERVAL},
+    None,
+)  # fmt: skip
 TEST = (
     {"chi_square": NUMBER, "degrees_of_freedom": is_count, "p_value": SHARE, "cramers_v": NUMBER, "faces": is_count,
      "sparse_cells": SHARE},
@@ -94,10 +131,13 @@ FIGURES: dict[str, Any] = {
     "weighted_f1": is_share,
     "mean_auc": SHARE,
     **dict.fromkeys(("ece", "nll", "brier"), is_number),
+    **dict.fromkeys(("balanced_accuracy?", "top2_accuracy?", "ece_debiased?"), SHARE),
+    **dict.fromkeys(("kappa?", "mcc?"), NUMBER),
     "intervals": {
         "accuracy": [is_share, is_share],
         **dict.fromkeys(("macro_f1", "weighted_f1", "mean_auc"), INTERVAL),
-        **dict.fromkeys(("ece?", "nll?", "brier?"), INTERVAL),
+        **dict.fromkeys(("ece?", "ece_debiased?", "nll?", "brier?", "kappa?", "mcc?"), INTERVAL),
+        **dict.fromkeys(("balanced_accuracy?", "top2_accuracy?"), INTERVAL),
     },
     "versions": is_versions,
     "per_class": [per_class(emotion) for emotion in EMOTIONS],
@@ -125,7 +165,9 @@ RESULTS: dict[str, Any] = {
     "main_confusions": [CONFUSION],
     "confusion_test": {"errors": TEST, "all_faces": TEST},
     "confident_errors": [ERROR],
-    "calibration": {"ece": is_number, "largest_gap": is_number, "mean_confidence": is_share, "bins": [BIN]},
+    "calibration": CALIBRATION,
+    "calibrated?": CALIBRATED,
+    "on_val?": ON_VAL,
     "checkpoint": ({"path": str, "epoch": NUMBER, "metrics": (dict, None), "digest?": str}, None),
     "parameters": is_count,
     "images_per_second": NUMBER,
@@ -209,3 +251,39 @@ ELSEWHERE: dict[str, Any] = {
     "on": str,
     "without_training_copies": ({"accuracy": is_share, "samples": is_count}, None),
 }
+
+ENDS = [is_number, is_number]
+DIFFERENCE = {"gain": is_number, "interval": ENDS}
+DIFFERING = {
+    "count": is_count,
+    "faces": [{"index": is_count, "name": str, "true": is_count, "predicted": [is_count, is_count],
+               "probability": [is_share, is_share]}],
+}  # fmt: skip
+SLICED = {"accuracy": is_share, "interval": [is_share, is_share]}
+
+COMPARISON: dict[str, Any] = {
+    "dataset": str,
+    "samples": is_positive,
+    "unit": str,
+    "equal_within": is_share,
+    "runs": [{"name": str, "run": RUN, "views": str, "seed": NUMBER, "recipe": (str, None), "picked": (str, None),
+              "checkpoint_digest": (str, None), "val_accuracy": [is_share]}],
+    "contestants": [
+        {"name": str, "runs": [str], "views": str, "seeds": is_positive, "accuracy": is_share, "macro_f1": is_share,
+         "balanced_accuracy": is_share, "top2_accuracy": is_share, "kappa": NUMBER, "mcc": NUMBER,
+         "clean_accuracy": SHARE, "recall": [SHARE] * CLASSES, "intervals": dict, "sd": (dict, None)},
+    ],
+    "pairs": [
+        {"first": str, "second": str, **DIFFERENCE, "test": str, "p": is_share, "p_holm": is_share, "better": is_share,
+         "equal": is_share, "worse": is_share, "verdict": frozenset(("better", "worse", "equal", "unknown")),
+         "sentence": str, "other_figures": {"macro_f1": DIFFERENCE, "nll": DIFFERENCE},
+         "per_class": [DIFFERENCE] * CLASSES, "faces": {"only_first": DIFFERING, "only_second": DIFFERING}},
+    ],
+    "published": [{"system": str, "accuracy": is_share, "interval": [is_share, is_share], "scored": str, "picked": str,
+                   "start": str, "views": str}],
+    "people": ({"faces": is_positive, "labels": AGREEMENT}, None),
+    "slices": [{"name": str, "meaning": str, "faces": is_positive,
+                "contestants": [{"name": str, "inside": SLICED, "outside": SLICED}]}],
+    "left_out": [str],
+    "command": str,
+}  # fmt: skip

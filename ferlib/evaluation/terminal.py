@@ -6,22 +6,31 @@ from operator import itemgetter
 from typing import Any
 
 from ferlib.evaluation.error_analysis import describe_pair, describe_test
+from ferlib.evaluation.temperature import describe_direction
 
 HEADLINES = {  # figure → name and format
     "accuracy": ("accuracy", ".2%"),
     "macro_f1": ("macro F1", ".2%"),
     "weighted_f1": ("weighted F1", ".2%"),
+    "balanced_accuracy": ("balanced", ".2%"),
+    "top2_accuracy": ("top-2", ".2%"),
+    "kappa": ("kappa", ".3f"),
+    "mcc": ("MCC", ".3f"),
     "mean_auc": ("mean AUC", ".3f"),
     "ece": ("ECE", ".2%"),
+    "ece_debiased": ("  less noise", ".2%"),
     "nll": ("log loss", ".3f"),
     "brier": ("Brier score", ".3f"),
 }
+PLAIN = ("ece",)  # shown without an interval, which is that of the figure below it
 COLUMNS = {"precision": ".1%", "recall": ".1%", "f1": ".1%", "auc": ".3f", "average_precision": ".3f"}
 
 
 def summarize(results: dict[str, Any]) -> str:
     """Headline figures with their 95 % intervals, other views, the classes, the main confusions."""
-    parts = (headline_lines, contempt_lines, vote_lines, view_lines, class_lines, error_lines)
+    parts = (
+        headline_lines, contempt_lines, vote_lines, val_lines, calibrated_lines, view_lines, class_lines, error_lines,
+    )  # fmt: skip
     return "\n".join(line for lines in parts for line in lines(results))
 
 
@@ -33,7 +42,8 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
         columns[f"{clean['samples']:,} faces without a copy in train"] = clean
     lines = [f"{'':<13}" + "".join(f"{title:<36}" for title in columns)]
     for name, (title, form) in HEADLINES.items():
-        cells = [with_interval(column[name], column["intervals"].get(name), form) for column in columns.values()]
+        ends = [None if name in PLAIN else column["intervals"].get(name) for column in columns.values()]
+        cells = [with_interval(column[name], end, form) for column, end in zip(columns.values(), ends, strict=True)]
         lines.append(f"{title:<13}" + "".join(f"{cell:<36}" for cell in cells))
     return [line.rstrip() for line in lines]
 
@@ -69,6 +79,58 @@ def vote_lines(results: dict[str, Any]) -> list[str]:
         for name, title in (("one_annotator", "one annotator"), ("most_annotators", "most annotators"))
     ]
     return [f"{'agrees with':<13}{', '.join(cells)}; {found['faces']:,} faces with votes"]
+
+
+def describe_ece(results: dict[str, Any]) -> str:
+    """The expected calibration error of results: ECE 10.5%; less the part that noise adds 10.4% (9.2% to 11.8%)."""
+    measured, debiased = results["ece"], results.get("ece_debiased")
+    if debiased is None:  # of an earlier version, or of one subject
+        return f"ECE {measured:.1%}"
+    ends = results["intervals"].get("ece")
+    return f"ECE {measured:.1%}; less the part that noise adds {with_interval(debiased, ends, '.1%')}"
+
+
+def val_lines(results: dict[str, Any]) -> list[str]:
+    """The accuracy on val, of the same views."""
+    found = results.get("on_val")
+    if not found:
+        return []
+    clean = ""
+    if found["clean_accuracy"] is not None and found["clean_samples"] < found["samples"]:
+        cell = with_interval(found["clean_accuracy"], found["clean_interval"], ".2%")
+        clean = f"; {cell} of its {found['clean_samples']:,} faces without a copy in train"
+    cell = with_interval(found["accuracy"], found["interval"], ".2%")
+    return [f"{'on val':<13}{cell}, {found['samples']:,} faces, views: {found['views']}{clean}"]
+
+
+def calibrated_lines(results: dict[str, Any]) -> list[str]:
+    """What the temperature changes, and the prediction sets."""
+    found = results.get("calibrated")
+    if not found:
+        return []
+    before, after = results["calibration"], found["calibration"]
+    sets, worst = found["sets"], min(found["sets"]["per_class"], key=lambda row: row["coverage"] or 1)
+    half = min(found["selective"]["curve"], key=lambda row: abs(row["coverage"] - 0.5))
+    gaps = f"{describe_gap(results, before)}; with it {describe_gap(results, after)}"
+    classwise = f"class-wise ECE {before['classwise_ece']:.1%}, then {after['classwise_ece']:.1%}"
+    log_loss = f"log loss {results['nll']:.3f}, then {found['nll']:.3f}"
+    brier = f"Brier score {results['brier']:.3f}, then {found['brier']:.3f}"
+    covered = with_interval(sets["coverage"], sets["interval"], ".1%")
+    least = f"{worst['emotion']} least, {shown(worst['coverage'], '.1%')}"
+    sizes = f"{sets['mean_size']:.2f} classes on average, one in {sets['sizes'][0] / results['samples']:.0%}"
+    accurate = with_interval(half["accuracy"], half["interval"], ".1%")
+    return [
+        f"{'calibrated':<13}temperature {found['temperature']:.2f}, fitted on val: without it {gaps}",
+        f"{'':<13}{describe_ece(found)}; {classwise}",
+        f"{'':<13}{log_loss}; {brier}",
+        f"{'':<13}sets of {sets['level']:.0%} hold the label of {covered} ({least}); {sizes}",
+        f"{'':<13}the surer half of the faces is right in {accurate}",
+    ]
+
+
+def describe_gap(results: dict[str, Any], calibration: dict[str, Any]) -> str:
+    """Whether the mean confidence of a calibration is above or below the accuracy: too unsure by 10.0 points."""
+    return describe_direction(calibration["mean_confidence"], results["accuracy"])
 
 
 def view_lines(results: dict[str, Any]) -> list[str]:

@@ -110,7 +110,7 @@ def cam_of_crops(
         images = model.views(crops)
         cells = Cells(model.fast.classifier.get_submodule(model.spec.cam_layer), model.spec.to_grid)
         output, logits = model.cut(images) if model.cut else forward_from(model.fast, cells.layer, images)
-        probabilities = model.check_finite(logits.detach().softmax(1).cpu().numpy())
+        probabilities = model.check_finite(model.calibrate(logits.detach()))
         chosen = targets(probabilities) if callable(targets) else targets
         labels = logits.argmax(1) if chosen is None else torch.as_tensor(chosen, device=logits.device)
         (gradients,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), output)

@@ -6,6 +6,7 @@ Imports no torch and no OpenCV until a photo is predicted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -85,15 +86,17 @@ def predict_photo(
         return []
     crops = cut_crops(photo, faces, face_model.crop_size) if detector else whole_crop(photo, face_model)
     probabilities = face_model.probabilities(crops)
+    sets = [face_model.calibration.candidates(row) for row in probabilities]
+    predicted = zip(faces, probabilities, crops, strict=True)
+    found = [FacePrediction(*row, candidates=names) for row, names in zip(predicted, sets, strict=True)]
     if not method:
-        return [FacePrediction(*row) for row in zip(faces, probabilities, crops, strict=True)]
+        return found
     labels = probabilities.argmax(1).tolist() if targets is None else [targets] * len(faces)
-    found = explain_faces(face_model, crops, method, labels, **settings)
-    words = [
-        find_method(method).describe(EMOTIONS[label], each.facts) for label, each in zip(labels, found, strict=True)
+    attributions = explain_faces(face_model, crops, method, labels, **settings)
+    return [
+        replace(item, map=each.map, words=find_method(method).describe(EMOTIONS[label], each.facts))
+        for item, label, each in zip(found, labels, attributions, strict=True)
     ]
-    maps = [each.map for each in found]
-    return [FacePrediction(*row) for row in zip(faces, probabilities, crops, maps, words, strict=True)]
 
 
 def cut_crops(photo: Photo, faces: Sequence[DetectedFace], size: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import nn
 from config import EMOTIONS, EngineFlags
 from ferlib.data.facts import dataset_facts
 from ferlib.faces.model_files import find_checkpoint
+from ferlib.inference.confidence import UNCALIBRATED, Calibration, read_calibration
 from ferlib.inference.engine import ENDLESS, Engine, Source, choose_engine, is_kept, is_usable, open_engine
 from ferlib.inference.folding import prepare
 from ferlib.inference.logit_model import LogitModel
@@ -36,10 +37,19 @@ class FaceModel:
     """A checkpoint for crops uint8 N×S×S×3 RGB, as crops.crop_face(picture, face, model.crop_size) makes them.
 
     Crops are preprocessed as the training data: grey where the data set is, scaled to the data set's side and then to
-    the model's own.
+    the model's own. Probabilities are calibrated; explanations are of the network itself, whose logits have no
+    temperature.
     """
 
-    def __init__(self, checkpoint: Checkpoint, label: str, device: torch.device, engine: Engine | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        label: str,
+        device: torch.device,
+        engine: Engine | None = None,
+        calibration: Calibration = UNCALIBRATED,
+    ):
+        self.calibration = calibration
         self.spec, self.label, self.device = checkpoint.spec, label, device
         self.engine = engine or choose_engine(EngineFlags(engine="torch"), device)
         self.dtype = self.engine.dtype
@@ -93,12 +103,16 @@ class FaceModel:
         return center_view(torch.from_numpy(np.ascontiguousarray(faces)).to(self.device), self.spec)
 
     def probabilities(self, crops: np.ndarray) -> np.ndarray:
-        """float32 N×7 of crops uint8 N×S×S×3 RGB, in the order of EMOTIONS."""
+        """float32 N×7 of crops uint8 N×S×S×3 RGB, in the order of EMOTIONS; calibrated where the checkpoint is."""
         found = [np.zeros((0, len(EMOTIONS)), np.float32)]
         with self.lock, torch.inference_mode():
             for start in range(0, len(crops), BATCH):
-                found.append(self.passes(self.views(crops[start : start + BATCH])).softmax(1).cpu().numpy())
+                found.append(self.calibrate(self.passes(self.views(crops[start : start + BATCH]))))
         return self.check_finite(np.concatenate(found))
+
+    def calibrate(self, logits: torch.Tensor) -> np.ndarray:
+        """Logits N×7 as the probabilities that people read: softmax of them over the temperature, float32 N×7."""
+        return (logits.float() / self.calibration.temperature).softmax(1).cpu().numpy()
 
     def check_finite(self, probabilities: np.ndarray) -> np.ndarray:
         """The probabilities; UserError where they are not numbers, as those of a network whose weights are damaged."""
@@ -166,6 +180,7 @@ def open_face_model(
     found = load_checkpoint(path, where)
     if model:
         check_model(found.info["model"], model, str(path))
-    face_model = FaceModel(found, label, where, engine)
-    face_model.use_engine(flags, digest_file(path), passes, cut=cut)
+    digest = digest_file(path)
+    face_model = FaceModel(found, label, where, engine, read_calibration(path, digest))
+    face_model.use_engine(flags, digest, passes, cut=cut)
     return face_model

@@ -13,6 +13,7 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.faces.photos import Photo
 from ferlib.faces.predictions import FacePrediction
+from ferlib.inference.confidence import LEVEL
 from ferlib.runtime.files import atomic_path
 from ferlib.runtime.terminal import printable
 
@@ -62,6 +63,7 @@ def describe_face(item: FacePrediction) -> dict[str, Any]:
         "landmarks": None if landmarks is None else np.round(landmarks.astype(float), 1).tolist(),
         "label": item.label,
         "probabilities": dict(zip(EMOTIONS, item.probabilities.astype(float).round(6).tolist(), strict=True)),
+        **({"candidates": list(item.candidates)} if item.candidates else {}),
         "small": item.box[2] < SMALL,
         **({"words": item.words} if item.words else {}),
     }
@@ -83,7 +85,15 @@ def describe_line(face: dict[str, Any]) -> str:
     x, y, width, height = (round(value) for value in face["box"])
     small = f", less detail than the training faces (narrower than {SMALL} px)" if face["small"] else ""
     words = f"\n    {face['words']}" if "words" in face else ""
-    return f"{shares}  at {x},{y}, {width}×{height} px{small}{words}"
+    sets = f"\n    {describe_candidates(face['candidates'])}" if len(face.get("candidates", ())) > 1 else ""
+    return f"{shares}  at {x},{y}, {width}×{height} px{small}{sets}{words}"
+
+
+def describe_candidates(names: Sequence[str]) -> str:
+    """A prediction set in words: one of Fear, Sad with 90 %, the share of such sets that hold the label."""
+    if len(names) == len(EMOTIONS):
+        return f"any of the seven with {100 * LEVEL:.0f} %"
+    return f"one of {', '.join(names)} with {100 * LEVEL:.0f} %"
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ class FacePrediction:
     crop: np.ndarray  # uint8 S×S×3 RGB: the input of the model
     map: np.ndarray | None = None  # float32 S×S: attributions of the crop's pixels, where a method was chosen
     words: str = ""  # what the attributions say, of methods that have words
+    candidates: tuple[str, ...] = ()  # the prediction set, most probable first; (): the checkpoint is not calibrated
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -34,6 +35,11 @@ class FacePrediction:
     def code(self) -> int:
         """Index of the class with the highest probability."""
         return int(self.probabilities.argmax())
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the prediction set has more classes than the predicted one."""
+        return len(self.candidates) > 1
 
     @property
     def confidence(self) -> float:

@@ -28,6 +28,7 @@ from ferlib.figures.cards import (
 from ferlib.figures.lettering import contrasting, fit_typeface, letter, wrap
 from ferlib.figures.palette import COLORS, QUIET
 from ferlib.figures.placement import Rectangle, overlaps, place_label
+from ferlib.inference.confidence import LEVEL
 from ferlib.runtime.files import atomic_path
 from ferlib.runtime.terminal import printable
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 SIDES = (480, 1600)  # smallest and largest longest side, in pixels, of the photo in the annotated picture
 MOST_CARDS = 24
+SETS = f"dark names: the set that holds the label of {100 * LEVEL:.0f} % of the faces of each class"
 
 
 def save_annotated(
@@ -70,6 +72,8 @@ def annotate(
     unit = max(11, round(math.sqrt(photo.shape[0] * photo.shape[1]) / 50))  # size of the text in pixels
     limits = limits_of(scaled, method, own_scale)
     sheet = Image.fromarray(draw_faces(photo, scaled, method, unit, limits))
+    if any(item.is_unsure for item in scaled[:MOST_CARDS]):
+        caption = f"{caption} · {SETS}"
     if len(scaled) > MOST_CARDS:
         caption = f"{caption} · the {MOST_CARDS} largest of {len(scaled)} faces have cards"
     return assemble(sheet, scaled[:MOST_CARDS], caption, method, unit, limits)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ferlib.explanations.specs import Method
 
 PAPER, TRACK = "#ffffff", "#e9e9e9"  # ground of the card; ground of its bars
+PALE = "#9a9a9a"  # names of the classes outside of the prediction set
 
 
 def percent(share: float) -> str:
@@ -100,7 +101,8 @@ def draw_card(item: FacePrediction, title: str, method: Method | None, unit: int
         card.paste(scaled, (unit // 2, round(1.25 * line) + row * (side + unit // 4)))
     left = unit + side + unit // 2
     for row, share in enumerate(item.probabilities):
-        draw_bar(pen, row, float(share), left, round((1.75 + row) * line), width - unit // 2, unit)
+        place = left, round((1.75 + row) * line), width - unit // 2
+        draw_bar(pen, row, float(share), *place, unit, quiet=item.is_unsure and EMOTIONS[row] not in item.candidates)
     return card
 
 
@@ -113,10 +115,20 @@ def blend_crop(crop: np.ndarray, values: np.ndarray, method: Method, limit: floa
     return (255 * np.clip(blend_map(face, large, limit, method), 0, 1)).astype(np.uint8)
 
 
-def draw_bar(pen: ImageDraw.ImageDraw, row: int, share: float, left: int, middle: int, right: int, unit: int) -> None:
-    """Name of a class, its probability as a bar and as a number."""
+def draw_bar(
+    pen: ImageDraw.ImageDraw,
+    row: int,
+    share: float,
+    left: int,
+    middle: int,
+    right: int,
+    unit: int,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Name of a class, pale where `quiet`, its probability as a bar and as a number."""
     start, end = left + round(5.3 * unit), right - round(3.3 * unit)
-    pen.text((left, middle), EMOTIONS[row], fill=INK, font=typeface(unit), anchor="lm")
+    pen.text((left, middle), EMOTIONS[row], fill=PALE if quiet else INK, font=typeface(unit), anchor="lm")
     half = round(0.4 * unit)
     pen.rectangle((start, middle - half, end, middle + half), fill=TRACK)
     if round(share * (end - start)) > 0:

@@ -38,6 +38,11 @@ def is_shipped(path: Path) -> bool:
     return path in map(shipped_checkpoint, SHIPPED)
 
 
+def calibration_beside(checkpoint: Path) -> Path:
+    """Temperature and prediction sets of a checkpoint, in its folder."""
+    return checkpoint.with_name(f"{checkpoint.stem.removesuffix('_best')}_calibration.json")
+
+
 def cache_dir(outputs_dir: Path) -> Path:
     """The folder of decoded data sets."""
     return Path(outputs_dir) / "cache"
@@ -46,6 +51,17 @@ def cache_dir(outputs_dir: Path) -> Path:
 def report_path(outputs_dir: Path, name: str, ending: str = "html") -> Path:
     """The report on a data set, or a table of it; `name` is the data set's, or "all"."""
     return Path(outputs_dir) / "reports" / f"{slug(name)}.{ending}"
+
+
+def comparison_path(outputs_dir: Path, dataset: str, tag: str = "") -> Path:
+    """What evaluate.py --compare finds on the runs of a data set."""
+    return Path(outputs_dir) / "comparisons" / f"{'_'.join(slug(part) for part in (dataset, tag) if part)}.json"
+
+
+def comparison_picture(outputs_dir: Path, dataset: str, tag: str, kind: str) -> Path:
+    """A picture of a comparison, such as matrix."""
+    path = comparison_path(outputs_dir, dataset, tag)
+    return path.with_name(f"{path.stem}_{kind}.png")
 
 
 def timeline_path(outputs_dir: Path, beside: Path | None) -> Path:
@@ -112,6 +128,11 @@ class Run:
     def results(self) -> Path:
         """The figures of evaluate.py or ensemble.py on the test split."""
         return self._checkpoints / f"{self.name}_results.json"
+
+    @property
+    def calibration(self) -> Path:
+        """Temperature and prediction sets of the best checkpoint."""
+        return calibration_beside(self.best_checkpoint)
 
     @property
     def predictions(self) -> Path:

@@ -41,6 +41,7 @@ class PhotoResult:
     probabilities: np.ndarray  # float32 N×7
     model: str  # its name for people
     found: int  # number of faces in the photo, those beyond MAX_FACES included
+    candidates: tuple[tuple[str, ...], ...] = ()  # the prediction set of each face; empty: the model is not calibrated
     smallest: int = 0  # pixels of the upload: width below which faces were not searched for; 0: none of note
 
     @property
@@ -79,6 +80,7 @@ def predict_upload(path: str, model: str, detector: str, resources: Resources) -
         probabilities=probabilities,
         model=network.label,
         found=len(faces),
+        candidates=tuple(network.calibration.candidates(row) for row in probabilities),
         smallest=smallest_face(search, photo, upload.shape[1] / photo.shape[1]),
     )
 

@@ -16,7 +16,7 @@ from ferlib.explanations.maps import locate
 from ferlib.explanations.methods import METHODS, find_method
 from ferlib.explanations.records import Attribution
 from ferlib.faces.crops import DetectedFace
-from ferlib.faces.photo_rows import TURNED_BACK
+from ferlib.faces.photo_rows import TURNED_BACK, describe_candidates
 from ferlib.figures.panels import SIGNED, SIZES
 from ferlib.webpage.photo_results import PhotoResult
 from ferlib.webpage.pictures import (
@@ -132,15 +132,18 @@ def show_probabilities(result: PhotoResult, chosen: int) -> str:
         "probabilities.html",
         rows=rows,
         top=rows[order[0]],
-        comment=comment_on(shares, order),
+        comment=comment_on(shares, order, result.candidates[chosen] if result.candidates else ()),
         model=result.model,
         score=f"{face.score:.2f}",
         note=note_on(face),
     )
 
 
-def comment_on(shares: np.ndarray, order: Sequence[int]) -> str:
-    """The second class, and whether the prediction is uncertain."""
+def comment_on(shares: np.ndarray, order: Sequence[int], candidates: Sequence[str] = ()) -> str:
+    """The prediction set where it has several classes; else the second class, and whether the prediction is uncertain.
+    """
+    if len(candidates) > 1:
+        return f"{as_sentence(describe_candidates(candidates))}"
     second = f"{EMOTIONS[order[1]]} ({percent(shares[order[1]])} %)"
     if shares[order[0]] < UNSURE:
         return f"Uncertain: no expression has a probability of {percent(UNSURE)} %. Next: {second}."
