@@ -6,11 +6,14 @@ from PIL import Image
 
 from ferlib.evaluation.error_analysis import analyse_errors, confident_errors
 from ferlib.evaluation.metrics import compute_metrics
+from ferlib.evaluation.predictions import SavedPredictions
+from ferlib.evaluation.recalibration import calibrated_results
 from ferlib.figures import confident_errors as gallery_plots
 from ferlib.figures.class_scores import plot_class_scores
+from ferlib.figures.confidence import plot_confidence
 from ferlib.figures.confident_errors import plot_confident_errors
 from ferlib.figures.confusion import plot_misclassifications
-from ferlib.figures.curves import plot_precision_recall
+from ferlib.figures.curves import plot_precision_recall, plot_roc_curves
 from ferlib.figures.evaluation import draw_plots
 from ferlib.figures.palette import VERMILION as RED
 from ferlib.figures.reliability import plot_reliability
@@ -45,6 +48,10 @@ def test_plots_can_be_opened(tmp_path, labels, probabilities):
     plot_precision_recall(tmp_path / "curves.png", labels, probabilities, ("Precision and recall", "of a few"))
     plot_misclassifications(tmp_path / "errors.png", np.array(metrics["confusion_matrix"]), ("Errors", "of a few"))
     plot_reliability(tmp_path / "reliability.png", metrics["calibration"], ("Reliability", "of a few"))
+    plot_roc_curves(tmp_path / "roc.png", labels, probabilities, ("ROC", "of a few"))
+    logits = np.log(np.clip(probabilities, 1e-9, 1))
+    val = SavedPredictions(labels, probabilities, logits, labels.astype(str))
+    plot_confidence(tmp_path / "confidence.png", calibrated_results(val, labels, logits), ("Sets", "of a few"))
     plot_confident_errors(tmp_path / "gallery.png", images, errors, ("Most confident errors", "of a few"))
     for path in tmp_path.iterdir():
         picture = np.asarray(Image.open(path).convert("L"))
@@ -78,6 +85,8 @@ def test_every_picture_of_a_run_is_in_the_report(tmp_path, synthetic):
     faces = synthetic.split("test")
     probabilities = np.random.default_rng(0).dirichlet(np.ones(7), len(faces))
     results = compute_metrics(faces.labels, probabilities) | analyse_errors(faces.labels, probabilities, faces.names)
+    val = SavedPredictions(faces.labels, probabilities, np.log(probabilities), faces.names)
+    results |= {"views": "single", "calibrated": calibrated_results(val, faces.labels, np.log(probabilities))}
     run = Run("mini_resnet", "synthetic", outputs_dir=tmp_path)
     draw_plots(run, faces, probabilities, results)
     kinds = [kind for kind, plot in PLOTS.items() if plot.script == "evaluate.py"]

@@ -17,6 +17,8 @@ import train
 from config import EMOTIONS, Ensemble, Evaluate, Train, Tune
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import compute_metrics
+from ferlib.evaluation.predictions import SavedPredictions
+from ferlib.evaluation.recalibration import calibrated_results
 from ferlib.explanations.flags import explain_flags
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
@@ -82,6 +84,9 @@ def results_of(count=400, classes=7):
     probabilities = rng.dirichlet(np.ones(7), count) + 0.3 * np.eye(7)[labels]
     probabilities /= probabilities.sum(1, keepdims=True)
     results = compute_metrics(labels, probabilities) | analyse_errors(labels, probabilities, np.arange(count))
+    logits = np.log(probabilities)
+    val = SavedPredictions(labels, probabilities, 0.7 * logits, np.arange(count).astype(str))
+    results |= {"views": "ten_crop", "calibrated": calibrated_results(val, labels, logits)}
     return labels, probabilities, results
 
 
@@ -97,7 +102,7 @@ def test_pictures_of_an_evaluation(drawn, synthetic, run):
         synthetic.split("test"), labels=labels, images=np.zeros((len(labels), 8, 8, 1), np.uint8), names=None
     )
     draw_plots(run, faces, probabilities, results)
-    assert len(drawn) == 7
+    assert len(drawn) == 8
     check(drawn)
 
 

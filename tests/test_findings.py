@@ -31,16 +31,16 @@ def test_best_and_worst_class(score, words):
 
 def test_the_largest_confusion():
     pair = {"true": "Fear", "predicted": "Sad", "faces": 3, "share": 0.3}
-    assert findings.of_confusions([pair]) == "The largest confusion: 30% of Fear is taken for Sad"
+    assert findings.of_confusions([pair]) == "The largest confusion: 30% (3 faces) of Fear are taken for Sad"
     assert findings.of_confusions([]) == "No face is misclassified"
 
 
 @pytest.mark.parametrize(
     ("confidence", "words"),
     [
-        (0.6, "Confidence (60.0%) is 10.0 points below accuracy (70.0%) on average"),
-        (0.85, "Confidence (85.0%) is 15.0 points above accuracy (70.0%) on average"),
-        (0.705, "Confidence (70.5%) is as high as accuracy (70.0%) on average"),
+        (0.6, "The network is too unsure by 10.0 points"),
+        (0.85, "The network is too sure by 15.0 points"),
+        (0.705, "The network is neither too sure nor too unsure on average"),
     ],
 )
 def test_calibration(confidence, words):
@@ -49,7 +49,19 @@ def test_calibration(confidence, words):
         {"faces": 10, "confidence": confidence, "accuracy": 1.0},
         {"faces": 0, "confidence": None, "accuracy": None},
     ]
-    assert findings.of_calibration({"bins": bins}) == words
+    calibration = {"bins": bins}
+    assert findings.of_calibration(calibration) == f"{words}: confidence {confidence:.1%}, accuracy 70.0%"
+    even = {"bins": [{"faces": 40, "confidence": 0.7, "accuracy": 0.7}]}
+    assert findings.of_calibration(calibration, even) == (
+        f"{words}; after temperature scaling, neither too sure nor too unsure on average"
+    )
+
+
+def test_confidence():
+    curve = [{"coverage": share, "accuracy": 1 - share / 2} for share in (0.25, 0.5, 1.0)]
+    calibrated = {"selective": {"curve": curve}, "sets": {"mean_size": 1.94, "coverage": 0.905}}
+    words = "The surer half is right in 75%; sets of 1.9 classes hold the label of 90%"
+    assert findings.of_confidence(calibrated) == words
 
 
 def test_confident_errors():
@@ -59,7 +71,7 @@ def test_confident_errors():
 
 
 def test_of_what():
-    assert findings.subject(Run("fer_resnet", "fer2013", "seed1"), 3589) == (
-        "fer_resnet (seed1) on FER2013 test, 3,589 faces"
+    assert findings.subject(Run("fer_resnet", "fer2013", "seed1"), 3589, "flip") == (
+        "fer_resnet (seed1) on FER2013 test, 3,589 faces, views: flip"
     )
     assert findings.run_on(Run("fer_resnet", "jaffe", fold=2)) == "fer_resnet (fold 2) on JAFFE"

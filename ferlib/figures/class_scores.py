@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
-from ferlib.figures.palette import BLUE, INK, ORANGE, SKY
+from ferlib.figures.palette import DARK, INK, LIGHT, MIDDLE
 from ferlib.figures.style import PNG, WIDTH, Titles, entitle, saved_figure
 
-SCORES = {"precision": SKY, "recall": ORANGE, "f1": BLUE}
+SCORES = {"precision": LIGHT, "recall": MIDDLE, "f1": DARK}
 
 
 def plot_class_scores(

@@ -9,9 +9,10 @@ import numpy as np
 
 from ferlib.data.face_data import FaceData
 from ferlib.evaluation.error_analysis import describe_test
-from ferlib.evaluation.terminal import with_interval
+from ferlib.evaluation.terminal import describe_ece
 from ferlib.figures import findings
 from ferlib.figures.class_scores import plot_class_scores
+from ferlib.figures.confidence import plot_confidence
 from ferlib.figures.confident_errors import SHOWN, plot_confident_errors
 from ferlib.figures.confusion import plot_confusion_matrix, plot_misclassifications
 from ferlib.figures.curves import plot_precision_recall, plot_roc_curves
@@ -26,19 +27,30 @@ def draw_plots(
     """Every picture of a run on the test faces, from probabilities N×7 and the results."""
     labels, matrix = faces.labels, np.array(results["confusion_matrix"])
     classes, errors, calibration = results["per_class"], results["confident_errors"], results["calibration"]
-    subject = findings.subject(run, len(labels))
+    subject = findings.subject(run, len(labels), results["views"])
+    calibrated = results.get("calibrated")
+    after = calibrated["calibration"] if calibrated else None
     overall = f"{subject}, accuracy {results['accuracy']:.1%}"
     pattern = f"{subject}\n{describe_test(results['confusion_test']['errors'])}"
-    ece = f"{subject}\nECE {with_interval(results['ece'], results['intervals']['ece'], '.1%')}"
+    ece = f"{subject}\n{describe_ece(results)}"
+    if calibrated:
+        ece = f"{ece}\nafter temperature {calibrated['temperature']:.2f}, fitted on val: {describe_ece(calibrated)}"
     against = f"each class against the rest, {subject}"
     titles = {score: findings.of_classes(classes, score) for score in findings.SCORES}
     plot_confusion_matrix(run.plot("confusion_matrix"), matrix, (titles["recall"], overall), formats)
-    plot_roc_curves(run.plot("roc_curves"), labels, probabilities, (titles["auc"], against), formats)
+    roc = (titles["auc"], against)
+    plot_roc_curves(run.plot("roc_curves"), labels, probabilities, roc, formats, classes)
     separated = (titles["average_precision"], against)
     plot_precision_recall(run.plot("precision_recall"), labels, probabilities, separated, formats)
     plot_class_scores(run.plot("class_scores"), classes, (titles["f1"], overall), formats)
     confused = findings.of_confusions(results["main_confusions"])
     plot_misclassifications(run.plot("misclassifications"), matrix, (confused, pattern), formats)
-    plot_reliability(run.plot("reliability"), calibration, (findings.of_calibration(calibration), ece), formats)
+    gap = findings.of_calibration(calibration, after)
+    plot_reliability(run.plot("reliability"), calibration, (gap, ece), formats, after)
+    if calibrated:
+        scaled = (
+            f"{subject}\ntemperature {calibrated['temperature']:.2f} and thresholds fitted on {calibrated['split']}"
+        )
+        plot_confidence(run.plot("confidence"), calibrated, (findings.of_confidence(calibrated), scaled), formats)
     surest = (findings.of_errors(errors[:SHOWN]), subject)
     plot_confident_errors(run.plot("confident_errors"), faces.images, errors, surest, formats)

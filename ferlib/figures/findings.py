@@ -6,14 +6,13 @@ from collections import Counter
 from typing import Any
 
 from ferlib.data.facts import dataset_facts
+from ferlib.evaluation.temperature import describe_direction
 from ferlib.runtime.runs import Run
 
-EVEN = 0.01  # a mean gap between confidence and accuracy that is hardly one
 
-
-def subject(run: Run, samples: int, split: str = "test") -> str:
-    """What a picture is about: fer_resnet (seed1) on FER2013 test, 3,589 faces."""
-    return f"{run_on(run)} {split}, {samples:,} faces"
+def subject(run: Run, samples: int, views: str, split: str = "test") -> str:
+    """What a picture is about: fer_resnet (seed1) on FER2013 test, 3,589 faces, views: flip."""
+    return f"{run_on(run)} {split}, {samples:,} faces, views: {views}"
 
 
 def run_on(run: Run) -> str:
@@ -64,21 +63,34 @@ def of_confusions(pairs: list[dict[str, Any]]) -> str:
     if not pairs:
         return "No face is misclassified"
     worst = pairs[0]
-    return f"The largest confusion: {worst['share']:.0%} of {worst['true']} is taken for {worst['predicted']}"
+    share = f"{worst['share']:.0%} ({worst['faces']:,} faces)"
+    return f"The largest confusion: {share} of {worst['true']} are taken for {worst['predicted']}"
 
 
-def of_calibration(calibration: dict[str, Any]) -> str:
-    """By how many points the mean confidence misses the accuracy; `calibration` as in the results."""
-    faces = sum(row["faces"] for row in calibration["bins"])
-    means = [
-        sum(row[key] * row["faces"] for row in calibration["bins"] if row["faces"]) / faces
-        for key in ("confidence", "accuracy")
-    ]
-    gap = means[0] - means[1]
-    if abs(gap) < EVEN:
-        return f"Confidence ({means[0]:.1%}) is as high as accuracy ({means[1]:.1%}) on average"
-    side = "above" if gap > 0 else "below"
-    return f"Confidence ({means[0]:.1%}) is {100 * abs(gap):.1f} points {side} accuracy ({means[1]:.1%}) on average"
+def of_calibration(calibration: dict[str, Any], after: dict[str, Any] | None = None) -> str:
+    """By how many points the mean confidence misses the accuracy, and `after` the temperature; as in the results."""
+    confidence, accuracy = mean_of(calibration, "confidence"), mean_of(calibration, "accuracy")
+    words = describe_direction(confidence, accuracy)
+    if after is None:
+        return f"The network is {words}: confidence {confidence:.1%}, accuracy {accuracy:.1%}"
+    scaled = mean_of(after, "confidence")
+    return f"The network is {words}; after temperature scaling, {describe_direction(scaled, accuracy)}"
+
+
+def mean_of(calibration: dict[str, Any], key: str) -> float:
+    """The mean over the faces of a column of the bins."""
+    rows = [row for row in calibration["bins"] if row["faces"]]
+    return float(sum(row[key] * row["faces"] for row in rows) / sum(row["faces"] for row in rows))
+
+
+def of_confidence(calibrated: dict[str, Any]) -> str:
+    """The accuracy on the surer half, and how often sets hold the label; `calibrated` as in the results."""
+    half = min(calibrated["selective"]["curve"], key=lambda row: abs(row["coverage"] - 0.5))
+    sets = calibrated["sets"]
+    return (
+        f"The surer half is right in {half['accuracy']:.0%}; sets of {sets['mean_size']:.1f} classes hold the label of "
+        f"{sets['coverage']:.0%}"
+    )
 
 
 def of_errors(errors: list[dict[str, Any]]) -> str:

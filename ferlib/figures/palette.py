@@ -8,4 +8,8 @@ COLORS = (VERMILION, GREEN, PURPLE, ORANGE, GREY, BLUE, SKY)  # of config.EMOTIO
 # Evidence for a class and against it: colours of no emotion, one darker and one lighter than the grey of a face under a
 # map, so that the sign can be seen in grey print and with every kind of colour vision.
 DARK_RED, TURQUOISE = "#80001a", "#9effed"
+# Measures and splits, which are no emotion: three steps of violet from dark to light, distinct in grey print too.
+DARK, MIDDLE, LIGHT = "#3b2a7e", "#8575c9", "#c9c0ec"
+# Runs beside one another, which are no emotion either: Tol, "Colour schemes", 2021, the scheme muted.
+RUNS = ("#332288", "#44AA99", "#882255", "#999933", "#AA4499", "#117733", "#DDCC77")
 INK, QUIET = "#1d2129", "#767676"  # text, and text of less weight

@@ -10,14 +10,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ferlib.figures import findings
 from ferlib.figures.gpus import plot_gpu_temperature
-from ferlib.figures.palette import BLUE, QUIET, VERMILION
+from ferlib.figures.palette import DARK, MIDDLE, QUIET
 from ferlib.figures.style import PNG, WIDTH, Titles, entitle, saved_figure
 from ferlib.runtime.runs import Run
 
 
 def plot_run(run: Run, history: dict[str, Any], formats: Sequence[str] = PNG) -> None:
     """The curves of a run and, where its GPUs were monitored, their temperature; `history` as in the history file."""
-    epochs, best, subject = history["epochs"], history["best_epoch"], f"training of {findings.run_on(run)}"
+    epochs, best = history["epochs"], history["best_epoch"]
+    subject = f"training of {findings.run_on(run)}, views: single"
     titles = (findings.of_training(epochs, best), subject)
     plot_training_curves(run.plot("training_curves"), epochs, best, titles, formats)
     logs = [run.gpu_log(process) for process in range(history["processes"])]
@@ -32,7 +33,7 @@ def plot_training_curves(
     with saved_figure(path, formats, figsize=(WIDTH, 3)) as figure:
         axes = figure.subplots(1, 2)
         for axis, kind in zip(axes, ("loss", "accuracy"), strict=True):
-            for split, color, line in (("train", BLUE, "--"), ("val", VERMILION, "-")):
+            for split, color, line in (("train", MIDDLE, "--"), ("val", DARK, "-")):
                 values = [epoch[f"{split}_{kind}"] for epoch in epochs]
                 axis.plot(numbers, values, line, marker="." if len(epochs) < 2 else "", color=color, label=split)
             axis.axvline(best_epoch, color=QUIET, linewidth=0.8, zorder=1, label=f"best epoch ({best_epoch})")

@@ -30,7 +30,7 @@ PLOTS = {
     "misclassifications": Plot(
         "errors",
         "evaluate.py",
-        "what the misclassified faces of each class were taken for, as shares of the class’s errors, and by how much "
+        "what the misclassified faces of each class were taken for, as shares of the class’s faces, and by how much "
         "that is more or less often than chance, in standard units",
     ),
     "roc_curves": Plot(
@@ -44,7 +44,14 @@ PLOTS = {
     "reliability": Plot(
         "reliability",
         "evaluate.py",
-        "accuracy by confidence; on the dashed line they are equal",
+        "accuracy by confidence, before and after the temperature; on the dashed line they are equal",
+    ),
+    "confidence": Plot(
+        "confidence and sets",
+        "evaluate.py",
+        "accuracy on the faces of which the network is surest; how often the prediction sets of each class hold its "
+        "label",
+        expected=False,
     ),
     "confident_errors": Plot(
         "most confident errors",
