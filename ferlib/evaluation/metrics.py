@@ -143,8 +143,7 @@ def compare_accuracies(first: np.ndarray, second: np.ndarray, subjects: np.ndarr
     """By how much `second` is right more often than `first`, both bool N on the same faces.
 
     `interval` is the 95 % bootstrap interval of the gain, drawing faces, or subjects where they are known; `p` is that
-    of McNemar's exact test ("Note on the sampling error of the difference between correlated proportions or
-    percentages", 1947), which takes the faces for independent.
+    of `mcnemar`, which takes the faces for independent.
     """
     won, lost = int((second & ~first).sum()), int((first & ~second).sum())
     gains = second.astype(int) - first
@@ -152,7 +151,16 @@ def compare_accuracies(first: np.ndarray, second: np.ndarray, subjects: np.ndarr
     return {
         "gain": (won - lost) / len(first),
         "interval": quantiles(np.concatenate([drawn @ gains / drawn.sum(1) for drawn in draws])).tolist(),
-        "p": float(binomtest(won, won + lost).pvalue) if won + lost else 1.0,
+        "p": mcnemar(won, lost),
         "won": won,
         "lost": lost,
     }
+
+
+def mcnemar(won: int, lost: int) -> float:
+    """The p-value of McNemar's exact test from the faces on which just one of two classifiers is right.
+
+    McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947. It
+    takes the faces for independent. 1 where there is no such face.
+    """
+    return float(binomtest(won, won + lost).pvalue) if won + lost else 1.0

@@ -20,7 +20,7 @@ from ferlib.runtime.runs import Run
 
 POINTS = 90  # of a curve at most: finer than a screen shows
 FEW = 10  # faces of a bin below which its dot is faint
-TRAIN, VAL = 5, 0  # rows of the palette
+TRAIN, VAL, BAND = 8, 7, 9  # rows of the palette that are no class
 COLORS = (5, 0, 1, 3, 2, 6, 4)  # the same, for lines that are no class
 
 
@@ -58,6 +58,7 @@ class Dot:
     high: float
     faint: bool
     text: str
+    before: bool = False  # of the network without its temperature, where the chart shows both
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Chart:
     bars_label: str = ""
     diagonal: bool = False
     mark: tuple[float, str] | None = None  # a value on the x axis, and its name
+    both: bool = False  # whether dots are shown without and with the temperature
     square: bool = False
 
 
@@ -83,10 +85,13 @@ def model_charts(model: ModelReport, predictions: SavedPredictions | None) -> di
     if model.history and model.history["epochs"]:
         charts["training_curves"] = training_charts(model.history)
     if predictions:
-        charts["roc_curves"] = (roc_chart(predictions),)
+        charts["roc_curves"] = (roc_chart(predictions, model.results["per_class"]),)
         charts["precision_recall"] = (precision_recall_chart(predictions),)
     if model.results:
-        charts["reliability"] = (reliability_chart(model.results["calibration"]),)
+        calibrated = model.results.get("calibrated")
+        charts["reliability"] = (reliability_chart(model.results["calibration"], calibrated),)
+        if calibrated:
+            charts["confidence"] = (selective_chart(calibrated["selective"]["curve"]),)
     temperature = temperature_chart(read_gpu_logs(model.run))
     if temperature:
         charts["gpu_temperature"] = (temperature,)
@@ -142,12 +147,13 @@ def training_charts(history: dict[str, Any]) -> tuple[Chart, ...]:
 # ── test faces ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def roc_chart(predictions: SavedPredictions) -> Chart:
-    """ROC curve of every class that occurs, against the rest."""
+def roc_chart(predictions: SavedPredictions, per_class: Sequence[dict[str, Any]]) -> Chart:
+    """ROC curve of every class that occurs, against the rest; per_class: as in the results, for the intervals."""
     lines = []
     for code, is_class, scores in one_against_rest(predictions):
         false_alarms, found, _ = roc_curve(is_class, scores)
-        area = f"AUC {roc_auc_score(is_class, scores):.3f}"
+        ends = per_class[code]["intervals"]["auc"]
+        area = f"AUC {roc_auc_score(is_class, scores):.3f}" + (f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends else "")
         lines.append(Line(EMOTIONS[code], code, simplify(false_alarms, found), area))
     words = "each class against the rest: the share of its faces that are found (up) by false alarms (right)"
     x, y = shares("False alarms, % of the other faces"), shares("Found, %")
@@ -176,30 +182,47 @@ def one_against_rest(predictions: SavedPredictions) -> Iterable[tuple[int, np.nd
             yield code, is_class, predictions.probabilities[:, code]
 
 
-def reliability_chart(calibration: dict[str, Any]) -> Chart:
-    """Accuracy by confidence, bin by bin, with Wilson's 95 % intervals, above the faces in each bin."""
-    bins = [row for row in calibration["bins"] if row["faces"]]
-    highest = max((row["faces"] for row in bins), default=1)
+def reliability_chart(calibration: dict[str, Any], calibrated: dict[str, Any] | None = None) -> Chart:
+    """Accuracy by confidence, bin by bin, with Wilson's 95 % intervals, above the faces in each bin.
+
+    calibrated: as in the results; where it is given, its bins are shown beside those of the network itself.
+    """
+    own, last = calibration["bins"], (calibrated["calibration"] if calibrated else calibration)["bins"]
+    dots = [reliability_dot(row, before=True) for row in own if row["faces"]] if calibrated else []
+    dots += [reliability_dot(row) for row in last if row["faces"]]
+    filled = [row for row in last if row["faces"]]
+    highest = max((row["faces"] for row in filled), default=1)
     words = "accuracy by confidence, with 95 % intervals; on the dashed line they are equal"
     return Chart(
         "Reliability",
         words,
         shares("Confidence: probability of the answer, %"),
         shares("Accuracy, %"),
-        dots=tuple(map(reliability_dot, bins)),
-        bars=tuple((row["low"], row["high"], round(row["faces"] / highest, 4)) for row in bins),
-        bars_label=f"Faces by confidence, up to {highest:,} in a bin",
+        dots=tuple(dots),
+        bars=tuple((row["low"], row["high"], round(row["faces"] / highest, 4)) for row in filled),
+        bars_label=f"Faces by confidence{', with the temperature' if calibrated else ''}, up to {highest:,} in a bin",
         diagonal=True,
         square=True,
+        both=bool(calibrated),
     )
 
 
-def reliability_dot(row: dict[str, Any]) -> Dot:
-    """A bin of the calibration with its interval."""
+def reliability_dot(row: dict[str, Any], before: bool = False) -> Dot:
+    """A bin of the calibration with its interval; before: of the network without its temperature."""
     interval = binomtest(round(row["accuracy"] * row["faces"]), row["faces"]).proportion_ci(method="wilson")
     text = f"{row['faces']:,} faces: confidence {percent(row['confidence'])}, accuracy {percent(row['accuracy'])}"
     low, high = float(interval.low), float(interval.high)
-    return Dot(row["confidence"], row["accuracy"], low, high, row["faces"] < FEW, text)
+    return Dot(row["confidence"], row["accuracy"], low, high, row["faces"] < FEW, text, before)
+
+
+def selective_chart(curve: Sequence[dict[str, Any]]) -> Chart:
+    """Accuracy on the share of the faces of which the network is surest."""
+    points = tuple((row["coverage"], row["accuracy"]) for row in curve)
+    ends = [tuple((row["coverage"], row["interval"][end]) for row in curve) for end in (0, 1)]
+    lines = (Line("accuracy", VAL, points), *(Line("95 % interval", BAND, each) for each in ends[:1]))
+    words = "accuracy on the faces that are kept, the surest first"
+    x, y = shares("Faces kept, the surest first, %"), shares("Accuracy on them, %")
+    return Chart("Only where it is sure", words, x, y, (*lines, Line("", BAND, ends[1])), square=True)
 
 
 # ── temperature ──────────────────────────────────────────────────────────────────────────────────────────────────────

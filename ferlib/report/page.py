@@ -18,6 +18,8 @@ from config import EMOTIONS
 from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.error_analysis import describe_test, main_confusions
 from ferlib.evaluation.saved_runs import CrossTable, majority, read_cross
+from ferlib.evaluation.temperature import describe_direction
+from ferlib.evaluation.terminal import describe_ece
 from ferlib.report.plots import PLOTS
 from ferlib.report.sections import DatasetReport, read_reports
 from ferlib.report.tables import READABLE, all_tables, readable, to_latex, write_csv
@@ -65,6 +67,8 @@ FILTERS = {
     "confusions": main_confusions,
     "majority": majority,
     "in_words": describe_test,
+    "ece_in_words": describe_ece,
+    "direction": describe_direction,
     "md": escape_markdown,
 }
 

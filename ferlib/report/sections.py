@@ -19,6 +19,7 @@ from ferlib.evaluation.saved_runs import (
 from ferlib.explanations.specs import Method
 from ferlib.report.caveats import find_caveats
 from ferlib.report.charts import Chart, model_charts
+from ferlib.report.comparisons import Comparison, read_comparisons
 from ferlib.report.faces import (
     Cell,
     FaceStore,
@@ -87,6 +88,7 @@ class DatasetReport:
     caveats: list[str]
     left_out: list[str]  # a line on each damaged file
     looks: list[Look]  # what the networks look at, of the best first
+    comparisons: list[Comparison]
 
     @property
     def facts(self) -> DatasetFacts:
@@ -179,6 +181,7 @@ def make_report(
     plots = [path for paths in left.values() for path in paths.values()]
     pictures = embed_pictures([*plots, *looks.values()], plot_bytes)
     methods = shown_methods(models)
+    comparisons = read_comparisons(outputs_dir, dataset, models, page_dir, left_out)
     return DatasetReport(
         dataset=dataset,
         outputs_dir=outputs_dir,
@@ -204,6 +207,7 @@ def make_report(
             for model in models
             if (path := looks.get(model.run.name)) in pictures
         ],
+        comparisons=comparisons,
     )
 
 

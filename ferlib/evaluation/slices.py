@@ -1,0 +1,103 @@
+"""Parts of the test faces that are measured to be hard: dark, low in contrast, blurred, copied, contested.
+
+None of them is a guess about the person shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import laplace
+
+from ferlib.data.copies import find_copies
+from ferlib.data.face_data import FaceData
+from ferlib.evaluation.metrics import accuracy_interval
+from ferlib.evaluation.paired import Contestant
+
+TAIL = 0.1  # of the faces, that are the darkest or most blurred
+AGREED = 0.5  # share of the votes for the most named class, below which a face is contested
+FEWEST = 10  # faces of a slice
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some of the test faces."""
+
+    name: str
+    meaning: str
+    rows: np.ndarray  # bool N
+
+
+def find_slices(data: FaceData) -> list[Slice]:
+    """The slices of the test faces that have FEWEST faces and more, and leave as many out."""
+    faces = data.split("test")
+    grey = to_grey(faces.images)
+    blurred = -np.array([laplace(face.astype(np.float32)).var() for face in grey])
+    contrast = grey.reshape(len(grey), -1).std(1)
+    brightness = grey.reshape(len(grey), -1).mean(1)
+    found = [
+        tail("dark", f"the darkest {TAIL:.0%} by mean grey value", -brightness),
+        tail("bright", f"the brightest {TAIL:.0%} by mean grey value", brightness),
+        tail("low contrast", f"the {TAIL:.0%} with the smallest standard deviation of grey values", -contrast),
+        tail("blurred", f"the {TAIL:.0%} with the smallest variance of the Laplacian", blurred),
+    ]
+    if any(data.counts()["train"]):
+        copied = find_copies(faces, data.split("train"))
+        found.append(Slice("copied", "a pixel-identical face is in the training split", copied))
+    if faces.votes is not None and faces.votes.any():
+        voted, most = faces.votes.any(1), faces.votes.max(1)
+        named = faces.votes[np.arange(len(faces)), faces.labels]
+        found += [
+            Slice(
+                "contested", f"no class has more than {AGREED:.0%} of the annotators’ votes", voted & (most <= AGREED)
+            ),
+            Slice("agreed", "most annotators name the label", voted & (named > AGREED)),
+            Slice("label without votes", "no annotator names the label", voted & (named == 0)),
+        ]
+    return [each for each in found if FEWEST <= each.rows.sum() <= len(faces) - FEWEST]
+
+
+def to_grey(images: np.ndarray) -> np.ndarray:
+    """uint8 N×H×W×C → float32 N×H×W, the mean of the channels."""
+    return images.mean(3, dtype=np.float32)
+
+
+def tail(name: str, meaning: str, values: np.ndarray) -> Slice:
+    """The TAIL of the faces with the largest values N; faces of equal value are in or out together."""
+    return Slice(name, meaning, values >= np.quantile(values, 1 - TAIL))
+
+
+def score_slices(
+    slices: Sequence[Slice], contestants: Sequence[Contestant], subjects: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """Accuracy of each contestant in each slice and in the rest, with 95 % intervals; of several seeds, of the mean.
+
+    The interval of several seeds is that of their first, moved to the mean: seeds add less than faces do.
+    """
+    return [
+        {
+            "name": each.name,
+            "meaning": each.meaning,
+            "faces": int(each.rows.sum()),
+            "contestants": [
+                {
+                    "name": contestant.name,
+                    "inside": score_rows(contestant, each.rows, subjects),
+                    "outside": score_rows(contestant, ~each.rows, subjects),
+                }
+                for contestant in contestants
+            ],
+        }
+        for each in slices
+    ]
+
+
+def score_rows(contestant: Contestant, rows: np.ndarray, subjects: np.ndarray | None) -> dict[str, Any]:
+    """Accuracy on some faces (bool N) and its interval."""
+    correct = contestant.correct[:, rows]
+    ends = accuracy_interval(correct[0], None if subjects is None else subjects[rows])
+    shift = float(correct.mean() - correct[0].mean())
+    return {"accuracy": float(correct.mean()), "interval": [min(1.0, max(0.0, end + shift)) for end in ends]}

@@ -1,0 +1,105 @@
+"""The comparisons of runs that evaluate.py --compare left, for the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferlib.evaluation.paired import in_points
+from ferlib.evaluation.saved_runs import ModelReport, stage_files
+from ferlib.evaluation.stage_shapes import COMPARISON
+from ferlib.report.gallery import link
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json
+from ferlib.runtime.runs import Run, comparison_path
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """By how many points one contestant exceeds another, and the verdict on it."""
+
+    points: str
+    ends: str
+    share: float  # of the widest difference in the matrix, -1..1
+    verdict: str  # better, worse, equal or unknown
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One file of evaluate.py --compare."""
+
+    content: dict[str, Any]
+    matrix: list[list[MatrixCell | None]]
+    pictures: dict[str, str]  # kind in words → address, relative to the page
+
+    @property
+    def axis(self) -> tuple[float, float]:
+        """Ends of the axis of accuracies: multiples of 5 % around all intervals."""
+        rows = [row["intervals"].get("accuracy") for row in self.content["contestants"]]
+        ends = [end for row in (*rows, *(row["interval"] for row in self.content["published"])) if row for end in row]
+        low, high = min(ends, default=0.0), max(ends, default=1.0)
+        return max(0.0, math.floor(20 * low) / 20), min(1.0, math.ceil(20 * high) / 20)
+
+
+PICTURES = {"matrix": "matrix", "roc_curves": "ROC curves", "learning_curves": "learning curves", "slices": "slices",
+            "faces": "faces on which the first two differ"}  # fmt: skip
+
+
+def read_comparisons(
+    outputs_dir: Path, dataset: str, models: Iterable[ModelReport], page_dir: Path, left_out: list[str]
+) -> list[Comparison]:
+    """The comparisons of runs on a data set; damaged ones, and those of other results than runs have now, are left out.
+
+    A line on each of them goes to `left_out`.
+    """
+    current = {model.run.name: digest_of(model.results) for model in models if model.results}
+    found = []
+    for path in stage_files(comparison_path(outputs_dir, dataset).parent):
+        try:
+            content = read_json(path, "evaluate.py --compare", COMPARISON)
+        except UserError as error:
+            left_out.append(f"a comparison is left out: {error}")
+            continue
+        if content["dataset"] != dataset:
+            continue
+        if not all(is_current(row, current) for row in content["runs"]):
+            left_out.append(f"{path} is left out, as its runs were scored again since; run: {content['command']}")
+            continue
+        addresses = {
+            words: link(path.with_name(f"{path.stem}_{kind}.png"), page_dir) for kind, words in PICTURES.items()
+        }
+        found.append(Comparison(content, make_matrix(content), {words: at for words, at in addresses.items() if at}))
+    return found
+
+
+def digest_of(results: dict[str, Any]) -> tuple[str | None, str]:
+    """Of the checkpoint that results are of, and their views."""
+    return (results.get("checkpoint") or {}).get("digest"), results["views"]
+
+
+def is_current(row: dict[str, Any], current: dict[str, tuple[str | None, str]]) -> bool:
+    """Whether a run of a comparison has the same checkpoint and views now; False for one that is gone."""
+    identity = row["run"]
+    parts = (identity["model"], identity["dataset"], identity["tag"])
+    names = [name for name, found in current.items() if found == (row["checkpoint_digest"], row["views"])]
+    return Run(*parts, fold=identity.get("fold", 0)).name in names
+
+
+def make_matrix(content: dict[str, Any]) -> list[list[MatrixCell | None]]:
+    """Rows and columns are contestants; None on the diagonal."""
+    names = [row["name"] for row in content["contestants"]]
+    widest = max(0.02, *(abs(row["gain"]) for row in content["pairs"]))
+    cells: dict[tuple[str, str], MatrixCell] = {}
+    opposite = {"better": "worse", "worse": "better"}
+    for row in content["pairs"]:
+        low, high = row["interval"]
+        verdict = row["verdict"]
+        ends = f"{in_points(low)} to {in_points(high)}"
+        cells[row["first"], row["second"]] = MatrixCell(in_points(row["gain"]), ends, row["gain"] / widest, verdict)
+        ends = f"{in_points(-high)} to {in_points(-low)}"
+        other = opposite.get(verdict, verdict)
+        cells[row["second"], row["first"]] = MatrixCell(in_points(-row["gain"]), ends, -row["gain"] / widest, other)
+    return [[cells.get((name, other)) for other in names] for name in names]

@@ -1,0 +1,184 @@
+"""evaluate.py --compare: seeds together, files, pictures, the report's section, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import config
+import evaluate
+from ferlib.evaluation.comparison import choose_runs, compare_runs, group_seeds
+from ferlib.evaluation.comparison_text import summarize_comparison
+from ferlib.evaluation.predictions import SavedPredictions, save_predictions
+from ferlib.evaluation.saved_runs import read_models
+from ferlib.evaluation.stage_shapes import COMPARISON
+from ferlib.report.page import build_report
+from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json, write_json
+from ferlib.runtime.runs import Run, comparison_path
+from report_outputs import (
+    DATASET,
+    labels_and_probabilities,
+    make_matrix,
+    write_history,
+    write_predictions,
+    write_results,
+)
+
+
+def make_run(outputs, model, tag, wrong, seed, recipe="quick", views="single"):
+    """An evaluated run that takes `wrong` of the first faces for the next class."""
+    run = Run(model, DATASET, tag, outputs)
+    write_history(run, seed=seed, recipe_name=recipe)
+    labels, probabilities = labels_and_probabilities(make_matrix(300))
+    shifted = probabilities.copy()
+    shifted[:wrong] = np.roll(shifted[:wrong], 1, axis=1)
+    matrix = np.zeros((7, 7), int)
+    np.add.at(matrix, (labels, shifted.argmax(1)), 1)
+    changes = {"samples": len(labels), "confusion_matrix": matrix.tolist(), "views": views}
+    write_results(run, float((shifted.argmax(1) == labels).mean()), **changes)
+    names = np.array([f"face_{index}.png" for index in range(len(labels))])
+    save_predictions(run.predictions, SavedPredictions(labels, shifted, np.log(shifted), names))
+    return run
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    for seed, tag in enumerate(("", "seed1", "seed2")):
+        make_run(tmp_path, "fer_resnet", tag, 300 + 20 * seed, seed)
+    make_run(tmp_path, "resnet50", "", 60, 0)
+    make_run(tmp_path, "fer_vgg", "", 62, 0)
+    return tmp_path
+
+
+def reports_of(outputs, *names):
+    return choose_runs(names, DATASET, outputs)
+
+
+def test_seeds_of_one_training_are_one_contestant(outputs):
+    reports = reports_of(outputs, "fer_resnet", "resnet50", "fer_resnet:seed1", "fer_resnet:seed2")
+    assert group_seeds(reports) == [[0, 2, 3], [1]]
+    found = compare_runs(reports, DATASET, None)
+    assert [row["name"] for row in found["contestants"]] == ["fer_resnet (3 seeds)", "resnet50"]
+    assert found["contestants"][0]["sd"]["accuracy"] > 0
+    [row] = found["pairs"]
+    assert row["verdict"] == "worse"
+    assert row["sentence"].startswith("resnet50 is better than fer_resnet (3 seeds): +")
+
+
+def test_runs_of_another_recipe_or_other_views_are_no_seeds(outputs):
+    make_run(outputs, "fer_resnet", "long", 300, 5, recipe="scratch")
+    make_run(outputs, "fer_resnet", "views", 300, 6, views="flip")
+    reports = reports_of(outputs, "fer_resnet", "fer_resnet:long", "fer_resnet:views")
+    assert group_seeds(reports) == [[0], [1], [2]]
+
+
+def test_seeds_alone_are_compared_one_by_one(outputs):
+    reports = reports_of(outputs, "fer_resnet", "fer_resnet:seed1", "fer_resnet:seed2")
+    assert group_seeds(reports) == [[0], [1], [2]]
+    make_run(outputs, "fer_resnet", "again", 300, 0)  # the same seed twice is not two seeds
+    assert group_seeds(reports_of(outputs, "fer_resnet", "fer_resnet:again", "resnet50")) == [[0], [1], [2]]
+
+
+def flags_of(outputs, *names, **changes):
+    return config.Evaluate(dataset=DATASET, compare=names, outputs_dir=outputs, data_dir=outputs / "none", **changes)
+
+
+def test_the_command_writes_what_it_found_with_pictures(outputs):
+    text = evaluate.compare(flags_of(outputs, "all"))
+    path = comparison_path(outputs, DATASET)
+    found = read_json(path, "", COMPARISON)
+    assert len(found["pairs"]) == 3
+    for row in found["pairs"]:
+        assert row["sentence"] in text
+    assert "FER_XAI, ResNet-50: 70.88% (69.38% to 72.35%) on PrivateTest" in text
+    assert "left out: slices and people" in text
+    for kind in ("matrix", "roc_curves", "slices", "learning_curves"):
+        picture = np.asarray(Image.open(path.with_name(f"{DATASET}_{kind}.png")).convert("L"))
+        assert picture.std() > 5, f"{kind} is blank"
+    assert not path.with_name(f"{DATASET}_faces.png").exists()
+
+
+def test_with_the_data_set_slices_and_faces_are_there(tiny_run, synthetic):
+    flags = config.Evaluate(tag="tiny", outputs_dir=tiny_run.outputs_dir, device="cpu", figures=False)
+    evaluate.evaluate(flags)
+    twin = replace(tiny_run, tag="twin")
+    saved = np.load(tiny_run.predictions)
+    shifted = np.roll(saved["probabilities"], 1, axis=0)
+    save_predictions(twin.predictions, SavedPredictions(saved["labels"], shifted, np.log(shifted), saved["names"]))
+    results = json.loads(tiny_run.results.read_text()) | {"run": twin.identity(), "checkpoint": None}
+    write_json(twin.results, {key: value for key, value in results.items() if key != "schema"})
+    found = compare_runs(
+        choose_runs(("mini_resnet:tiny", "mini_resnet:twin"), "synthetic", tiny_run.outputs_dir), "synthetic", synthetic
+    )
+    assert found["unit"] == "subject"
+    assert found["left_out"] == []
+    text = evaluate.compare(replace(flags, tag="", compare=("mini_resnet:tiny", "mini_resnet:twin"), figures=True))
+    assert "written:" in text
+    assert comparison_path(tiny_run.outputs_dir, "synthetic").with_name("synthetic_faces.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("fer_resnet", "fer_resnt"), "unknown run 'fer_resnt'; did you mean fer_resnet"),
+        (("fer_resnet",), "needs two or more different runs"),
+        (("fer_resnet", "fer_resnet"), "needs two or more different runs"),
+        (("fer_resnet", "resnet18"), r"resnet18 is not evaluated; run: python evaluate\.py"),
+    ],
+)
+def test_refusals(outputs, names, reason):
+    write_history(Run("resnet18", DATASET, outputs_dir=outputs))
+    with pytest.raises(UserError, match=reason):
+        evaluate.compare(flags_of(outputs, *names))
+    assert not comparison_path(outputs, DATASET).exists()
+
+
+def test_other_faces_are_refused(outputs):
+    run = Run("resnet50", DATASET, outputs_dir=outputs)
+    write_predictions(run, names=[f"other_{index}.png" for index in range(1980)])
+    with pytest.raises(UserError, match="was scored on other faces than fer_resnet"):
+        compare_runs(reports_of(outputs, "fer_resnet", "resnet50"), DATASET, None)
+
+
+def test_flags_that_make_no_sense_together(outputs):
+    with pytest.raises(UserError, match="--compare reads saved predictions"):
+        evaluate.compare(flags_of(outputs, "all", split="val"))
+
+
+# ── the report ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_report_has_the_comparison(outputs):
+    evaluate.compare(flags_of(outputs, "fer_resnet", "fer_resnet:seed1", "resnet50", "fer_vgg"))
+    page = build_report(outputs, DATASET).read_text()
+    assert "A against B" in page
+    assert "resnet50 is better than fer_resnet (2 seeds)" in page
+    assert "The data cannot tell" in page or "practically equal" in page
+    assert "biased upwards" in page
+
+
+def test_comparisons_of_earlier_results_are_left_out(outputs):
+    evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", figures=False))
+    make_run(outputs, "resnet50", "", 60, 0, views="flip")
+    page = build_report(outputs, DATASET).read_text()
+    assert "A against B" not in page
+    assert "as its runs were scored again since" in page
+
+
+def test_damaged_comparisons_are_left_out(outputs):
+    path = comparison_path(outputs, DATASET)
+    write_json(path, {"dataset": DATASET, "pairs": 5})
+    page = build_report(outputs, DATASET).read_text()
+    assert "a comparison is left out" in page.lower()
+
+
+def test_old_results_are_compared_too(outputs):
+    """Results of earlier versions lack the newer figures; predictions have all that is needed."""
+    for report in read_models(outputs, DATASET).models:
+        assert "kappa" not in report.results
+    found = compare_runs(reports_of(outputs, "fer_vgg", "resnet50"), DATASET, None)
+    assert found["contestants"][0]["kappa"] > 0.5
+    assert "fer_vgg" in summarize_comparison(found)
