@@ -69,6 +69,19 @@ def test_calibrated_probabilities_keep_the_prediction():
     np.testing.assert_allclose(scaled, softmax(logits / 0.6, axis=1), rtol=1e-5)
 
 
+def test_a_network_of_votes_is_fitted_to_their_shares():
+    """The votes are softmax(logits): the temperature is 1, whatever the labels, which are the most probable class."""
+    _, logits = draw(2000)
+    votes = softmax(logits, axis=1)
+    val = SavedPredictions(logits.argmax(1), votes, logits, np.arange(2000).astype(str))
+    assert fit_calibration(val).temperature < 0.2
+    assert fit_calibration(val, votes).temperature == pytest.approx(1, rel=1e-3)
+    assert fit_calibration(val, votes).fitted_to == "votes"
+    votes[:1000] = 0  # faces without votes do not count
+    assert fit_calibration(val, votes).temperature == pytest.approx(1, rel=1e-3)
+    assert "as shares of annotators" in describe_calibration(fit_calibration(val, votes))
+
+
 # ── calibration errors by hand ───────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -22,18 +22,34 @@ from ferlib.runtime.files import read_json, write_json
 from ferlib.runtime.runs import Run
 
 
-def fit_calibration(val: SavedPredictions) -> Calibration:
-    """The temperature with the smallest log loss on val, and a threshold for the sets of each class, both on val."""
-    temperature = fit_temperature(val.labels, val.logits)
+def fit_calibration(val: SavedPredictions, votes: np.ndarray | None = None) -> Calibration:
+    """The temperature with the smallest log loss on val, and a threshold for the sets of each class, both on val.
+
+    votes: shares of the annotators N×7, rows of zeros where there are none, for a network whose probabilities stand for
+    them: its temperature is fitted to them, so that they still do. Thresholds are those of the labels.
+    """
+    if votes is None:
+        temperature = fit_temperature(val.labels, val.logits)
+    else:
+        rows = votes.any(1)
+        temperature = fit_temperature(votes[rows].astype(np.float64), val.logits[rows])
     scaled = Calibration(temperature).probabilities(val.logits.astype(np.float64))
-    return Calibration(temperature, tuple(class_thresholds(val.labels, scaled)), len(val.labels))
+    thresholds = tuple(class_thresholds(val.labels, scaled))
+    return Calibration(temperature, thresholds, len(val.labels), "labels" if votes is None else "votes")
 
 
 def calibrated_results(
-    val: SavedPredictions, labels: np.ndarray, logits: np.ndarray, subjects: np.ndarray | None = None
+    val: SavedPredictions,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    subjects: np.ndarray | None = None,
+    votes: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """The figures of calibrated probabilities on test, from predictions of val and labels N and logits N×7 of test."""
-    fitted, wide = fit_calibration(val), val.logits.astype(np.float64)
+    """The figures of calibrated probabilities on test, against the labels.
+
+    val: predictions of val; labels N and logits N×7 of test; votes: as in fit_calibration, of val.
+    """
+    fitted, wide = fit_calibration(val, votes), val.logits.astype(np.float64)
     on_val = {
         name: probability_scores(val.labels, scale.probabilities(wide))
         for name, scale in (("before", Calibration()), ("after", fitted))
@@ -45,6 +61,7 @@ def calibrated_results(
         "views": val.views,
         "faces": fitted.faces,
         "temperature": fitted.temperature,
+        "fitted_to": fitted.fitted_to,
         "on_val": on_val,
         **probability_scores(labels, probabilities, subjects),
         "calibration": compute_calibration(labels, probabilities),
@@ -81,10 +98,7 @@ def write_calibration(run: Run, fitted: Mapping[str, Calibration], digest: str, 
     digest: of the checkpoint. fingerprint: of the data set.
     """
     views = kept_views(run, digest, fingerprint)
-    views |= {
-        name: {"temperature": each.temperature, "thresholds": list(each.thresholds), "faces": each.faces}
-        for name, each in fitted.items()
-    }
+    views |= {name: {**vars(each), "thresholds": list(each.thresholds)} for name, each in fitted.items()}
     identity = {"run": run.identity(), "checkpoint_digest": digest, "fingerprint": fingerprint}
     write_json(run.calibration, {**identity, "split": "val", "level": LEVEL, "views": views})
 

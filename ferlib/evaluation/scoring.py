@@ -171,7 +171,9 @@ def evaluate_alone(
         "views": views,
         **score_predictions(faces, predictions.probabilities, copies),
         "on_val": score_val(data, on_val[views]) if on_val else None,
-        "calibrated": calibrated_results(on_val[views], faces.labels, predictions.logits, faces.subjects)
+        "calibrated": calibrated_results(
+            on_val[views], faces.labels, predictions.logits, faces.subjects, learned_votes(predict, data)
+        )
         if on_val
         else None,
         "against_votes": against_votes(faces.labels, predictions.probabilities.argmax(1), faces.votes),
@@ -193,7 +195,8 @@ def evaluate_alone(
     if split == "test" and is_main():
         if on_val:
             save_predictions(run.val_predictions, on_val[views])
-            fitted = {name: fit_calibration(each) for name, each in on_val.items()}
+            votes = learned_votes(predict, data)
+            fitted = {name: fit_calibration(each, votes) for name, each in on_val.items()}
             write_calibration(run, fitted, predict.checkpoint_digest, data.fingerprint)
         found.write()
     return found
@@ -208,6 +211,15 @@ def predict_val(predict: Predictor, data: FaceData, views: str) -> dict[str, Sav
         return {}
     faces = data.split("val")
     return {name: predict_faces(predict, faces, name, f"val, {name}")[0] for name in dict.fromkeys((views, "single"))}
+
+
+def learned_votes(predict: Predictor, data: FaceData) -> np.ndarray | None:
+    """The votes of val, N×7, for a network that learned their shares instead of the labels; None for others."""
+    recipe = (predict.checkpoint.info.get("identity") or {}).get("recipe") or {}
+    if recipe.get("loss") != "votes":
+        return None
+    votes = data.split("val").votes
+    return votes if votes is not None and votes.any() else None
 
 
 def join_folds(run: Run, folds: Sequence[Evaluation]) -> Evaluation:

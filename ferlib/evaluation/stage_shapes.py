@@ -83,7 +83,7 @@ SETS = {
 }  # fmt: skip
 CALIBRATED = (
     {
-        "views": str, "faces": is_positive, "temperature": is_number,
+        "views": str, "faces": is_positive, "temperature": is_number, "fitted_to": str,
         "on_val": {"before": PROBABILITY_SCORES, "after": PROBABILITY_SCORES},
         **PROBABILITY_SCORES,
         "calibration": CALIBRATION,

@@ -10,18 +10,19 @@ RANGE = (0.05, 20.0)  # of temperatures
 EVEN = 0.01  # a mean gap between confidence and accuracy that is hardly one
 
 
-def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+def fit_temperature(targets: np.ndarray, logits: np.ndarray) -> float:
     """The temperature T > 0 with the smallest mean negative log likelihood of softmax(logits / T).
 
-    labels N, logits N×K, of faces that did not train the network. Guo, Pleiss, Sun & Weinberger, "On calibration of
+    targets: labels int N, or the shares of annotators' votes N×K; logits N×K; of faces that did not train the network.
+    Guo, Pleiss, Sun & Weinberger, "On calibration of
     modern neural networks", 2017, section 4.2. The loss is convex in 1 / T. Below 1 confidence is raised, above 1
     lowered; within RANGE.
     """
     wide = logits.astype(np.float64)
+    shares = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
 
     def loss(log_temperature: float) -> float:
-        likelihoods = log_softmax(wide / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels]
-        return -float(likelihoods.mean())
+        return -float((shares * log_softmax(wide / np.exp(log_temperature), axis=1)).sum(1).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-5}).x))
 

@@ -118,9 +118,10 @@ def calibrated_lines(results: dict[str, Any]) -> list[str]:
     covered = with_interval(sets["coverage"], sets["interval"], ".1%")
     least = f"{worst['emotion']} least, {shown(worst['coverage'], '.1%')}"
     sizes = f"{sets['mean_size']:.2f} classes on average, one in {sets['sizes'][0] / results['samples']:.0%}"
+    to = "" if found["fitted_to"] == "labels" else "’s votes, whose shares its probabilities stand for"
     accurate = with_interval(half["accuracy"], half["interval"], ".1%")
     return [
-        f"{'calibrated':<13}temperature {found['temperature']:.2f}, fitted on val: without it {gaps}",
+        f"{'calibrated':<13}temperature {found['temperature']:.2f}, fitted on val{to}: without it {gaps}",
         f"{'':<13}{describe_ece(found)}; {classwise}",
         f"{'':<13}{log_loss}; {brier}",
         f"{'':<13}sets of {sets['level']:.0%} hold the label of {covered} ({least}); {sizes}",

@@ -32,6 +32,7 @@ class Calibration:
     temperature: float = 1.0
     thresholds: tuple[float | None, ...] = ()  # of each class: the probability from which it is in the set; (): no sets
     faces: int = 0  # of val, on which it was fitted; 0: not calibrated
+    fitted_to: str = "labels"  # or "votes": of a network whose probabilities stand for shares of annotators
 
     @property
     def is_fitted(self) -> bool:
@@ -57,7 +58,8 @@ def describe_calibration(calibration: Calibration) -> str:
     """Whether probabilities are calibrated, and how."""
     if not calibration.is_fitted:
         return "probabilities not calibrated"
-    return f"probabilities calibrated on {calibration.faces:,} faces (temperature {calibration.temperature:.2f})"
+    what = "" if calibration.fitted_to == "labels" else " as shares of annotators"
+    return f"probabilities calibrated{what} on {calibration.faces:,} faces (temperature {calibration.temperature:.2f})"
 
 
 def prediction_sets(probabilities: np.ndarray, thresholds: Sequence[float | None]) -> np.ndarray:
@@ -81,7 +83,12 @@ def is_temperature(value: Any) -> bool:
 
 def is_views(value: Any) -> bool:
     """Kind of views → what was fitted for it."""
-    shape = {"temperature": is_temperature, "thresholds": [(is_share, None)] * len(EMOTIONS), "faces": is_positive}
+    shape: dict[str, Any] = {
+        "temperature": is_temperature,
+        "thresholds": [(is_share, None)] * len(EMOTIONS),
+        "faces": is_positive,
+    }
+    shape["fitted_to"] = frozenset(("labels", "votes"))
     return isinstance(value, dict) and all(misfit(each, shape) is None for each in value.values())
 
 
@@ -110,6 +117,6 @@ def read_calibration(checkpoint: Path, digest: str, views: str = "single") -> Ca
               "evaluate it again", file=sys.stderr)  # fmt: skip
         return UNCALIBRATED
     found = content["views"].get(views)
-    return (
-        UNCALIBRATED if found is None else Calibration(found["temperature"], tuple(found["thresholds"]), found["faces"])
-    )
+    if found is None:
+        return UNCALIBRATED
+    return Calibration(found["temperature"], tuple(found["thresholds"]), found["faces"], found["fitted_to"])
