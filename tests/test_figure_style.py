@@ -286,7 +286,7 @@ def test_every_picture_of_a_run_in_the_format_asked_for(tmp_path, synthetic, tra
     faces = replace(synthetic.split("test"), labels=labels, images=np.zeros((60, 8, 8, 1), np.uint8), names=None)
     run = Run("mini_resnet", "synthetic", outputs_dir=tmp_path)
     draw_plots(run, faces, probabilities, results, ("svg",))
-    assert len(list((tmp_path / "plots").glob("*.png"))) == len(list((tmp_path / "plots").glob("*.svg"))) == 7
+    assert len(list((tmp_path / "plots").glob("*.png"))) == len(list((tmp_path / "plots").glob("*.svg"))) == 8
     flags = train_flags("vector", epochs=1, max_steps=1, format=("pdf",))
     train.fit(flags)
     assert flags.run.plot("training_curves").with_suffix(".pdf").exists()

@@ -47,8 +47,7 @@ def population():
 
 
 def test_coverage_at_four_hundred_faces(population):
-    """Of 250 samples, 95 ± 1.4 % should hold the truth; below 90.5 % lies none that covers 95 % but by a rare chance.
-    """
+    """Of 250 samples, 95 ± 1.4 % should hold the truth; one that covers 95 % hardly ever lies below 90.5 %."""
     found = measure_coverage(population, faces=400, samples=250, seed=1)["now"]
     for name in METHODS:
         values = np.atleast_1d(found[name])
@@ -264,8 +263,7 @@ def inferred(population):
 
 
 def test_noise_is_taken_out_of_the_calibration_error(population):
-    """Of a calibrated network, 400 faces measure 5 %; less noise it is a third of that, and the interval begins at 0.
-    """
+    """Of a calibrated network, 400 faces measure 5 %; less noise it is a third, and the interval begins at 0."""
     calibrated = relabelled(population, 1.0, seed=0)
     found = [inferred(calibrated.sample(400, np.random.default_rng(seed))) for seed in range(20)]
     measured, debiased = (np.mean([getattr(each, name) for each in found]) for name in ("measured", "debiased"))

@@ -39,8 +39,7 @@ def blocks(*counts):
 
 
 def test_a_pair_by_hand():
-    """Of 1000 faces 120 are right for the first alone and 60 for the second: 6 points, and the exact test of 120 : 60.
-    """
+    """Of 1000 faces 120 are right for the first alone, 60 for the second: 6 points, and the exact test of 120 : 60."""
     first, second = blocks(600, 120, 60, 220)
     [row] = compare_pairs([contestant("a", first), contestant("b", second)])
     assert row["gain"] == pytest.approx(0.06)

@@ -184,8 +184,9 @@ def test_curves_of_a_perfect_classifier():
     labels = np.arange(70) % 7
     probabilities = np.eye(7)[labels] * 0.9 + 0.1 / 7
     predictions = SavedPredictions(labels, probabilities, np.log(probabilities), labels.astype(str))
-    roc = report_charts.roc_chart(predictions)
-    assert {line.note for line in roc.lines} == {"AUC 1.000"}
+    rows = [{"intervals": {"auc": [0.9, 1.0]}}] * 7
+    roc = report_charts.roc_chart(predictions, rows)
+    assert {line.note for line in roc.lines} == {"AUC 1.000 (0.900 to 1.000)"}
     assert all((0, 1) in line.points for line in roc.lines)
     recalls = report_charts.precision_recall_chart(predictions)
     assert {line.note for line in recalls.lines} == {"AP 1.000"}

@@ -29,8 +29,8 @@ def plot_reliability(
     `before` and `after` the temperature are calibrations as in the results. Above the diagonal accuracy exceeds
     confidence, below it falls short; bins of fewer than FEW faces are hollow.
     """
-    kinds = {"before the temperature": (before, MIDDLE, "s")} if after else {"network": (before, DARK, "o")}
-    kinds |= {"after it": (after, DARK, "o")} if after else {}
+    kinds = {"network alone": (before, MIDDLE, "s")} if after else {"network": (before, DARK, "o")}
+    kinds |= {"with temperature": (after, DARK, "o")} if after else {}
     with saved_figure(path, formats, figsize=(5, 6.4)) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.6, 1))
         above.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", label="perfectly calibrated")
@@ -56,7 +56,7 @@ def draw_bins(axis: Axes, bins: list[dict[str, Any]], color: str, marker: str, l
         ends = np.array([[row["confidence"], row["accuracy"]] for row in many])
         axis.vlines(ends[:, 0], *ends.T, color=color, linewidth=5, alpha=0.25, label=f"gap, {label}")
     look: dict[str, Any] = {"fmt": marker, "color": color, "capsize": 2, "elinewidth": 0.9, "markersize": 4.5}
-    for rows, fill, words in ((many, color, label), (few, "none", f"{label}, fewer than {FEW} faces")):
+    for rows, fill, words in ((many, color, label), (few, "none", f"{label}, < {FEW} faces")):
         if rows:
             values = np.array([[row["confidence"], row["accuracy"]] for row in rows])
             counts = [(round(row["accuracy"] * row["faces"]), row["faces"]) for row in rows]

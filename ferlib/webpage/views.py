@@ -140,8 +140,7 @@ def show_probabilities(result: PhotoResult, chosen: int) -> str:
 
 
 def comment_on(shares: np.ndarray, order: Sequence[int], candidates: Sequence[str] = ()) -> str:
-    """The prediction set where it has several classes; else the second class, and whether the prediction is uncertain.
-    """
+    """The prediction set of several classes; else the second class, and whether the prediction is uncertain."""
     if len(candidates) > 1:
         return f"{as_sentence(describe_candidates(candidates))}"
     second = f"{EMOTIONS[order[1]]} ({percent(shares[order[1]])} %)"
