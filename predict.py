@@ -128,14 +128,14 @@ def caption(model: FaceModel, detector: Detector | None, flags: Predict) -> str:
     """The line below an annotated picture: model, calibration, detector, method, target, meaning of the colours."""
     from ferlib.inference.confidence import describe_calibration
 
-    parts = [f"model: {model.label}, one view", describe_calibration(model.calibration)]
+    maps = "; the map is of the network without it" if flags.explain and model.calibration.is_fitted else ""
+    parts = [f"model: {model.label}, one view", describe_calibration(model.calibration) + maps]
     parts.append(f"face detector: {detector_title(detector)}")
     if flags.explain:
         method = find_method(flags.explain)
         target = EMOTIONS[class_index(flags.target)] if flags.target else "the predicted class"
         background = " (background: drawn faces)" if "background" in method.needs else ""
-        own = " (of the network's own softmax)" if model.calibration.is_fitted else ""
-        parts.append(f"{method.title} of {target}{own}, {method.meaning}{background}")
+        parts.append(f"{method.title} of {target}, {method.meaning}{background}")
     return " · ".join(parts)
 
 

@@ -135,6 +135,14 @@ def test_names_from_outside_are_escaped():
     assert app_views.show_message("<b>") == '<p class="notice" role="status">&lt;b&gt;.</p>'
 
 
+def test_the_set_of_an_unsure_prediction_is_named():
+    unsure = replace(make_result(), candidates=(("Fear", "Sad"),))
+    assert "One of Fear, Sad with 90 %." in app_views.show_probabilities(unsure, 0)
+    sure = replace(make_result(), candidates=(("Fear",),))
+    assert "with 90 %" not in app_views.show_probabilities(sure, 0)
+    assert "with 90 %" not in app_views.show_probabilities(make_result(), 0)
+
+
 def test_an_uncertain_prediction_and_a_doubtful_face_are_named():
     assert "Uncertain" in app_views.show_probabilities(make_result(), 0)
     sure = make_result(probabilities=(0.94, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01))

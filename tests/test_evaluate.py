@@ -19,6 +19,7 @@ from ferlib.evaluation.predictions import find_predictions, read_predictions
 from ferlib.evaluation.scoring import score_predictions
 from ferlib.evaluation.terminal import summarize
 from ferlib.inference import splits as prediction
+from ferlib.inference.confidence import read_calibration
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
@@ -213,3 +214,51 @@ def test_agreement_with_votes_is_printed(results):
     assert "85.00% of 3,153 faces; the 16 of contempt count as errors" in text
     assert results["against_votes"] is None
     assert "annotator" not in summarize(results)
+
+
+# ── val and calibration ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_val_is_scored_with_the_views_of_test(flags, synthetic):
+    results = evaluate.evaluate(replace(flags, figures=False))
+    saved, found = read_predictions(flags.run.val_predictions, ""), results["on_val"]
+    assert found["accuracy"] == accuracy_score(saved.labels, saved.probabilities.argmax(1))
+    assert (found["views"], found["samples"]) == ("single", len(synthetic.split("val")))
+    assert found["clean_samples"] == found["samples"]  # drawn faces have no copies
+    assert "on val" in summarize(results)
+
+
+def test_copies_in_val_are_told_apart(synthetic, flags, results):
+    val = np.flatnonzero(synthetic.splits == SPLITS.index("val"))
+    images = np.array(synthetic.images)
+    images[val[:3]] = images[synthetic.splits == SPLITS.index("train")][:3]
+    data = replace(synthetic, images=images)
+    saved = read_predictions(flags.run.val_predictions, "")
+    found = scoring.score_val(data, saved)
+    correct = (saved.probabilities.argmax(1) == saved.labels)[3:]
+    assert (found["clean_samples"], found["clean_accuracy"]) == (len(val) - 3, correct.mean())
+
+
+def test_the_calibration_lies_beside_the_checkpoint(flags, results):
+    digest = digest_file(flags.run.best_checkpoint)
+    fitted = read_calibration(flags.run.best_checkpoint, digest)
+    assert fitted.temperature == results["calibrated"]["temperature"]
+    assert list(fitted.thresholds) == results["calibrated"]["sets"]["thresholds"]
+    assert results["calibrated"]["on_val"]["after"]["nll"] <= results["calibrated"]["on_val"]["before"]["nll"]
+    assert "temperature" in summarize(results)
+
+
+def test_other_views_are_calibrated_beside_the_single_one(flags, tmp_path):
+    checkpoint = tmp_path / "copied_best.pth"
+    shutil.copy(flags.run.best_checkpoint, checkpoint)
+    changes = {"views": "flip", "tag": "flipped", "checkpoint": checkpoint, "calibrate": True, "figures": False}
+    evaluate.evaluate(replace(flags, **changes))
+    digest = digest_file(checkpoint)
+    for views in ("single", "flip"):
+        assert read_calibration(checkpoint, digest, views).is_fitted
+    assert not read_calibration(checkpoint, digest, "ten_crop").is_fitted
+
+
+def test_calibration_needs_val_and_test(flags):
+    with pytest.raises(UserError, match="--calibrate fits on val when test is scored"):
+        evaluate.evaluate(replace(flags, calibrate=True, split="val"))

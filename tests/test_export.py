@@ -14,9 +14,11 @@ import config
 import evaluate
 import export
 from damage import mutated_json
+from ferlib.inference.confidence import read_calibration
 from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.networks.tensor_files import save_tensors
 from ferlib.report.model_card import portable_command
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
 from models import load_checkpoint
@@ -33,7 +35,12 @@ def test_shipped_model(tiny_run, tmp_path):
     with torch.inference_mode():
         first, second = (model(faces) for model in models)
     torch.testing.assert_close(first, second, atol=0.02, rtol=0.02)
+    shipped = read_calibration(weights, digest_file(weights))
+    assert shipped == read_calibration(tiny_run.best_checkpoint, digest_file(tiny_run.best_checkpoint))
+    assert shipped.is_fitted
     text = card.read_text()
+    assert "accuracy on val, views: single" in text
+    assert f"{results['calibrated']['temperature']:.2f}" in text
     assert f"**{results['accuracy']:.2%}**".replace("%", "\u202f%") in text
     for words in ("seed 0", "`quick`", "MB in half precision", "Limits of use", "Disgust"):
         assert words in text

@@ -8,11 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
+from ferlib.explanations.crops import cam_of_crops, explain_crops
+from ferlib.explanations.photo_predictions import predict_photo
 from ferlib.faces.crops import crop_face, whole_face
 from ferlib.faces.face_model import open_face_model, to_grey
 from ferlib.faces.model_files import find_checkpoint
+from ferlib.faces.photo_rows import describe_photo, describe_row
+from ferlib.faces.photos import Photo
+from ferlib.inference.confidence import UNCALIBRATED, Calibration, read_calibration
 from ferlib.inference.views import center_view
 from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import SHIPPED, shipped_checkpoint
 from models import create_model, load_checkpoint
@@ -103,9 +109,50 @@ def test_the_shipped_model_predicts(shipped, crops):
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     checkpoint = load_checkpoint(shipped_checkpoint(), CPU)
     with torch.inference_mode():
-        plain = checkpoint.model(shipped.views(crops)).softmax(1).numpy()
-    np.testing.assert_allclose(probabilities, plain, atol=0.03)
+        logits = checkpoint.model(shipped.views(crops))
+    calibrated = (logits / shipped.calibration.temperature).softmax(1).numpy()
+    np.testing.assert_allclose(probabilities, calibrated, atol=0.03)
     assert shipped.probabilities(crops[:0]).shape == (0, 7)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_networks_are_calibrated(name):
+    """Each has a temperature below 1 for a single view: they are too unsure without."""
+    path = shipped_checkpoint(name)
+    found = read_calibration(path, digest_file(path))
+    assert 0.5 < found.temperature < 1
+    assert found.fitted_to == ("votes" if name == "ferplus" else "labels")
+    assert len(found.thresholds) == 7
+    assert found.is_fitted
+
+
+def test_maps_for_videos_come_with_calibrated_probabilities(shipped, crops):
+    probabilities, _ = cam_of_crops(shipped, crops)
+    np.testing.assert_allclose(probabilities, shipped.probabilities(crops), atol=0.03)
+
+
+def test_explanations_have_no_temperature(shipped, crops, monkeypatch):
+    """LIME's weights are those of the network's own softmax, whatever lies beside its checkpoint."""
+    maps = []
+    for calibration in (UNCALIBRATED, Calibration(0.3, faces=100)):
+        monkeypatch.setattr(shipped, "calibration", calibration)
+        maps.append(explain_crops(shipped, crops[:1], "lime", [3], num_samples=50))
+    np.testing.assert_array_equal(*maps)
+
+
+def test_predicted_faces_have_their_sets(shipped, crops, monkeypatch):
+    thresholds = (0.0,) * 3 + (1.0,) * 4
+    monkeypatch.setattr(shipped, "calibration", Calibration(0.7, thresholds, 100))
+    [face] = predict_photo(Photo(crops[0]), shipped, None)
+    assert {"Angry", "Disgust", "Fear", face.label} == set(face.candidates)
+    assert face.is_unsure
+    row = describe_photo(Path("a.png"), Photo(crops[0]), [face])
+    assert row["faces"][0]["candidates"] == list(face.candidates)
+    assert f"one of {', '.join(face.candidates)} with 90 %" in describe_row(row)
+    monkeypatch.setattr(shipped, "calibration", UNCALIBRATED)
+    [face] = predict_photo(Photo(crops[0]), shipped, None)
+    assert face.candidates == ()
+    assert "with 90 %" not in describe_row(describe_photo(Path("a.png"), Photo(crops[0]), [face]))
 
 
 def test_maps_lie_where_the_view_was_cut(shipped):

@@ -74,4 +74,6 @@ def test_of_what():
     assert findings.subject(Run("fer_resnet", "fer2013", "seed1"), 3589, "flip") == (
         "fer_resnet (seed1) on FER2013 test, 3,589 faces, views: flip"
     )
+    assert "3,589 faces (288 copied in train)" in findings.subject(Run("a", "fer2013"), 3589, "flip", clean=3301)
+    assert "copied" not in findings.subject(Run("a", "fer2013"), 3589, "flip", clean=3589)
     assert findings.run_on(Run("fer_resnet", "jaffe", fold=2)) == "fer_resnet (fold 2) on JAFFE"

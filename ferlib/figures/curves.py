@@ -42,7 +42,10 @@ def plot_roc_curves(
         axis.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle="--")
 
     axes = ("False alarms: share of the faces of other classes", "Found: share of the faces of the class")
-    note = "Each class in its colour,\nthe others in grey\n\n- - -  by chance (0.500)\n\nin brackets: 95 % interval"
+    note = (
+        "Each class in its colour,\nthe others in grey\n\n- - -  by chance (0.500)\n\n"
+        "in brackets: 95 % intervals,\nwhich cover 92 to 99 %"
+    )
     plot_panels(path, labels, titles, formats, curve=curve, chance=chance, axes=axes, note=note)
 
 

@@ -27,7 +27,8 @@ def draw_plots(
     """Every picture of a run on the test faces, from probabilities N×7 and the results."""
     labels, matrix = faces.labels, np.array(results["confusion_matrix"])
     classes, errors, calibration = results["per_class"], results["confident_errors"], results["calibration"]
-    subject = findings.subject(run, len(labels), results["views"])
+    clean = (results.get("without_training_copies") or {}).get("samples")
+    subject = findings.subject(run, len(labels), results["views"], clean=clean)
     calibrated = results.get("calibrated")
     after = calibrated["calibration"] if calibrated else None
     overall = f"{subject}, accuracy {results['accuracy']:.1%}"

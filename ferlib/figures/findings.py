@@ -10,9 +10,13 @@ from ferlib.evaluation.temperature import describe_direction
 from ferlib.runtime.runs import Run
 
 
-def subject(run: Run, samples: int, views: str, split: str = "test") -> str:
-    """What a picture is about: fer_resnet (seed1) on FER2013 test, 3,589 faces, views: flip."""
-    return f"{run_on(run)} {split}, {samples:,} faces, views: {views}"
+def subject(run: Run, samples: int, views: str, split: str = "test", clean: int | None = None) -> str:
+    """What a picture is about: fer_resnet (seed1) on FER2013 test, 3,589 faces (288 copied in train), views: flip.
+
+    clean: how many of the faces have no copy in train; None where that is not known.
+    """
+    copies = f" ({samples - clean:,} copied in train)" if clean is not None and clean < samples else ""
+    return f"{run_on(run)} {split}, {samples:,} faces{copies}, views: {views}"
 
 
 def run_on(run: Run) -> str:
