@@ -90,6 +90,15 @@ def test_mean_is_that_of_the_saved_probabilities(flags):
     np.testing.assert_allclose(saved(flags.run)["probabilities"], expected, rtol=1e-5)
 
 
+def test_its_probabilities_are_calibrated_too(flags):
+    """By what each fold of val gets from weights that the others decided."""
+    results = join(flags)
+    assert results["on_val"]["samples"] == results["calibrated"]["faces"] > 0
+    assert results["calibrated"]["temperature"] > 0
+    chosen = next(row for row in results["ensemble"]["methods"] if row["name"] == results["ensemble"]["chosen"])
+    assert results["on_val"]["accuracy"] == chosen["val_accuracy"]
+
+
 def test_every_member_and_method_is_compared(flags):
     found = join(flags)["ensemble"]
     assert [row["name"] for row in found["members"]] == list(flags.members)

@@ -18,8 +18,9 @@ from ferlib.data.face_data import FaceData
 from ferlib.evaluation.combining import RULES, Outputs, accuracy, cross_fitted, disagreement
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.predictions import make_predictions, read_predictions
+from ferlib.evaluation.recalibration import calibrated_results
 from ferlib.evaluation.saved_runs import ModelReport, read_models
-from ferlib.evaluation.scoring import Evaluation, score_predictions
+from ferlib.evaluation.scoring import Evaluation, score_predictions, score_val
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.files import require
 from ferlib.runtime.provenance import provenance
@@ -137,8 +138,13 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
 
     The results hold the comparison of all members and methods as `ensemble`.
     """
-    comparison, probabilities = compare(members, data, method)
+    comparison, probabilities, val_probabilities = compare(members, data, method)
     faces, facts = data.split("test"), common_facts(members, comparison["weights"])
+    options = {name: facts[name] for name in ("views", "precision")}
+    logits = np.log(probabilities.clip(min=1e-300))
+    on_val = make_predictions(
+        data.split("val"), np.log(val_probabilities.clip(min=1e-300)), val_probabilities, **options
+    )
     results = {
         "run": run.identity(),
         "split": "test",
@@ -146,21 +152,19 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
         **score_predictions(faces, probabilities, training_copies(data)),
         **facts,
         "other_views": {},
-        "on_val": None,
-        "calibrated": None,
+        "on_val": score_val(data, on_val),
+        "calibrated": calibrated_results(on_val, faces.labels, logits, faces.subjects),
         "checkpoint": None,
         "ensemble": comparison,
         **provenance(),
     }
-    logits = np.log(probabilities.clip(min=1e-300))
-    options = {name: facts[name] for name in ("views", "precision")}
     return Evaluation(run, data, "test", make_predictions(faces, logits, probabilities, **options), results)
 
 
-def compare(members: Sequence[Member], data: FaceData, wanted: str) -> tuple[dict[str, Any], np.ndarray]:
-    """Every member and method on val and test, and the probabilities N×7 on test of the method `wanted`.
+def compare(members: Sequence[Member], data: FaceData, wanted: str) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Every member and method on val and test; the probabilities N×7 of the method `wanted` on test and on val.
 
-    "auto" takes the method with the highest accuracy on val, the first of equals.
+    "auto" takes the method with the highest accuracy on val, the first of equals. Those on val are cross-fitted.
     """
     val, test = (
         Outputs(data.split(part).labels, np.stack([member.logits[part] for member in members])) for part in PARTS
@@ -181,7 +185,7 @@ def compare(members: Sequence[Member], data: FaceData, wanted: str) -> tuple[dic
         "any_right": float(test.correct.any(0).mean()),
         "disagreement": disagreement(test.correct).tolist(),
     }
-    return comparison, probabilities[chosen]
+    return comparison, probabilities[chosen], cross_fitted(RULES[chosen], val)
 
 
 def compare_methods(

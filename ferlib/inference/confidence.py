@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from config import EMOTIONS
 from ferlib.runtime.files import read_json
@@ -41,7 +40,8 @@ class Calibration:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """softmax(logits / temperature) of logits …×7, in their type (Guo et al., 2017, eq. 9)."""
-        return softmax(logits / np.asarray(self.temperature, logits.dtype), axis=-1)
+        scaled = np.exp((logits - logits.max(-1, keepdims=True)) / np.asarray(self.temperature, logits.dtype))
+        return scaled / scaled.sum(-1, keepdims=True)
 
     def candidates(self, probabilities: np.ndarray) -> tuple[str, ...]:
         """The names in the prediction set of one face, by falling probability; () where there are no sets."""
