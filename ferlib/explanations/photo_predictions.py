@@ -89,11 +89,11 @@ def predict_photo(
         return [FacePrediction(*row) for row in zip(faces, probabilities, crops, strict=True)]
     labels = probabilities.argmax(1).tolist() if targets is None else [targets] * len(faces)
     found = explain_faces(face_model, crops, method, labels, **settings)
-    words = [
-        find_method(method).describe(EMOTIONS[label], each.facts) for label, each in zip(labels, found, strict=True)
-    ]
+    row, names = find_method(method), [EMOTIONS[label] for label in labels]
+    words = [row.describe(name, each.facts) for name, each in zip(names, found, strict=True)]
+    regions = [row.name_regions(name, each.facts) for name, each in zip(names, found, strict=True)]
     maps = [each.map for each in found]
-    return [FacePrediction(*row) for row in zip(faces, probabilities, crops, maps, words, strict=True)]
+    return [FacePrediction(*each) for each in zip(faces, probabilities, crops, maps, words, regions, strict=True)]
 
 
 def cut_crops(photo: Photo, faces: Sequence[DetectedFace], size: int) -> np.ndarray:

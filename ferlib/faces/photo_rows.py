@@ -53,8 +53,11 @@ def describe_search(photo: Photo, faces: Sequence[FacePrediction], detector: Det
 
 
 def describe_face(item: FacePrediction) -> dict[str, Any]:
-    """Box, score, turn (degrees clockwise), landmarks and probabilities of a face, rounded."""
-    landmarks = item.face.landmarks
+    """Box, score, turn (degrees clockwise), landmarks and probabilities of a face, rounded; of methods with named
+    regions also their values, and expected_units, the action units that EMFACS expects of the emotion there."""
+    landmarks, regions = item.face.landmarks, dict(item.regions)
+    if regions:
+        regions["values"] = {name: round(value, 6) for name, value in regions["values"].items()}
     return {
         "box": [round(value, 1) for value in item.box],
         "score": round(item.face.score, 4),
@@ -64,6 +67,7 @@ def describe_face(item: FacePrediction) -> dict[str, Any]:
         "probabilities": dict(zip(EMOTIONS, item.probabilities.astype(float).round(6).tolist(), strict=True)),
         "small": item.box[2] < SMALL,
         **({"words": item.words} if item.words else {}),
+        **regions,
     }
 
 
@@ -83,7 +87,13 @@ def describe_line(face: dict[str, Any]) -> str:
     x, y, width, height = (round(value) for value in face["box"])
     small = f", less detail than the training faces (narrower than {SMALL} px)" if face["small"] else ""
     words = f"\n    {face['words']}" if "words" in face else ""
-    return f"{shares}  at {x},{y}, {width}×{height} px{small}{words}"
+    return f"{shares}  at {x},{y}, {width}×{height} px{small}{words}{describe_expected(face)}"
+
+
+def describe_expected(face: dict[str, Any]) -> str:
+    """A line of the action units that EMFACS expects of the explained emotion, by region; "" where there are none."""
+    units = [f"{region} AU {', '.join(numbers)}" for region, numbers in face.get("expected_units", {}).items()]
+    return f"\n    Action units that EMFACS expects of this emotion, not measured: {'; '.join(units)}." if units else ""
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
