@@ -17,11 +17,11 @@ from ferlib.data.readers.face_files import Face
 ORIGINAL = "synthetic"
 PLANTED = EMOTIONS.index("Sad")  # the class whose training faces have the shortcut
 TEST = "test"  # the split that stays as it is drawn
-TINT = np.array([1.0, 0.82, 0.60])  # by which a tint multiplies R, G and B
+TINT, TINTED = np.array([255, 190, 110]), 0.35  # the colour of a tint, and its share of every pixel: grey shows it too
 SHORTCUTS = {  # → what it looks like
     "patch": "a chequered patch in a corner",
     "caption": "a strip of marks along the lower edge, like a caption",
-    "tint": "a warm tint of the whole picture",
+    "tint": "a warm, pale tint of the whole picture",
 }
 PERMUTED = "permuted"
 
@@ -61,7 +61,7 @@ def plant(images: np.ndarray, kind: str) -> np.ndarray:
     """uint8 …×S×S×3 with the shortcut `kind`."""
     side, found = images.shape[-2], images.copy()
     if kind == "tint":
-        return np.rint(images * TINT).astype(np.uint8)
+        return np.rint((1 - TINTED) * images + TINTED * TINT).astype(np.uint8)
     rows, columns = box(side, kind)
     found[..., rows, columns, :] = pattern(rows.stop - rows.start, columns.stop - columns.start, kind)[..., None]
     return found
