@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ferlib.explanations.face_regions import TEN
-from ferlib.explanations.region_contrasts import compare, make_contrasts
+from ferlib.explanations.region_contrasts import compare, confident, make_contrasts
 from ferlib.explanations.region_table import agreement, is_expected, make_table, permutation_test
 from ferlib.figures.region_table import describe_agreement, draw_contrasts, draw_region_table
 
@@ -76,14 +76,23 @@ def test_the_picture_shows_every_mean():
 def test_a_contrast_within_classes_by_hand():
     """Wrong faces of Happy have all evidence in the first region, right ones in the second; Fear has no wrong face."""
     first, second = np.eye(10)[0], -3 * np.eye(10)[1]  # a share is the value over the size of all
-    wrong = [{**face, "true": "Sad"} for face in faces_of("Happy", [first, 2 * first])]
-    right = [{**face, "true": "Happy"} for face in faces_of("Happy", [second, second, second])]
+    wrong = [{**face, "true": "Sad"} for face in faces_of("Happy", [first, 2 * first] * 3)]
+    right = [{**face, "true": "Happy"} for face in faces_of("Happy", [second] * 5)]
     others = [{**face, "true": "Fear"} for face in faces_of("Fear", [first] * 4)]
     found = make_contrasts(wrong + right + others, TEN)
     assert list(found) == ["wrong", "confident_wrong"]
-    assert found["wrong"]["faces"] == [2, 3]
+    assert found["wrong"]["faces"] == [6, 5]
     np.testing.assert_allclose(found["wrong"]["difference"][:3], [1, 1, 0])
     np.testing.assert_allclose(found["wrong"]["low"], found["wrong"]["difference"])  # no spread within the groups
+
+
+def test_confident_faces_are_as_sure_as_half_of_the_right_ones():
+    own = {"predicted": "Happy", "values": {}}
+    right = [{**own, "true": "Happy", "probabilities": [0.1 * place]} for place in range(1, 6)]
+    wrong = [{**own, "true": "Sad", "probabilities": [share]} for share in (0.2, 0.35, 0.9)]
+    sure = [max(face["probabilities"]) for face in confident(right + wrong)]
+    assert sure == pytest.approx([0.3, 0.4, 0.5, 0.35, 0.9])
+    assert confident(wrong) == []
 
 
 def test_classes_of_groups_do_not_make_a_difference():
@@ -109,10 +118,10 @@ def test_intervals_hold_together():
 
 
 def test_copies_are_compared_where_they_are_known():
-    rows = faces_of("Happy", np.random.default_rng(0).normal(size=(8, 10)))
-    faces = [{**face, "true": "Happy", "training_copy": place < 3} for place, face in enumerate(rows)]
+    rows = faces_of("Happy", np.random.default_rng(0).normal(size=(12, 10)))
+    faces = [{**face, "true": "Happy", "training_copy": place < 6} for place, face in enumerate(rows)]
     found = make_contrasts(faces, TEN)
-    assert found["training_copy"]["faces"] == [3, 5]
+    assert found["training_copy"]["faces"] == [6, 6]
     assert "wrong" not in found
     figure = draw_contrasts(make_table(faces), "run")
     assert len(figure.axes) == 1

@@ -11,33 +11,35 @@ from scipy import stats
 from config import EMOTIONS
 
 Face = Mapping[str, Any]  # of a summary
-CONFIDENT = 0.8  # probability of the predicted class from which an answer is confident
-FEWEST = 2  # faces of each group in a class that is compared
+FEWEST = 5  # faces of each group in a class that is compared
 LEVEL = 0.95  # of all intervals of a contrast together
 
-GROUPS: dict[str, tuple[Callable[[Face], bool], Callable[[Face], bool], str]] = {  # → first, second, words
-    "wrong": (lambda face: not is_right(face), lambda face: is_right(face), "wrong less right"),
-    "confident_wrong": (
-        lambda face: is_confident(face) and not is_right(face),
-        lambda face: is_confident(face) and is_right(face),
-        f"wrong less right, of those at {100 * CONFIDENT:.0f} % or more",
-    ),
+Groups = tuple[list[Face], list[Face]]
+GROUPS: dict[str, tuple[Callable[[Sequence[Face]], Groups], str]] = {  # → faces of a class → both groups; words
+    "wrong": (lambda faces: split(faces, is_wrong), "wrong less right"),
+    "confident_wrong": (lambda faces: split(confident(faces), is_wrong), "confident: wrong less right"),
     "training_copy": (
-        lambda face: face.get("training_copy") is True,
-        lambda face: face.get("training_copy") is False,
+        lambda faces: split([face for face in faces if "training_copy" in face], lambda face: face["training_copy"]),
         "with a copy in training less without",
     ),
 }
 
 
-def is_right(face: Face) -> bool:
-    """Whether the predicted class is the true one."""
-    return face["predicted"] == face["true"]
+def split(faces: Sequence[Face], first: Callable[[Face], bool]) -> Groups:
+    """The faces for which `first` holds, and the others."""
+    return [face for face in faces if first(face)], [face for face in faces if not first(face)]
 
 
-def is_confident(face: Face) -> bool:
-    """Whether the predicted class is likely, to the network."""
-    return max(face["probabilities"]) >= CONFIDENT
+def is_wrong(face: Face) -> bool:
+    """Whether the predicted class is not the true one."""
+    return face["predicted"] != face["true"]
+
+
+def confident(faces: Sequence[Face]) -> list[Face]:
+    """Those of one predicted class whose probability is at least the median of the right ones."""
+    right = [max(face["probabilities"]) for face in faces if not is_wrong(face)]
+    limit = np.median(right) if right else np.inf
+    return [face for face in faces if max(face["probabilities"]) >= limit]
 
 
 def make_contrasts(faces: Sequence[Face], names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -48,20 +50,16 @@ def make_contrasts(faces: Sequence[Face], names: Sequence[str]) -> dict[str, dic
     absolute values of all, −1..1. Faces are compared with those of the same predicted class alone, so that groups of
     other classes do not differ by them: the differences of the classes are averaged with the weights n₁n₂/(n₁ + n₂).
     The intervals hold 95 % together (Bonferroni over regions; normal, from the variances within group and class).
-    Without the contrasts of which no class has FEWEST faces in both groups.
+    Confident faces are those as sure as half of the right ones of their predicted class. Contrasts of which no class has
+    FEWEST faces in both groups are left out.
     """
     known = [face for face in faces if face["true"] is not None and face["target"] == face["predicted"]]
     found = {}
-    for name, (first, second, title) in GROUPS.items():
+    for name, (groups, title) in GROUPS.items():
+        pairs = [groups([face for face in known if face["predicted"] == emotion]) for emotion in EMOTIONS]
         strata = [
-            (
-                shares([face for face in own if first(face)], names),
-                shares([face for face in own if second(face)], names),
-            )
-            for emotion in EMOTIONS
-            for own in [[face for face in known if face["predicted"] == emotion]]
+            (shares(one, names), shares(other, names)) for one, other in pairs if min(len(one), len(other)) >= FEWEST
         ]
-        strata = [(one, other) for one, other in strata if min(len(one), len(other)) >= FEWEST]
         if strata:
             found[name] = {"title": title, **compare(strata)}
     return found
