@@ -50,8 +50,8 @@ def make_contrasts(faces: Sequence[Face], names: Sequence[str]) -> dict[str, dic
     absolute values of all, −1..1. Faces are compared with those of the same predicted class alone, so that groups of
     other classes do not differ by them: the differences of the classes are averaged with the weights n₁n₂/(n₁ + n₂).
     The intervals hold 95 % together (Bonferroni over regions; normal, from the variances within group and class).
-    Confident faces are those as sure as half of the right ones of their predicted class. Contrasts of which no class has
-    FEWEST faces in both groups are left out.
+    Confident faces are those as sure as half of the right ones of their predicted class. Contrasts of which no class
+    has FEWEST faces in both groups are left out.
     """
     known = [face for face in faces if face["true"] is not None and face["target"] == face["predicted"]]
     found = {}

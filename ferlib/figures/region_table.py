@@ -67,12 +67,14 @@ def draw_contrasts(table: dict[str, Any], run: str) -> Figure:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(axis="x", labelsize=SMALL)
         axes.grid(True, linewidth=0.3)
-    figure.suptitle("Where the evidence lies in other regions (points of its share)", fontsize=9.5)
-    note = (
-        f"{run} · faces of the same predicted class are compared · 95 % intervals of all regions of a panel together; "
-        "blue: 0 lies outside"
+    figure.suptitle("How much more of the evidence lies in each region (percentage points)", fontsize=9.5)
+    lines = (
+        "Faces of the same predicted class are compared. 95 % intervals of all regions of a panel together; "
+        "blue: 0 lies outside.",
+        run,
     )
-    figure.supxlabel(wrap(note, WIDTH - 0.1, SMALL - 0.5), fontsize=SMALL, x=0.012, ha="left", color="0.35")
+    figure.supxlabel("\n".join(wrap(line, WIDTH - 0.1, SMALL - 0.5) for line in lines), fontsize=SMALL, x=0.012,
+                     ha="left", color="0.35")  # fmt: skip
     return figure
 
 
