@@ -111,7 +111,13 @@ def test_half_of_the_faces_are_unclear_and_one_face_says_nothing():
     honest = np.random.default_rng(0).random((40, 48, 48))
     assert judge(honest, half, mask)["verdict"] == UNCLEAR
     assert judge(honest[:1], half[1:2], mask)["verdict"] == UNCLEAR
-    assert decide({"mean": 0.4, "low": 0.3, "high": 0.49}, {"mean": 0.4, "low": 0.3, "high": 0.5}) == MISSES
+    assert decide(share(0.4, 0.3, 0.49), share(0.1, 0.0, 0.2)) == MISSES
+    assert decide(share(1.0, 0.94, 1.0), share(0.3, 0.2, 0.45)) == EXPOSES
+    assert decide(share(1.0, 0.94, 1.0), share(0.45, 0.3, 0.6)) == UNCLEAR  # it would cry wolf
+
+
+def share(mean, low, high):
+    return {"mean": mean, "low": low, "high": high}
 
 
 def test_a_tint_has_no_place():

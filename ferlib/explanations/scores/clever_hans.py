@@ -167,21 +167,21 @@ def judge(honest: np.ndarray, cheating: np.ndarray, mask: np.ndarray) -> dict[st
     mass_honest, mass_cheating: share of the positive values that lies on it. exposed, false_alarms: share of the faces
     whose strongest value lies on it, or on a region that reaches there, for the second network and for the first (the
     pointing game: Zhang et al., "Top-down neural attention by excitation backprop", 2016). Each with mean, low and high
-    (95 % over faces). verdict: EXPOSES where `exposed` is above a half and above `false_alarms`, MISSES where it is
-    below a half, each with the whole interval; else UNCLEAR. A shortcut that fills the picture has no place: all null.
+    (95 % over faces). verdict: EXPOSES where `exposed` is above a half and `false_alarms` below it, MISSES where `exposed`
+    is below a half, each with the whole interval; else UNCLEAR. A shortcut that fills the picture has no place: all null.
     """
     if mask.all():
         empty = dict.fromkeys(("mass_honest", "mass_cheating", "exposed", "false_alarms", "verdict"))
         return dict(empty)
     mass = [np.array([location.mass_accuracy(each, mask) for each in maps]) for maps in (honest, cheating)]
     false, true = (np.array([points_at(each, mask) for each in maps]) for maps in (honest, cheating))
-    exposed = around(true)
+    exposed, alarms = around(true), around(false)
     return {
         "mass_honest": around(mass[0]),
         "mass_cheating": around(mass[1]),
         "exposed": exposed,
-        "false_alarms": around(false),
-        "verdict": decide(exposed, around(true.astype(float) - false)),
+        "false_alarms": alarms,
+        "verdict": decide(exposed, alarms),
     }
 
 
@@ -190,12 +190,12 @@ def points_at(values: np.ndarray, mask: np.ndarray) -> bool:
     return bool(values[mask].max() >= values.max() > 0)
 
 
-def decide(exposed: Mapping[str, float | None], more: Mapping[str, float | None]) -> str:
-    """The verdict; more: by how much the share is larger than that of false alarms."""
-    low, high, above = exposed["low"], exposed["high"], more["low"]
-    if low is None or high is None or above is None:
+def decide(exposed: Mapping[str, float | None], alarms: Mapping[str, float | None]) -> str:
+    """The verdict."""
+    low, high, most = exposed["low"], exposed["high"], alarms["high"]
+    if low is None or high is None or most is None:
         return UNCLEAR
-    if low > 0.5 and above > 0:
+    if low > 0.5 > most:
         return EXPOSES
     return MISSES if high < 0.5 else UNCLEAR
 
