@@ -392,7 +392,7 @@ def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], fla
         "seed": flags.seed,
         "data": [flags.dataset, flags.fold, subject.data.fingerprint],
         "checkpoint": subject.checkpoint_digest,
-        "device": device_name(subject.device),
+        "device": subject.device.type,  # without the threads: their number follows what else runs on the machine
         "versions": library_versions(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

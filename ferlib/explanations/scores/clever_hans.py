@@ -167,8 +167,9 @@ def judge(honest: np.ndarray, cheating: np.ndarray, mask: np.ndarray) -> dict[st
     mass_honest, mass_cheating: share of the positive values that lies on it. exposed, false_alarms: share of the faces
     whose strongest value lies on it, or on a region that reaches there, for the second network and for the first (the
     pointing game: Zhang et al., "Top-down neural attention by excitation backprop", 2016). Each with mean, low and high
-    (95 % over faces). verdict: EXPOSES where `exposed` is above a half and `false_alarms` below it, MISSES where `exposed`
-    is below a half, each with the whole interval; else UNCLEAR. A shortcut that fills the picture has no place: all null.
+    (95 % over faces). verdict: EXPOSES where `exposed` is above a half and `false_alarms` below it, MISSES where
+    `exposed` is below a half, each with the whole interval; else UNCLEAR. A shortcut that fills the picture has no
+    place: all null.
     """
     if mask.all():
         empty = dict.fromkeys(("mass_honest", "mass_cheating", "exposed", "false_alarms", "verdict"))
