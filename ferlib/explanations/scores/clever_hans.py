@@ -96,8 +96,8 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
         summary = explain_run(
             planted, CLEVER_HANS, stage_values(methods, flags), own, figures, drawn.run.with_shortcut(kind).name
         )
-        networks[name] = describe_network(drawn, planted, summary.get("faces", []))
         if is_main():
+            networks[name] = describe_network(drawn, planted, summary["faces"])
             with np.load(planted.run.with_shortcut(kind) / "maps.npz") as saved:
                 maps[name] = saved["method_maps"].astype(np.float64)
     if not is_main():
