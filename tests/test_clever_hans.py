@@ -1,15 +1,17 @@
 """score_explanations.py --clever-hans, --permuted-labels: drawn faces with a flaw, the pair of networks, verdicts."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 
 import datasets
 import score_explanations
 import train
 from config import EMOTIONS, Score
+from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.data.synthetic.variants import (
     PERMUTED,
@@ -23,10 +25,13 @@ from ferlib.data.synthetic.variants import (
 )
 from ferlib.evaluation.saved_runs import read_models
 from ferlib.explanations.region_words import describe_surround, surround_share
-from ferlib.explanations.scores.clever_hans import EXPOSES, MISSES, UNCLEAR, decide, judge, points_at
+from ferlib.explanations.scores.clever_hans import EXPOSES, MISSES, UNCLEAR, box_of, decide, judge, points_at, seen_mask
 from ferlib.explanations.scores.terminal import describe_test
+from ferlib.inference.views import center_view
+from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.errors import UserError
 from ferlib.training.twins import BY_HEART, original_flags, train_if_missing, twin_flags
+from models import model_spec
 
 # ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,6 +202,23 @@ def test_the_pair_is_trained_and_explained(exposed, tiny_run):
     text = describe_test(saved, flags_of(tiny_run))
     assert "verdict" in text
     assert ("did not learn" in text) is not saved["learned"]
+
+
+def test_the_mask_is_where_a_network_that_crops_sees_the_shortcut():
+    """fer_resnet takes the inner 44 of 48 pixels: the patch of rows 2 to 9 lies in rows 0 to 7 of what it sees."""
+
+    @dataclass
+    class Cropping:
+        data: FaceData
+        spec: ModelSpec
+
+        def views(self, images):
+            return center_view(torch.from_numpy(images), self.spec)
+
+    data = FaceData("synthetic", np.zeros((1, 48, 48, 3), np.uint8), *[np.zeros(1)] * 3, "")
+    mask = seen_mask(Cropping(data, model_spec("fer_resnet")), "patch")
+    assert mask.shape == (44, 44)
+    assert box_of(mask) == [0, 0, 8, 8]
 
 
 def test_the_report_reads_the_test(exposed, tiny_run):

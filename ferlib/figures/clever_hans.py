@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ferlib.data.synthetic.variants import SHORTCUTS, box
+from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.scores.clever_hans import CHEATING, HONEST, NETWORKS
 from ferlib.figures.blending import overlay, tint
@@ -106,14 +106,13 @@ def draw_maps(
     methods = list(found["methods"])
     chosen = sorted(methods, key=order)[:ROWS]
     faces = np.linspace(0, len(arrays[HONEST]["faces"]) - 1, FACES).round().astype(int)
-    side = arrays[HONEST]["faces"].shape[1]
     with saved_figure(path, formats, figsize=(WIDTH, 0.86 * len(chosen) + 1.2), layout="constrained") as figure:
         panels = figure.subplots(len(chosen), 2 * FACES, squeeze=False)
         for row, method in zip(panels, chosen, strict=True):
             draw_method(row, arrays, faces, methods.index(method), METHODS[method].signed)
             for axes in row:
                 hide(axes)
-                outline(axes, side, found["shortcut"])
+                outline(axes, found["box"])
             verdict = found["methods"][method]["verdict"]
             label = found["titles"][method].replace(" ", "\n") + (f"\n({verdict})" if verdict else "")
             row[0].set_ylabel(label, fontsize=SMALL, rotation=0, ha="right", va="center")
@@ -134,12 +133,10 @@ def draw_method(
             row[2 * number + offset].imshow((overlay if signed else tint)(image, values, limit))
 
 
-def outline(axes: Axes, side: int, kind: str) -> None:
-    """The edge of a shortcut that has a place."""
-    if kind == "tint":
-        return
-    rows, columns = box(side, kind)
-    size = columns.stop - columns.start, rows.stop - rows.start
-    axes.add_patch(
-        Rectangle((columns.start - 0.5, rows.start - 0.5), *size, fill=False, edgecolor="white", linewidth=1)
-    )
+def outline(axes: Axes, box: Sequence[int] | None) -> None:
+    """The edge of a shortcut that has a place: top, left, bottom, right."""
+    if box:
+        top, left, bottom, right = box
+        axes.add_patch(
+            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor="white", linewidth=1)
+        )

@@ -102,14 +102,14 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
                 maps[name] = saved["method_maps"].astype(np.float64)
     if not is_main():
         return {}
-    side = maps[HONEST].shape[-1]
-    mask = shortcut_mask(side, kind)
+    mask = seen_mask(drawn, kind)
     found = {
         **{key: networks[HONEST][key] for key in ("run", "checkpoint", "checkpoint_digest")},
         "shortcut": kind,
         "planted_in": EMOTIONS[PLANTED],
         "faces": len(maps[HONEST]),
         "area": float(mask.mean()),
+        "box": None if mask.all() else box_of(mask),
         "networks": networks,
         "learned": networks[CHEATING]["called_planted"] >= LEARNED,
         "titles": {name: METHODS[name].title for name in methods},
@@ -124,6 +124,18 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
 def stage_values(methods: Sequence[str], flags: Score) -> dict[str, Any]:
     """The settings of the stage."""
     return {"methods": list(methods), "baseline": flags.baseline}
+
+
+def seen_mask(subject: Subject, kind: str) -> np.ndarray:
+    """bool H×W: the pixels of the shortcut as the network is given the face, which may be cropped and scaled."""
+    whole = shortcut_mask(subject.data.images.shape[1], kind).astype(np.uint8) * 255
+    return (subject.views(whole[None, :, :, None])[0, 0] > 0.5).cpu().numpy()
+
+
+def box_of(mask: np.ndarray) -> list[int]:
+    """Top, left, bottom and right of the pixels of a mask, the last two outside."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1]
 
 
 def with_shortcut(subject: Subject, kind: str) -> Subject:
