@@ -89,6 +89,8 @@ def check_drawn(flags: Score) -> None:
         raise UserError(f"{name} is of drawn faces, into which flaws can be planted: use --dataset {ORIGINAL}")
     if flags.checkpoint:
         raise UserError(f"{name} compares two runs: leave --checkpoint out")
+    if flags.clever_hans and (flags.only or flags.indices or flags.target != "predicted"):
+        raise UserError("--clever-hans chooses faces and class itself: leave --only, --indices and --target out")
 
 
 def main() -> dict[str, Any]:

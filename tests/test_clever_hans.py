@@ -242,6 +242,12 @@ def test_flags_that_make_no_sense(tiny_run, tmp_path):
             score_explanations.check(flags_of(tiny_run, checkpoint=tmp_path, **changes))
 
 
+def test_faces_and_class_are_those_of_the_test(tiny_run):
+    for changes in ({"only": "wrong"}, {"indices": (1, 2)}, {"target": "Happy"}):
+        with pytest.raises(UserError, match="chooses faces and class itself"):
+            score_explanations.check(flags_of(tiny_run, clever_hans=True, **changes))
+
+
 @pytest.mark.slow
 def test_a_network_that_cheats_is_exposed(tmp_path):
     """A pair that is trained in earnest: the patch turns faces into Sad, and HiResCAM shows it."""
