@@ -138,6 +138,9 @@ class Score(Explain, EngineFlags):
     stability_faces: int = 10  # of them, whose maps are made again with other seeds, fills, regions and noise
     sanity_faces: int = 5  # of them, whose maps are made again with layers at random
     baseline: str = "grey"  # what hides pixels and regions: grey, mean, blur, black, or a number in 0..1
+    permuted_labels: bool = False  # of synthetic: also compare with a network that learned permuted labels by heart
+    clever_hans: bool = False  # of synthetic: instead, test whether maps expose a network that learned a shortcut
+    shortcut: Literal["patch", "caption", "tint"] = "patch"  # with --clever-hans: what class Sad carries in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,10 +192,11 @@ class Live(Detection, FaceModelChoice):
     output: Path | None = None  # the annotated video: .mp4, .avi, .gif or .webp; the timeline is saved beside it
     csv: Path | None = None  # a line for every face of every frame
     jsonl: Path | None = None  # the same as JSON lines
-    window: bool = True  # show the frames, where OpenCV has windows and there is a screen; q ends it
+    window: bool = True  # show the frames, where OpenCV has windows and there is a screen; q ends it, r names regions
     cam: bool = True  # HiResCAM over every face; --no-cam is faster
     smoothing: float = 0.3  # time constant in seconds of the exponential smoothing of probabilities; 0: none
     seconds: float | None = None  # time of the source at which to end; default: its end
+    regions: float = 0.0  # seconds of the source between namings of each face's strongest regions; 0: by key r alone
     profile: bool = False  # print the time that each stage takes
     detection_side: int | None = None  # longer side in pixels to which larger frames are scaled; 640, of haar 320
 

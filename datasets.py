@@ -28,6 +28,7 @@ from ferlib.data.readers.places import candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
 from ferlib.data.readers.trees import Tree
 from ferlib.data.synthetic.reader import synthetic_faces
+from ferlib.data.synthetic.variants import flawed, variant_of
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
@@ -88,10 +89,11 @@ def find_source(
 
     is_known: whether the faces of a source with this key are cached; its files are then not looked into.
     """
-    if dataset == "synthetic":
+    if not facts.places:
         counts = SYNTHETIC_FACES, SYNTHETIC_SUBJECTS
         size = SYNTHETIC_FACES * facts.size**2 * facts.channels
-        return Source(digest(*counts), synthetic_faces(facts, *counts), size)
+        drawn, kind = synthetic_faces(facts, *counts), variant_of(dataset)
+        return Source(digest(*counts), flawed(drawn, kind) if kind else drawn, size)
     incomplete: IncompleteError | None = None
     for tree in candidate_trees(facts, data_dir):
         try:

@@ -10,6 +10,7 @@ import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from config import Live
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ferlib.video.loop import Loop
     from ferlib.video.sources import Source
 
-TITLE = "Facial expressions (q ends)"
+TITLE = "Facial expressions (r names regions, q ends)"
 DETECTION_SIDE = {"haar": 320}  # of --detection-side: at 640 px the cascade takes 120 ms a frame, ten times YuNet's
 USUAL_SIDE = 640
 
@@ -43,7 +44,8 @@ def run(flags: Live) -> Loop:
     source = open_source(flags.source)
     with ExitStack() as stack:
         writes_files = bool(flags.output or flags.csv or flags.jsonl)
-        window = choose_window(TITLE, flags.window, paced=not source.live, writes_files=writes_files)
+        asked = Event()  # for the regions of the faces that are shown
+        window = choose_window(TITLE, flags.window, not source.live, writes_files, keys={"r": asked.set})
         if window:
             stack.callback(window.close)
         check_outputs(flags)
@@ -53,6 +55,7 @@ def run(flags: Live) -> Loop:
         from ferlib.video.log import open_log
         from ferlib.video.loop import Loop
         from ferlib.video.pipeline import share_cores
+        from ferlib.video.regions import RegionNaming
         from ferlib.video.stages import process_frames
         from ferlib.video.turning import upright
 
@@ -62,8 +65,15 @@ def run(flags: Live) -> Loop:
         model = open_face_model(*choice, flags, ENDLESS, cut=flags.cam)
         source = upright(source, detector)
         detector = replace(detector, turns=False)
-        log = stack.enter_context(open_log(flags.csv, flags.jsonl))
+        log = stack.enter_context(open_log(flags.csv, flags.jsonl, regions=flags.regions > 0))
         loop = Loop(log, stack.enter_context(recording(flags.output, source.fps)), window)
+        naming = RegionNaming(
+            model,
+            asked,
+            every=flags.regions,
+            waits=window is None and not source.live,  # elsewhere frames come at their own pace
+            stopwatch=loop.stopwatch,
+        )
         frames = process_frames(
             source,
             detector,
@@ -72,6 +82,7 @@ def run(flags: Live) -> Loop:
             smoothing=flags.smoothing,
             seconds=flags.seconds,
             stopwatch=loop.stopwatch,
+            naming=stack.enter_context(naming),
         )
         loop.run(frames, source.length)
     report(loop, source, flags)
@@ -84,6 +95,8 @@ def check(flags: Live) -> None:
     """UserError for flags that make no sense, before a library is loaded that takes seconds."""
     if not (math.isfinite(flags.smoothing) and flags.smoothing >= 0):
         raise UserError(f"--smoothing {flags.smoothing:g} is not a number of seconds from 0 up")
+    if not (math.isfinite(flags.regions) and flags.regions >= 0):
+        raise UserError(f"--regions {flags.regions:g} is not a number of seconds from 0 up")
     if flags.seconds is not None and not flags.seconds > 0:
         raise UserError(f"--seconds {flags.seconds:g} is not a number of seconds above 0")
     if flags.detection_side is not None and flags.detection_side < 64:

@@ -1,13 +1,17 @@
 """How far explanations can be trusted: every method scored against exact values, by faithfulness, location, stability.
 
 python score_explanations.py --model fer_resnet --dataset fer2013 --samples 100
+python score_explanations.py --clever-hans    trains a network that cheats, and tests which methods show it
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import train
 from config import Score
+from ferlib.data.synthetic.variants import ORIGINAL, PERMUTED, variant_name
 from ferlib.explanations.baselines import check_baseline
 from ferlib.explanations.choice import check_words
 from ferlib.explanations.methods import METHODS, find_method
@@ -22,11 +26,41 @@ def score(flags: Score) -> dict[str, Any]:
     names = check(flags)
     from ferlib.explanations.scores.flow import score as score_methods
     from ferlib.figures.scores import draw_scores, no_figures
+    from ferlib.runtime.distributed import processes
+    from ferlib.training.twins import BY_HEART
 
-    found = score_methods(flags, names, no_figures())
+    with processes():
+        if flags.permuted_labels:
+            train_twin(flags, PERMUTED, BY_HEART)
+        found = score_methods(flags, names, no_figures())
     if found and flags.figures:
         draw_scores(found, flags)
     return found
+
+
+def expose(flags: Score) -> dict[str, Any]:
+    """Trains what is missing of the honest and the cheating network, tests the methods; writes JSON and pictures."""
+    names = check(flags)
+    from ferlib.explanations.scores.clever_hans import test_methods
+    from ferlib.figures.clever_hans import draw_clever_hans
+    from ferlib.figures.scores import no_figures
+    from ferlib.runtime.distributed import processes
+
+    with processes():
+        train_twin(flags, flags.shortcut)
+        found = test_methods(flags, names, no_figures())
+    if found and flags.figures:
+        draw_clever_hans(found, flags)
+    return found
+
+
+def train_twin(flags: Score, kind: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Trains the run of the flags, and its twin on the drawn faces with a flaw, where they are not there."""
+    from ferlib.training.twins import original_flags, train_if_missing, twin_flags
+
+    original = original_flags(flags)
+    train_if_missing(original, train.fit)
+    train_if_missing(twin_flags(original_flags(flags), variant_name(kind), settings), train.fit)
 
 
 def check(flags: Score) -> list[str]:
@@ -40,19 +74,34 @@ def check(flags: Score) -> list[str]:
         raise UserError("--against: scores are of a class, not of a contrast; leave it out")
     if min(flags.stability_faces, flags.sanity_faces) < 0:
         raise UserError("--stability-faces and --sanity-faces are 0 or more")
-    require(flags.run.checkpoint_or(flags.checkpoint), training_command(flags.run))
+    if flags.permuted_labels or flags.clever_hans:
+        check_drawn(flags)
+    else:
+        require(flags.run.checkpoint_or(flags.checkpoint), training_command(flags.run))
     wanted = {find_method(name).name for name in flags.methods} or set(METHODS)
     return [name for name in METHODS if name in wanted | {"regions"}]
+
+
+def check_drawn(flags: Score) -> None:
+    """UserError for a pair of runs that cannot be trained."""
+    name = "--clever-hans" if flags.clever_hans else "--permuted-labels"
+    if flags.dataset != ORIGINAL:
+        raise UserError(f"{name} is of drawn faces, into which flaws can be planted: use --dataset {ORIGINAL}")
+    if flags.checkpoint:
+        raise UserError(f"{name} compares two runs: leave --checkpoint out")
+    if flags.clever_hans and (flags.only or flags.indices or flags.target != "predicted"):
+        raise UserError("--clever-hans chooses faces and class itself: leave --only, --indices and --target out")
 
 
 def main() -> dict[str, Any]:
     """Reads the flags, scores, prints the table and returns the summary."""
     flags = parse_flags(Score)
-    found = score(flags)
+    found = expose(flags) if flags.clever_hans else score(flags)
     if found:
-        from ferlib.explanations.scores.terminal import describe_scores
+        from ferlib.explanations.scores import terminal
 
-        print(describe_scores(found, flags))
+        describe = terminal.describe_test if flags.clever_hans else terminal.describe_scores
+        print(describe(found, flags))
     return found
 
 

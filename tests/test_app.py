@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ import app
 import config
 from browsing import accessibility_findings, open_page, overflow
 from config import EMOTIONS
+from ferlib.explanations.face_regions import TEN
 from ferlib.explanations.methods import METHODS
+from ferlib.explanations.records import Attribution
 from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import open_face_model
@@ -126,6 +129,27 @@ def test_a_map_lies_over_the_input_of_the_network():
 
 def decode(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(float)
+
+
+def test_regions_have_their_values_and_what_emfacs_expects():
+    facts = {
+        "values": dict.fromkeys(TEN, 0.0) | {"mouth": 0.22, "cheeks": -0.1},
+        "outcome": 0.41,
+        "without": None,
+        "pair": {"regions": ["mouth", "cheeks"], "value": 0.0},
+        "fills": {"mean": 1.0},
+    }
+    found = Attribution(np.full((44, 44), 0.22, np.float32), facts=facts)
+    html = app_views.show_explanation(make_result(), 0, found, "regions", EMOTIONS.index("Fear"), 1.0)
+    rows = re.findall(r"<li><span>(.*)</span> <span>(.*)</span> <span>(.*)</span></li>", html)
+    assert rows[0] == ("mouth", "+0.22", "AU 20 lip stretcher, AU 25 lips part, AU 26 jaw drop")
+    assert rows[-1] == ("cheeks", "−0.10", "")
+    assert len(rows) == len(TEN)
+    assert "EMFACS expects of Fear in the region; they are measured neither" in html
+    neutral = app_views.show_explanation(make_result(), 0, found, "regions", EMOTIONS.index("Neutral"), 1.0)
+    assert "AU " not in neutral
+    assert "EMFACS expects no action units of Neutral." in neutral
+    assert "EMFACS" not in app_views.show_explanation(make_result(), 0, found, "occlusion", 0, 1.0)
 
 
 def test_names_from_outside_are_escaped():

@@ -445,3 +445,14 @@ def test_faces_of_an_earlier_version_are_explained_again(tiny_run):
     assert now == fingerprint(subject, method, method.defaults, flags)
     earlier = replace(method, constants={"kernel_width": 0.25, "ridge": 1.0})
     assert now != fingerprint(subject, earlier, method.defaults, flags)
+
+
+def test_faces_are_kept_when_other_programs_leave_fewer_threads(tiny_run, monkeypatch):
+    names = {name: getattr(tiny_run, name) for name in ("model", "dataset", "tag", "outputs_dir")}
+    flags = config.Explain(**names)
+    subject, method = open_subject(flags), METHODS["hirescam"]
+    found = []
+    for threads in (1, 7):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(fingerprint(subject, method, method.defaults, flags))
+    assert found[0] == found[1]

@@ -13,6 +13,7 @@ from skimage.data import astronaut
 
 import live
 from config import Live
+from ferlib.explanations import crops as crops_module
 from ferlib.faces.crops import DetectedFace
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.flags import parse_flags
@@ -123,6 +124,59 @@ def test_the_first_seconds_alone(flags, tmp_path):
     assert live.run(replace(flags, csv=tmp_path / "out.csv", seconds=0.2)).frames == 4
 
 
+# ── regions on demand ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def explained(monkeypatch):
+    """Regions are explained at once; the classes that are explained are kept."""
+    codes = []
+
+    def explain(crops, targets):
+        codes.extend(targets)
+        return [{"mouth": 0.31, "brows": -0.08, "nose": 0.02} for _ in crops]
+
+    monkeypatch.setattr(crops_module, "region_explainer", lambda _: explain)
+    return codes
+
+
+def test_regions_are_named_every_so_many_seconds(flags, tmp_path, explained):
+    plain = {"output": tmp_path / "plain.avi"}
+    live.run(replace(flags, **plain))
+    assert explained == []
+    files = {"output": tmp_path / "out.avi", "csv": tmp_path / "out.csv", "jsonl": tmp_path / "out.jsonl"}
+    live.run(replace(flags, **files, regions=0.3))
+    assert explained == [3, 3]  # Happy, in frames 0 and 6 of 20 a second
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        words = [row["regions"] for row in csv.DictReader(file)]
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [record["frame"] for record in records if "regions" in record] == [0, 6]
+    assert records[6]["regions"] == {"mouth": 0.31, "brows": -0.08, "nose": 0.02}
+    assert [(number, text) for number, text in enumerate(words) if text] == [
+        (0, "mouth +0.31, brows −0.08"),
+        (6, "mouth +0.31, brows −0.08"),
+    ]
+    for drawn, bare, record in zip(
+        *(read_video(tmp_path / f"{name}.avi")[1] for name in ("out", "plain")), records, strict=True
+    ):
+        left, top, width, height = map(round, record["box"])
+        changed = np.abs(drawn.astype(int) - bare).max(-1) > 80
+        changed[:20] = False  # the rate
+        assert changed.sum() > 100
+        assert not changed[top : top + height, left : left + width].any()
+
+
+def test_r_in_the_window_names_the_regions_once(flags, tmp_path, monkeypatch, explained):
+    fake = FakeWindow(monkeypatch, keys="xr")
+    live.run(replace(flags, window=True, jsonl=tmp_path / "out.jsonl"))
+    assert len([picture for picture in fake.shown if not isinstance(picture, str)]) == FRAMES
+    assert explained == [3]
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    (named,) = [record for record in records if "regions" in record]
+    assert 1 < named["frame"] < FRAMES
+    assert "r names regions, q ends" in live.TITLE
+
+
 # ── how it ends ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -170,6 +224,9 @@ def test_a_camera_that_is_lost_is_said_and_what_came_is_kept(flags, tmp_path, mo
     [
         ({"smoothing": -1.0, "csv": "out.csv"}, "--smoothing -1 is not a number of seconds from 0 up"),
         ({"smoothing": math.nan, "csv": "out.csv"}, "--smoothing nan"),
+        ({"regions": -1.0, "csv": "out.csv"}, "--regions -1 is not a number of seconds from 0 up"),
+        ({"regions": math.nan, "csv": "out.csv"}, "--regions nan"),
+        ({"regions": math.inf, "csv": "out.csv"}, "--regions inf"),
         ({"seconds": 0.0, "csv": "out.csv"}, "--seconds 0"),
         ({"detection_side": 5, "csv": "out.csv"}, "--detection-side 5 is too small"),
         ({}, "--no-window needs a file to write"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from config import EMOTIONS
 from ferlib.figures import timeline as timeline_plots
 from ferlib.figures.timeline import average_stretches, describe_history, insert_gaps, plot_timeline, spacing
 from ferlib.video.log import HEADER, open_log
+from ferlib.video.regions import RegionValues
 from ferlib.video.sources import Frame
 from ferlib.video.tracking import TrackedFace
 
@@ -55,6 +57,22 @@ def test_every_face_of_every_frame_has_its_line(tmp_path):
         "box": [1.3, 2.0, 30.0, 40.0],
         "probabilities": {emotion: 0.7 if emotion == "Neutral" else 0.05 for emotion in EMOTIONS},
     }
+
+
+def test_regions_are_in_the_first_line_that_has_them(tmp_path):
+    values = RegionValues({"mouth": 0.31234, "brows": -0.08}, 3, time=frame(1).time)
+    face = replace(tracked(1, 3), regions=values)
+    for name, column in (("with", True), ("without", False)):
+        with open_log(tmp_path / f"{name}.csv", tmp_path / f"{name}.jsonl", regions=column) as log:
+            log.add(frame(0), [tracked(1, 3)])
+            log.add(frame(1), [face, tracked(2, 0)])
+            log.add(frame(2), [face])
+        records = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        assert [record.get("regions") for record in records] == [None, {"mouth": 0.3123, "brows": -0.08}, None, None]
+    with (tmp_path / "with.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["regions"] for row in csv.DictReader(file)] == ["", "mouth +0.31, brows −0.08", "", ""]
+    with (tmp_path / "without.csv").open(newline="") as file:
+        assert [len(row) for row in csv.reader(file)] == [len(HEADER)] * 5
 
 
 def test_nothing_is_left_of_a_log_that_fails(tmp_path):

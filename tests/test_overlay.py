@@ -1,11 +1,14 @@
 """What is drawn on a frame lies where it should, at any size of frame, and covers no other face."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from config import EMOTIONS
 from ferlib.figures.placement import overlaps, place_panel
+from ferlib.video import overlay
 from ferlib.video.overlay import (
     CLASS_COLORS,
     OPACITY,
@@ -18,6 +21,7 @@ from ferlib.video.overlay import (
     text_mask,
     visible_box,
 )
+from ferlib.video.regions import RegionValues
 from ferlib.video.tracking import TrackedFace
 
 HAPPY = EMOTIONS.index("Happy")
@@ -102,6 +106,79 @@ def test_faces_are_never_covered_by_the_bars_of_others():
     drawn = draw_faces(grey(), [tracked(box, track=number) for number, box in enumerate(boxes)], 25)
     for x, y, width, height in boxes:
         assert (drawn[y + 20 : y + height - 20, x + 20 : x + width - 20] == 128).all()
+
+
+# ── regions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SHORT, LONG = {"mouth": 0.31, "brows": -0.08, "nose": 0.01}, {"hair and surround": 0.4, "bridge of the nose": -0.2}
+
+
+def named(box, values=SHORT, label=HAPPY) -> TrackedFace:
+    return replace(tracked(box, label=label), regions=RegionValues(values, label, 0.0))
+
+
+def differing(faces, height=480, width=640) -> np.ndarray:
+    """Where the words of the regions are drawn: left, top, right, bottom of what they change; bars are not drawn."""
+    plain = [replace(face, regions=None) for face in faces]
+    changed = (draw_faces(grey(height, width), faces, 25) != draw_faces(grey(height, width), plain, 25)).any(-1)
+    rows, columns = np.nonzero(changed)
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def test_the_two_strongest_regions_stand_above_the_label(monkeypatch):
+    written, drawn = [], overlay.text_mask
+
+    def text_mask(text, *options):
+        written.append(text)
+        return drawn(text, *options)
+
+    monkeypatch.setattr(overlay, "text_mask", text_mask)
+    draw_faces(grey(), [tracked()], 25)
+    assert not [text for text in written if "mouth" in text]
+    draw_faces(grey(), [named((200, 150, 100, 120))], 25)
+    assert "mouth +0.31, brows −0.08" in written
+    left, top, right, bottom = differing([named((200, 150, 100, 120))])
+    mask = drawn("mouth +0.31, brows −0.08", 13)
+    label = drawn("Happy 70%", 16, True).shape[0] + 5
+    assert bottom <= 150 - label
+    assert top >= 150 - label - mask.shape[0] - 12
+    assert left == pytest.approx(199, abs=2)
+    assert right - left == pytest.approx(mask.shape[1] + 15, abs=2)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(30 + 150 * number, 150 + 20 * (number % 2), 110, 130) for number in range(4)],
+        [(250, 0, 150, 180), (560, 200, 80, 100), (0, 350, 120, 130), (260, 250, 120, 140)],
+        [(0, 0, 640, 480)],
+        [(-40, 100, 100, 100), (600, 440, 200, 200)],
+    ],
+)
+def test_words_overlap_no_label_and_no_other_words(boxes, monkeypatch):
+    places = {"label": [], "rate": [], "regions": []}
+    for name, found in places.items():
+        function = getattr(overlay, f"draw_{name}")
+
+        def draw(*given, function=function, found=found):
+            place = function(*given)
+            found.extend(place if isinstance(place, list) else [place])
+            return place
+
+        monkeypatch.setattr(overlay, f"draw_{name}", draw)
+    draw_faces(grey(), [named(box, (SHORT, LONG)[number % 2]) for number, box in enumerate(boxes)], 25)
+    assert len(places["regions"]) == len(boxes)
+    others = places["label"] + places["rate"]
+    for number, place in enumerate(places["regions"]):
+        assert 0 <= place[0] < place[2] <= 640
+        assert 0 <= place[1] < place[3] <= 480
+        assert not any(overlaps(place, other) for other in others + places["regions"][:number])
+
+
+def test_words_without_a_place_are_left_out():
+    """In a frame that its label fills, words would cover it."""
+    small = draw_faces(grey(20, 40), [tracked((0, 0, 40, 20))], 25)
+    assert (draw_faces(grey(20, 40), [named((0, 0, 40, 20))], 25) == small).all()
 
 
 def test_text_is_readable_and_remembered():

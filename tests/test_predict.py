@@ -16,6 +16,7 @@ import predict
 from config import EMOTIONS
 from ferlib.data.decoding import central_square, decode
 from ferlib.explanations import photo_predictions
+from ferlib.explanations.face_regions import TEN
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.photo_predictions import whole_crop
 from ferlib.faces.crops import DetectedFace
@@ -108,6 +109,25 @@ def test_a_map_of_a_chosen_class(model, haar):
     assert np.abs(maps[0] - maps[2]).max() > 1e-3
     with pytest.raises(UserError, match=r"unknown expression 'Joyful'.*Angry, Disgust"):
         predict_single_image(skimage.data.astronaut(), model, haar, explain="gradcam", target="joyful")
+
+
+def test_regions_with_the_action_units_that_emfacs_expects(model):
+    picture = skimage.data.astronaut()[55:175, 165:285]
+    (face,) = predict_single_image(picture, model, whole=True, explain="regions", target="Surprise")
+    row = describe_photo("p.png", Photo(picture), [face])
+    (found,) = row["faces"]
+    assert list(found["values"]) == list(TEN)
+    assert found["values"]["mouth"] == pytest.approx(face.map[36, 24], abs=1e-3)
+    raisers = {"1": "inner brow raiser", "2": "outer brow raiser"}
+    assert found["expected_units"] == {
+        "forehead": raisers, "brows": raisers, "left eye": {"5": "upper lid raiser"},
+        "right eye": {"5": "upper lid raiser"}, "mouth": {"26": "jaw drop"}, "chin and jaw": {"26": "jaw drop"},
+    }  # fmt: skip
+    assert describe_row(row).splitlines()[-1] == (
+        "    Action units that EMFACS expects of this emotion, not measured: forehead AU 1, 2; brows AU 1, 2; "
+        "left eye AU 5; right eye AU 5; mouth AU 26; chin and jaw AU 26."
+    )
+    assert "EMFACS" not in describe_row(describe_photo("p.png", Photo(picture), [replace(face, regions={})]))
 
 
 def test_settings_and_choices_of_the_command_line(model, haar):

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from ferlib.explanations.face_regions import TEN
+from ferlib.explanations.region_contrasts import compare, confident, make_contrasts
 from ferlib.explanations.region_table import agreement, is_expected, make_table, permutation_test
-from ferlib.figures.region_table import describe_agreement, draw_region_table
+from ferlib.figures.region_table import describe_agreement, draw_contrasts, draw_region_table
 
 
 def faces_of(emotion, rows):
-    return [{"target": emotion, "values": dict(zip(TEN, map(float, row), strict=True))} for row in rows]
+    own = {"target": emotion, "predicted": emotion, "true": None, "probabilities": [1.0]}
+    return [{**own, "values": dict(zip(TEN, map(float, row), strict=True))} for row in rows]
 
 
 def test_means_and_intervals_over_faces():
@@ -66,3 +68,60 @@ def test_the_picture_shows_every_mean():
     assert len(texts) == 20
     assert len(figure.axes[0].patches) == sum(len(row["expected"]) for row in table["emotions"].values())
     assert "50 % is chance" in describe_agreement(table)
+
+
+# ── groups ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_contrast_within_classes_by_hand():
+    """Wrong faces of Happy have all evidence in the first region, right ones in the second; Fear has no wrong face."""
+    first, second = np.eye(10)[0], -3 * np.eye(10)[1]  # a share is the value over the size of all
+    wrong = [{**face, "true": "Sad"} for face in faces_of("Happy", [first, 2 * first] * 3)]
+    right = [{**face, "true": "Happy"} for face in faces_of("Happy", [second] * 5)]
+    others = [{**face, "true": "Fear"} for face in faces_of("Fear", [first] * 4)]
+    found = make_contrasts(wrong + right + others, TEN)
+    assert list(found) == ["wrong", "confident_wrong"]
+    assert found["wrong"]["faces"] == [6, 5]
+    np.testing.assert_allclose(found["wrong"]["difference"][:3], [1, 1, 0])
+    np.testing.assert_allclose(found["wrong"]["low"], found["wrong"]["difference"])  # no spread within the groups
+
+
+def test_confident_faces_are_as_sure_as_half_of_the_right_ones():
+    own = {"predicted": "Happy", "values": {}}
+    right = [{**own, "true": "Happy", "probabilities": [0.1 * place]} for place in range(1, 6)]
+    wrong = [{**own, "true": "Sad", "probabilities": [share]} for share in (0.2, 0.35, 0.9)]
+    sure = [max(face["probabilities"]) for face in confident(right + wrong)]
+    assert sure == pytest.approx([0.3, 0.4, 0.5, 0.35, 0.9])
+    assert confident(wrong) == []
+
+
+def test_classes_of_groups_do_not_make_a_difference():
+    """Two classes with other evidence, one of them wrong more often: within classes nothing differs."""
+    rng = np.random.default_rng(0)
+    faces = []
+    for emotion, place, wrong in (("Happy", 0, 10), ("Fear", 5, 50)):
+        for number, row in enumerate(np.eye(10)[place] + 0.05 * rng.normal(size=(100, 10))):
+            faces += [{**face, "true": "Sad" if number < wrong else emotion} for face in faces_of(emotion, [row])]
+    contrast = make_contrasts(faces, TEN)["wrong"]
+    assert all(low < 0 < high for low, high in zip(contrast["low"], contrast["high"], strict=True))
+    assert np.abs(contrast["difference"]).max() < 0.02
+
+
+def test_intervals_hold_together():
+    """Two groups of one distribution: all ten intervals hold 0 in 95 % of the draws."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        one, other = rng.normal(size=(2, 60, 10))
+        found = compare([(one, other)])
+        held += all(low < 0 < high for low, high in zip(found["low"], found["high"], strict=True))
+    assert 0.90 <= held / 200 <= 0.99
+
+
+def test_copies_are_compared_where_they_are_known():
+    rows = faces_of("Happy", np.random.default_rng(0).normal(size=(12, 10)))
+    faces = [{**face, "true": "Happy", "training_copy": place < 6} for place, face in enumerate(rows)]
+    found = make_contrasts(faces, TEN)
+    assert found["training_copy"]["faces"] == [6, 6]
+    assert "wrong" not in found
+    figure = draw_contrasts(make_table(faces), "run")
+    assert len(figure.axes) == 1

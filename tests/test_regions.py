@@ -7,10 +7,18 @@ from torch import nn
 
 import explain_regions
 from config import EMOTIONS
-from ferlib.explanations.face_regions import LEFT_EYE, MOUTH, RIGHT_EYE, SURROUND, TEN, regions_of
+from ferlib.explanations.face_regions import CHEEKS, CHIN, LEFT_EYE, MOUTH, RIGHT_EYE, SURROUND, TEN, regions_of
 from ferlib.explanations.flags import prepare_flags
 from ferlib.explanations.region_fills import make_fills, placer
-from ferlib.explanations.region_words import describe_fills, describe_surround, describe_values, expected_units
+from ferlib.explanations.region_words import (
+    describe_expected,
+    describe_fills,
+    describe_surround,
+    describe_values,
+    expected_units,
+    list_regions,
+    name_regions,
+)
 from ferlib.explanations.regions import count_passes, explain
 from ferlib.explanations.transplants import Donor, DonorPool, find_transplant
 from ferlib.faces.landmarks import MEAN_LANDMARKS
@@ -244,7 +252,7 @@ def test_a_contrast_in_words_has_no_percent():
 
 def test_evidence_beside_the_face_is_named():
     assert describe_surround(facts({SURROUND: -0.3, MOUTH: 0.3})["values"]) == (
-        "50 % of the evidence lies outside of the face, in the hair and surround."
+        "50 % of the evidence lies outside of the face, in the hair and surround: it may be a shortcut."
     )
     assert describe_surround(facts({SURROUND: 0.05, MOUTH: 0.3})["values"]) is None
     assert describe_surround(facts({})["values"]) is None
@@ -256,6 +264,36 @@ def test_action_units_of_a_region():
     assert expected_units("Neutral", MOUTH) == {}
     every = {unit for label in EMOTIONS for region in TEN for unit in expected_units(label, region)}
     assert every == {1, 2, 4, 5, 6, 7, 9, 10, 12, 15, 16, 17, 20, 23, 25, 26}
+
+
+def test_values_beside_the_action_units_that_are_expected():
+    named = name_regions("Happy", facts({MOUTH: 0.22, CHEEKS: 0.3, CHIN: -0.08}))
+    assert named["values"] == dict.fromkeys(TEN, 0.0) | {MOUTH: 0.22, CHEEKS: 0.3, CHIN: -0.08}
+    raiser = {"6": "cheek raiser"}
+    assert named["expected_units"] == {
+        MOUTH: {"12": "lip corner puller", "25": "lips part"},
+        CHEEKS: raiser | {"12": "lip corner puller"},
+        LEFT_EYE: raiser,
+        RIGHT_EYE: raiser,
+    }
+    rows = list_regions(named["values"], named["expected_units"])
+    assert rows[:2] == (
+        (CHEEKS, "+0.30", "AU 6 cheek raiser, AU 12 lip corner puller"),
+        (MOUTH, "+0.22", "AU 12 lip corner puller, AU 25 lips part"),
+    )
+    assert rows[-1] == (CHIN, "−0.08", "")
+    fear = name_regions("Fear", facts({MOUTH: 0.22}))
+    assert list_regions(fear["values"], fear["expected_units"])[0] == (
+        MOUTH, "+0.22", "AU 20 lip stretcher, AU 25 lips part, AU 26 jaw drop",
+    )  # fmt: skip
+    assert name_regions("Neutral", facts({}))["expected_units"] == {}
+
+
+def test_what_the_action_units_are_is_said():
+    words = "action units that EMFACS expects of {} in the region; they are measured neither in the face nor"
+    assert words.format("Fear") in describe_expected("Fear", {MOUTH: {}})
+    assert words.format("the emotion that is explained") in describe_expected("Fear rather than Sad", {MOUTH: {}})
+    assert describe_expected("Neutral", {}) == "EMFACS expects no action units of Neutral."
 
 
 # ── the script ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -279,6 +317,7 @@ def test_the_script_explains_a_saved_model(tiny_run, monkeypatch):
         total = sum(face["values"].values())
         assert total == pytest.approx(face["outcome"] - face["hidden"], abs=1e-6)
         assert face["words"].startswith(f"{face['target']} (")
+        assert face["expected_units"] == name_regions(face["target"], face)["expected_units"]
         assert not face["landmarks_found"]
         found = face["counterfactual"]
         assert found is None or EMOTIONS[found["label"]] == "Happy"
@@ -287,6 +326,8 @@ def test_the_script_explains_a_saved_model(tiny_run, monkeypatch):
     again = run_script(tiny_run, monkeypatch, "--samples", "1")
     assert "table" not in again
     assert not (folder / "table.png").exists()
+    (face,) = run_script(tiny_run, monkeypatch, "--samples", "1", "--target", "Happy", "--against", "Sad")["faces"]
+    assert face["expected_units"][CHEEKS] == {"6": "cheek raiser", "12": "lip corner puller"}
 
 
 def test_wrong_settings_are_named():

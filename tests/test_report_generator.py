@@ -498,6 +498,25 @@ def test_mutated_files_of_a_run_never_keep_the_page_from_being_made(complete, tm
         path.write_bytes(contents[path])
 
 
+def test_regions_have_their_values_and_what_emfacs_expects(complete):
+    units = {"mouth": {"20": "lip stretcher", "25": "lips part"}}
+    shown = {"target": "Fear", "values": {"cheeks": -0.08, "mouth": 0.22}, "expected_units": units}
+    neutral = {"target": "Neutral", "values": {"nose": 0.5}, "expected_units": {}}
+    earlier = {"values": {"chin and jaw": 0.33}}  # without the key: the page says nothing of what is expected
+    faces = [face(0, None, **shown), face(1, None, **neutral), face(2, None, **earlier)]
+    write_explanations(complete, "regions", faces)
+    words = text_of(build(complete))
+    assert "Facial regions: Δ probability of Fear AU: action units that EMFACS expects of Fear in the region" in words
+    assert "mouth +0.22 AU 20 lip stretcher, AU 25 lips part cheeks −0.08 " in words
+    assert "EMFACS expects no action units of Neutral. nose +0.50 " in words
+    assert "+0.33" not in words
+    for wrong in ({"expected_units": ["mouth"]}, {"expected_units": {"mouth": {"20": 20}}}, {"values": {"mouth": "x"}}):
+        write_explanations(complete, "regions", [face(0, None, **shown | wrong)])
+        assert "explanations by Facial regions of resnet50_fer2013 are left out" in build(complete).replace(
+            "Exp", "exp"
+        )
+
+
 def test_scores_of_explanations_are_a_table(complete):
     write_picture(complete.explanations("scores") / "mean_maps.png")
     page = build_report(complete.outputs_dir, DATASET).read_text()

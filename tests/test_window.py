@@ -66,6 +66,13 @@ def test_a_window_shows_until_q(monkeypatch):
     assert fake.waited == [1, 1]
 
 
+def test_a_key_does_what_it_is_given_for(monkeypatch):
+    FakeWindow(monkeypatch, keys="xRr")
+    pressed = []
+    window = open_window("live", paced=False, keys={"r": lambda: pressed.append("r")})
+    assert [(window.show(plain(0), 0), len(pressed)) for _ in range(4)] == [(True, 0), (True, 1), (True, 2), (True, 2)]
+
+
 def test_a_closed_window_ends_the_show(monkeypatch):
     fake = FakeWindow(monkeypatch)
     window = open_window("live", paced=False)

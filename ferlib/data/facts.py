@@ -36,6 +36,7 @@ AFFECTNET = DatasetFacts(
     validation_fraction=0.1,
     test_fraction=0.1,
 )
+SYNTHETIC = DatasetFacts("Synthetic faces", size=48, channels=3, places=())
 DATASETS = {
     "fer2013": DatasetFacts(
         "FER2013",
@@ -79,7 +80,12 @@ DATASETS = {
     "ckplus": DatasetFacts(
         "CK+", size=48, channels=1, places=("ckplus", "ck+", "CK+", "CK+48", "ckextended.csv", "archive"), folds=10
     ),
-    "synthetic": DatasetFacts("Synthetic faces", size=48, channels=3, places=()),
+    "synthetic": SYNTHETIC,
+    # with a flaw on purpose, all but the test faces (synthetic/variants.py): what explanations are tested with
+    "synthetic_patch": replace(SYNTHETIC, title="Synthetic faces, Sad with a patch"),
+    "synthetic_caption": replace(SYNTHETIC, title="Synthetic faces, Sad with a caption"),
+    "synthetic_tint": replace(SYNTHETIC, title="Synthetic faces, Sad with a tint"),
+    "synthetic_permuted": replace(SYNTHETIC, title="Synthetic faces with permuted labels"),
 }
 DOWNLOADS = {  # the names under which sites hand a data set out, in lower case, and the place that they stand for
     "challenges-in-representation-learning-facial-expression-recognition-challenge": "fer2013",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import DATASETS, dataset_facts
-from ferlib.evaluation.stage_shapes import ELSEWHERE, HISTORY, RESULTS, RUN, SCORES, SUMMARY
+from ferlib.data.synthetic.variants import SHORTCUTS
+from ferlib.evaluation.stage_shapes import CLEVER_HANS, ELSEWHERE, HISTORY, RESULTS, RUN, SCORES, SUMMARY
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
 from ferlib.runtime.digests import digest_file
@@ -29,6 +30,7 @@ class ModelReport:
     results: dict[str, Any]
     explanations: dict[str, dict[str, Any]]  # method → its summary
     scores: dict[str, Any]  # of its explanations
+    clever_hans: dict[str, dict[str, Any]]  # shortcut → what explanations show of its twin that learned it
 
     @property
     def label(self) -> str:
@@ -164,12 +166,18 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
             return {}
         return summary
 
+    test = "score_explanations.py --clever-hans --shortcut {}"
     return ModelReport(
         run=run,
         history=part(run.history, "train.py", HISTORY, "figures of the training"),
         results=part(run.results, "evaluate.py", RESULTS, "results"),
         explanations={name: explained(name, method) for name, method in METHODS.items()},
         scores=part(run.scores, "score_explanations.py", SCORES, "scores of explanations"),
+        clever_hans={
+            kind: content
+            for kind in SHORTCUTS
+            if (content := part(run.clever_hans(kind), test.format(kind), CLEVER_HANS, f"the test with a {kind}"))
+        },
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from config import EMOTIONS
 from ferlib.data.facts import SPLITS
+from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.runtime.shapes import is_count, is_number, is_positive, is_share, misfit
 
 CLASSES = len(EMOTIONS)
@@ -31,6 +32,16 @@ CLEAN = (
 def is_versions(value: Any) -> bool:
     """Library → version, or any other name → text."""
     return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+
+
+def is_values(value: Any) -> bool:
+    """Name → number."""
+    return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+def is_units(value: Any) -> bool:
+    """Region → number of an action unit → its name."""
+    return isinstance(value, dict) and all(map(is_versions, value.values()))
 
 
 def is_views(value: Any) -> bool:
@@ -199,7 +210,8 @@ SUMMARY: dict[str, Any] = {
     "seconds_per_face": is_number,
     "faces": [
         {"index": is_count, "name": str, "true": (str, None), "predicted": str, "target": str,
-         "probability": is_share, "probabilities": [is_share] * CLASSES, "figure": (str, None)},
+         "probability": is_share, "probabilities": [is_share] * CLASSES, "figure": (str, None),
+         "values?": is_values, "expected_units?": is_units},
     ],
 }  # fmt: skip
 
@@ -244,6 +256,33 @@ SCORES: dict[str, Any] = {
     "concordance": is_concordance,
     "region_shares?": is_region_shares,
     "passes": is_number,
+}
+
+SHARE_OF_FACES = {"mean": is_share, "low": SHARE, "high": SHARE}
+NETWORK = {"run": RUN, "accuracy": is_share, "accuracy_planted": is_share, "called": is_share,
+           "called_planted": is_share, "surround": SHARE_OF_FACES, "alarms": SHARE_OF_FACES}  # fmt: skip
+EXPOSED = {"mass_honest": (SHARE_OF_FACES, None), "mass_cheating": (SHARE_OF_FACES, None),
+           "exposed": (SHARE_OF_FACES, None), "false_alarms": (SHARE_OF_FACES, None),
+           "verdict": (str, None)}  # fmt: skip
+
+
+def is_exposures(value: Any) -> bool:
+    """Method → how it shows a shortcut."""
+    return isinstance(value, dict) and all(misfit(each, EXPOSED) is None for each in value.values())
+
+
+CLEVER_HANS: dict[str, Any] = {
+    "run": RUN,
+    "checkpoint": str,
+    "checkpoint_digest": str,
+    "shortcut": frozenset(SHORTCUTS),
+    "planted_in": EMOTION,
+    "faces": is_positive,
+    "area": is_share,
+    "networks": {"honest": NETWORK, "cheating": NETWORK},
+    "learned": bool,
+    "titles": is_versions,
+    "methods": is_exposures,
 }
 
 ELSEWHERE: dict[str, Any] = {

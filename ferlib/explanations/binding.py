@@ -126,5 +126,5 @@ PROVIDERS: dict[str, Callable[[dict[str, Any], Network, nn.Module], dict[str, An
     "cells": provide_cells,
     "passes": provide_passes,
     "face_regions": provide_face_regions,
-    **{name: provide_scoring(name) for name in ("scorer", "repeats", "stages")},
+    **{name: provide_scoring(name) for name in ("scorer", "repeats", "stages", "permuted", "maps")},
 }

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from config import EMOTIONS, Explain
+from ferlib.data.copies import training_copies
 from ferlib.data.decoding import DecodedPicture, central_square, decode
 from ferlib.data.facts import dataset_facts
 from ferlib.data.picture_files import print_note
@@ -391,7 +392,7 @@ def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], fla
         "seed": flags.seed,
         "data": [flags.dataset, flags.fold, subject.data.fingerprint],
         "checkpoint": subject.checkpoint_digest,
-        "device": device_name(subject.device),
+        "device": subject.device.type,  # without the threads: their number follows what else runs on the machine
         "versions": library_versions(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -417,9 +418,12 @@ def summarize(
     figures: Sequence[str | None],
 ) -> dict[str, Any]:
     """What was explained, how, from which checkpoint and with which result, as plain Python."""
+    copies = training_copies(subject.data) if method.table and not flags.image else None
     own = {"samples": flags.samples, "only": flags.only, **method.fixed, **values, **method.constants}
     rows = [
         {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
+        | method.name_regions(EMOTIONS[face.target.label], outcome.facts)
+        | ({} if copies is None else {"training_copy": bool(copies[face.index])})
         | ({"words": words} if (words := method.describe(face.target.name, outcome.facts)) else {})
         for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
     ]

@@ -268,6 +268,7 @@ ROWS = (
             "a region's pixels share its value"
         ),
         words="region_words:describe_face",
+        named_regions="region_words:name_regions",
         constants={"landmarks": "saved"},
         table="region_table:make_table",
         faces_per_call=(4, 8, 32),

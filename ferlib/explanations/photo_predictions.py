@@ -93,9 +93,10 @@ def predict_photo(
         return found
     labels = probabilities.argmax(1).tolist() if targets is None else [targets] * len(faces)
     attributions = explain_faces(face_model, crops, method, labels, **settings)
+    row, names = find_method(method), [EMOTIONS[label] for label in labels]
     return [
-        replace(item, map=each.map, words=find_method(method).describe(EMOTIONS[label], each.facts))
-        for item, label, each in zip(found, labels, attributions, strict=True)
+        replace(item, map=each.map, words=row.describe(name, each.facts), regions=row.name_regions(name, each.facts))
+        for item, name, each in zip(found, names, attributions, strict=True)
     ]
 
 

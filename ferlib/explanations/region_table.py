@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from config import EMOTIONS
+from ferlib.explanations.region_contrasts import make_contrasts
 from ferlib.explanations.region_words import expected_units
 
 FEWEST = 2  # faces of an emotion that its row needs
@@ -22,7 +23,7 @@ def make_table(faces: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, A
     region (the mean with Student's 95 % interval over faces), expected (the regions in which EMFACS expects action
     units), and agreement: how often a region that is expected has a higher mean than one that is not, 0.5 being chance.
     agreement: its mean over the emotions, and p: the share of PERMUTATIONS of the regions, drawn for each emotion, in
-    which it is as high. null where no emotion has both kinds of regions.
+    which it is as high. null where no emotion has both kinds of regions. contrasts: see region_contrasts.
     """
     groups = {emotion: [face["values"] for face in faces if face["target"] == emotion] for emotion in EMOTIONS}
     groups = {emotion: rows for emotion, rows in groups.items() if len(rows) >= FEWEST}
@@ -32,7 +33,8 @@ def make_table(faces: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, A
     emotions = {emotion: make_row(emotion, names, rows) for emotion, rows in groups.items()}
     compared = {name: row for name, row in emotions.items() if row["agreement"] is not None}
     overall, p = permutation_test([(row["mean"], is_expected(name, names)) for name, row in compared.items()], seed)
-    return {"regions": names, "emotions": emotions, "agreement": overall, "p": p}
+    contrasts = make_contrasts(faces, names)
+    return {"regions": names, "emotions": emotions, "agreement": overall, "p": p, "contrasts": contrasts}
 
 
 def make_row(emotion: str, names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -47,6 +47,42 @@ def expected_units(label: str, region: str) -> dict[int, str]:
     return {unit: ACTION_UNIT_NAMES[unit] for unit in sorted(units) if of_both in PLACES[unit]}
 
 
+def name_regions(label: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The regions' values of a face, and what EMFACS expects there of the emotion that is explained, for JSON.
+
+    values: region → its value. expected_units: region → number of an action unit, as text → its name; regions in which
+    EMFACS expects none are left out.
+    """
+    units = {region: expected_units(label, region) for region in facts["values"]}
+    named = {region: {str(unit): name for unit, name in found.items()} for region, found in units.items() if found}
+    return {"values": facts["values"], "expected_units": named}
+
+
+def list_regions(
+    values: Mapping[str, float], expected: Mapping[str, Mapping[str, str]]
+) -> tuple[tuple[str, str, str], ...]:
+    """Regions with their values and their expected action units in words, the largest value first.
+
+    "mouth", "+0.22", "AU 20 lip stretcher, AU 25 lips part"; "" where EMFACS expects none.
+    """
+    ordered = sorted(values.items(), key=lambda item: -item[1])
+    units = {
+        region: ", ".join(f"AU {unit} {name}" for unit, name in found.items()) for region, found in expected.items()
+    }
+    return tuple((region, signed(value), units.get(region, "")) for region, value in ordered)
+
+
+def describe_expected(target: str, expected: Mapping[str, Any]) -> str:
+    """What the action units beside the regions are; target: as in describe_values."""
+    emotion = target if target in EMOTIONS else "the emotion that is explained"
+    if not expected:
+        return f"EMFACS expects no action units of {emotion}."
+    return (
+        f"AU: action units that EMFACS expects of {emotion} in the region; they are measured neither in the face nor "
+        "in the network."
+    )
+
+
 def describe_face(target: str, facts: Mapping[str, Any]) -> str:
     """All that there is to say of a face: its values, the strongest interaction, the surround, the fill."""
     values, pair = describe_values(target, facts), describe_pair(facts["pair"])
@@ -134,10 +170,15 @@ def describe_fills(facts: Mapping[str, Any]) -> str:
 
 def describe_surround(values: Mapping[str, float]) -> str | None:
     """A warning where much of the evidence lies beside the face; None elsewhere."""
-    share = abs(values[SURROUND]) / (sum(map(abs, values.values())) or 1)
+    share = surround_share(values)
     if share < SURROUND_ALARM:
         return None
-    return f"{100 * share:.0f} % of the evidence lies outside of the face, in {the(SURROUND)}."
+    return f"{100 * share:.0f} % of the evidence lies outside of the face, in {the(SURROUND)}: it may be a shortcut."
+
+
+def surround_share(values: Mapping[str, float]) -> float:
+    """What is not the face, as a share 0..1 of the values' sizes."""
+    return abs(values[SURROUND]) / (sum(map(abs, values.values())) or 1)
 
 
 def the(region: str) -> str:

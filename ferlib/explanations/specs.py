@@ -88,6 +88,7 @@ class Method:
     note: str = ""  # settings in the figure's footnote, names of settings in braces
     facts: Mapping[str, str] = field(default_factory=dict)  # of each face in the summary: key → its name on a card
     words: str = ""  # MODULE:NAME in ferlib.explanations: (the target's name, facts of a face) → sentences
+    named_regions: str = ""  # MODULE:NAME likewise: (the explained class, facts) → values and expected action units
     doubt: str = ""  # MODULE:NAME likewise: facts of a face → why its map cannot be read, "" where it can
     table: str = ""  # MODULE:NAME likewise: faces of a summary → what the summary says of all of them, or None
     expected: bool = False  # of every run: the report names it where it is missing
@@ -122,6 +123,11 @@ class Method:
         """Sentences: why the map of a face cannot be read, and what it shows; "" where there are none."""
         words = find_function(self.words)(target, facts) if self.words else ""
         return " ".join(filter(None, (self.doubts(facts), words)))
+
+    def name_regions(self, label: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a face's named regions, and the action units expected of a class there, for JSON; empty for
+        methods without such regions."""
+        return find_function(self.named_regions)(label, facts) if self.named_regions else {}
 
     def doubts(self, facts: Mapping[str, Any]) -> str:
         """Why the map of a face cannot be read; "" where it can, and where its facts are not known."""

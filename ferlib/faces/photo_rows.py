@@ -54,8 +54,11 @@ def describe_search(photo: Photo, faces: Sequence[FacePrediction], detector: Det
 
 
 def describe_face(item: FacePrediction) -> dict[str, Any]:
-    """Box, score, turn (degrees clockwise), landmarks and probabilities of a face, rounded."""
-    landmarks = item.face.landmarks
+    """Box, score, turn (degrees clockwise), landmarks and probabilities of a face, rounded; of methods with named
+    regions also their values, and expected_units, the action units that EMFACS expects of the emotion there."""
+    landmarks, regions = item.face.landmarks, dict(item.regions)
+    if regions:
+        regions["values"] = {name: round(value, 6) for name, value in regions["values"].items()}
     return {
         "box": [round(value, 1) for value in item.box],
         "score": round(item.face.score, 4),
@@ -66,6 +69,7 @@ def describe_face(item: FacePrediction) -> dict[str, Any]:
         **({"candidates": list(item.candidates)} if item.candidates else {}),
         "small": item.box[2] < SMALL,
         **({"words": item.words} if item.words else {}),
+        **regions,
     }
 
 
@@ -86,7 +90,7 @@ def describe_line(face: dict[str, Any]) -> str:
     small = f", less detail than the training faces (narrower than {SMALL} px)" if face["small"] else ""
     words = f"\n    {face['words']}" if "words" in face else ""
     sets = f"\n    {describe_candidates(face['candidates'])}" if len(face.get("candidates", ())) > 1 else ""
-    return f"{shares}  at {x},{y}, {width}×{height} px{small}{sets}{words}"
+    return f"{shares}  at {x},{y}, {width}×{height} px{small}{sets}{words}{describe_expected(face)}"
 
 
 def describe_candidates(names: Sequence[str]) -> str:
@@ -94,6 +98,12 @@ def describe_candidates(names: Sequence[str]) -> str:
     if len(names) == len(EMOTIONS):
         return f"any of the seven with {100 * LEVEL:.0f} %"
     return f"one of {', '.join(names)} with {100 * LEVEL:.0f} %"
+
+
+def describe_expected(face: dict[str, Any]) -> str:
+    """A line of the action units that EMFACS expects of the explained emotion, by region; "" where there are none."""
+    units = [f"{region} AU {', '.join(numbers)}" for region, numbers in face.get("expected_units", {}).items()]
+    return f"\n    Action units that EMFACS expects of this emotion, not measured: {'; '.join(units)}." if units else ""
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

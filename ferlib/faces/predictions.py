@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class FacePrediction:
     crop: np.ndarray  # uint8 S×S×3 RGB: the input of the model
     map: np.ndarray | None = None  # float32 S×S: attributions of the crop's pixels, where a method was chosen
     words: str = ""  # what the attributions say, of methods that have words
+    regions: dict[str, Any] = field(default_factory=dict)  # of named regions: values, expected_units of the emotion
     candidates: tuple[str, ...] = ()  # the prediction set, most probable first; (): the checkpoint is not calibrated
 
     @property

@@ -12,7 +12,7 @@ from ferlib.explanations.specs import Method
 from ferlib.figures.heatmaps import draw_heatmap
 from ferlib.figures.lime import draw_lime
 from ferlib.figures.pool import FigurePool
-from ferlib.figures.region_table import draw_region_table
+from ferlib.figures.region_table import draw_contrasts, draw_region_table
 from ferlib.figures.regions import draw_regions
 from ferlib.figures.shap import draw_shap
 from ferlib.figures.style import save_figure
@@ -43,12 +43,15 @@ def explain_and_draw(flags: Explain, method: Method, values: Mapping[str, Any]) 
 
 
 def draw_table(path: Path, summary: Mapping[str, Any], draw: partial, flags: Explain) -> None:
-    """Draws the table of a summary; where it has none, removes the picture of an earlier run."""
-    for old in path.parent.glob(f"{path.stem}.*"):
+    """Draws the table of a summary and its contrasts; where it has none, removes the pictures of an earlier run."""
+    beside = path.with_name("contrasts.png")
+    for old in (old for each in (path, beside) for old in path.parent.glob(f"{each.stem}.*")):
         old.unlink()
     if flags.figures and "table" in summary:
         figure = draw_region_table(summary["table"], draw.keywords["run"], draw.keywords["footer"])
         save_figure(figure, path, flags.format)
+        if summary["table"]["contrasts"]:
+            save_figure(draw_contrasts(summary["table"], draw.keywords["run"]), beside, flags.format)
 
 
 def figure_of(method: Method, values: Mapping[str, Any], run: str) -> partial:

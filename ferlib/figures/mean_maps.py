@@ -51,7 +51,7 @@ def draw_mean_maps(
         ramps = {True: (SIGNED, -1, "against … for"), False: (SIZES, 0, "least … most")}
         for cmap, low, words in (ramps[kind] for kind in sorted(kinds, reverse=True)):
             scale = ScalarMappable(Normalize(low, 1), cmap)
-            bar = figure.colorbar(scale, ax=panels[-1], location="bottom", shrink=0.45, aspect=50, pad=0.02)
+            bar = figure.colorbar(scale, ax=panels[-1], location="bottom", shrink=0.45, aspect=50, pad=0.05)
             bar.set_ticks([low, 0, 1] if low else [0, 1])
             bar.ax.tick_params(labelsize=7)
             bar.set_label(f"share of the row's largest mean ({words})", fontsize=7)

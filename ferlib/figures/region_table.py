@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from ferlib.explanations.region_words import signed
 from ferlib.figures.lettering import wrap
+from ferlib.figures.palette import BLUE, GREY
 from ferlib.figures.panels import SIGNED, SMALL
 from ferlib.figures.style import WIDTH, in_style
 
@@ -41,6 +42,37 @@ def draw_region_table(table: dict[str, Any], run: str, footer: str) -> Figure:
     axes.spines[:].set_visible(False)
     figure.suptitle("Mean Shapley value of each region for the emotion explained (Δ probability)", fontsize=9.5)
     lines = [describe_agreement(table), f"{run} · {footer}"]
+    figure.supxlabel("\n".join(wrap(line, WIDTH - 0.1, SMALL - 0.5) for line in lines), fontsize=SMALL, x=0.012,
+                     ha="left", color="0.35")  # fmt: skip
+    return figure
+
+
+@in_style()
+def draw_contrasts(table: dict[str, Any], run: str) -> Figure:
+    """A panel for each contrast of groups: by how much each region's share of the evidence differs, with intervals."""
+    contrasts, names = table["contrasts"], table["regions"]
+    figure = Figure(figsize=(WIDTH, 0.2 * len(names) + 1.9), layout="constrained")
+    panels = figure.subplots(1, len(contrasts), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, contrast in zip(panels, contrasts.values(), strict=True):
+        for place in range(len(names)):
+            low, mean, high = (100 * contrast[key][place] for key in ("low", "difference", "high"))
+            clear = low > 0 or high < 0
+            axes.plot([low, high], [place, place], color=BLUE if clear else GREY, linewidth=1.2)
+            axes.plot(mean, place, "o", markersize=4, color=BLUE if clear else GREY,
+                      markerfacecolor=BLUE if clear else "white")  # fmt: skip
+        axes.axvline(0, color="0.3", linewidth=0.8)
+        axes.set_title(wrap(contrast["title"], WIDTH / 4, SMALL) + "\n{} and {} faces".format(*contrast["faces"]),
+                       fontsize=SMALL)  # fmt: skip
+        axes.set_yticks(range(len(names)), names, fontsize=SMALL)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(axis="x", labelsize=SMALL)
+        axes.grid(True, linewidth=0.3)
+    figure.suptitle("How much more of the evidence lies in each region (percentage points)", fontsize=9.5)
+    lines = (
+        "Faces of the same predicted class are compared. 95 % intervals of all regions of a panel together; "
+        "blue: 0 lies outside.",
+        run,
+    )
     figure.supxlabel("\n".join(wrap(line, WIDTH - 0.1, SMALL - 0.5) for line in lines), fontsize=SMALL, x=0.012,
                      ha="left", color="0.35")  # fmt: skip
     return figure

@@ -75,7 +75,7 @@ def draw_values(
 
 
 def draw_bars(axes: Axes, values: dict[str, float], face: ExplainedFace, names: tuple[str, ...]) -> None:
-    """All regions by their value; bold: EMFACS expects action units of the class there."""
+    """All regions by their value, with the action units that EMFACS expects of the class there."""
     ordered = sorted(names, key=lambda name: -values[name])
     places, sizes = np.arange(len(names)), np.array([values[name] for name in ordered])
     axes.barh(places, sizes, color=[FOR if size > 0 else AGAINST for size in sizes], height=0.7, **EDGE)
@@ -83,14 +83,16 @@ def draw_bars(axes: Axes, values: dict[str, float], face: ExplainedFace, names: 
     for place, size in zip(places.tolist(), sizes.tolist(), strict=True):
         beside = 0.04 * reach * (1 if size >= 0 else -1)
         axes.text(size + beside, place, signed(size), va="center", ha="left" if size >= 0 else "right", fontsize=SMALL)
-    axes.set_xlim(min(sizes.min(), 0) - 0.45 * reach * (sizes.min() < 0), max(sizes.max(), 0) + 0.45 * reach)
-    axes.set_yticks(places, ordered, fontsize=SMALL)
-    for tick, name in zip(axes.get_yticklabels(), ordered, strict=True):
-        tick.set_fontweight("bold" if expected_units(EMOTIONS[face.target.label], name) else "normal")
+    axes.set_xlim(min(sizes.min(), 0) - 0.65 * reach * (sizes.min() < 0), max(sizes.max(), 0) + 0.45 * reach)
+    emotion = EMOTIONS[face.target.label]
+    units = [", ".join(map(str, expected_units(emotion, name))) for name in ordered]
+    labels = [f"{name} · AU {each}" if each else name for name, each in zip(ordered, units, strict=True)]
+    axes.set_yticks(places, labels, fontsize=SMALL)
     axes.invert_yaxis()
     axes.axvline(0, color="0.4", linewidth=0.8)
     axes.set_xticks([])
-    axes.set_xlabel("bold: expected by EMFACS", fontsize=SMALL, color="0.35")
+    meaning = f"AU: expected by\nEMFACS of {emotion}" if any(units) else f"EMFACS expects\nno AU of {emotion}"
+    axes.set_xlabel(meaning, fontsize=SMALL, color="0.35")
     axes.grid(False)
     axes.tick_params(axis="y", length=0)
     axes.spines[:].set_visible(False)

@@ -14,6 +14,7 @@ import numpy as np
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.explanations.maps import color_limit, locate
 from ferlib.explanations.methods import METHODS
+from ferlib.explanations.region_words import describe_expected, list_regions
 from ferlib.explanations.specs import Method
 from ferlib.report.faces import FaceStore, face_key
 from ferlib.report.pictures import Picture, drawn_values, face_picture, map_picture
@@ -40,6 +41,8 @@ class Tile:
     doubt: str  # why the map cannot be read
     place: str  # where the map is strongest, in words
     words: str  # what the explanation says, of methods that have words
+    regions: tuple[tuple[str, str, str], ...]  # of methods with named ones: name, value, expected action units
+    expected: str  # what these are
     figure: str | None  # address of the drawn figure, relative to the page
 
 
@@ -170,6 +173,7 @@ def make_answer(found: list[Explained], page_dir: Path, shared: dict[str, float]
 def make_tile(explained: Explained, page_dir: Path, shared: dict[str, float]) -> Tile:
     """What the page shows of one method."""
     method, face, values = METHODS[explained.method], explained.face, explained.map
+    units = face.get("expected_units")  # missing: other methods, and summaries of earlier versions
     return Tile(
         method=explained.method,
         target=face["target"],
@@ -178,6 +182,8 @@ def make_tile(explained: Explained, page_dir: Path, shared: dict[str, float]) ->
         doubt=find_doubt(method, face),
         place="" if values is None else locate(values),
         words=str(face.get("words", "")),
+        regions=() if units is None else list_regions(face.get("values", {}), units),
+        expected="" if units is None else describe_expected(face["target"], units),
         figure=link(figure_path(explained), page_dir),
     )
 

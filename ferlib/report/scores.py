@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, SIMPLE, Column
+from ferlib.report.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,40 @@ class ScoreTable:
     def passes(self) -> float:
         """Forward passes of a face, beside those of the maps."""
         return self.model.scores["passes"]
+
+
+@dataclass(frozen=True)
+class ShortcutTest:
+    """The Clever Hans test of a run with one shortcut, as the page shows it."""
+
+    model: ModelReport
+    found: dict[str, Any]  # of the JSON file
+    pictures: tuple[Picture, ...]  # verdicts and maps
+
+    @property
+    def looks(self) -> str:
+        """What the shortcut looks like."""
+        return SHORTCUTS[self.found["shortcut"]]
+
+    @property
+    def rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """Title and figures of the methods, by how often they expose the shortcut; none of one without a place."""
+        rows = [(self.found["titles"].get(name, name), each) for name, each in self.found["methods"].items()]
+        return sorted((row for row in rows if row[1]["exposed"]), key=lambda row: -row[1]["exposed"]["mean"])
+
+
+def make_tests(model: ModelReport, pictures: Mapping[Path, Picture]) -> list[ShortcutTest]:
+    """The tests of a run, with those of their pictures that are there."""
+    return [
+        ShortcutTest(model, found, tuple(pictures[path] for path in test_pictures(model, kind) if path in pictures))
+        for kind, found in model.clever_hans.items()
+    ]
+
+
+def test_pictures(model: ModelReport, kind: str) -> list[Path]:
+    """Where score_explanations.py draws the pictures of a test."""
+    folder = model.run.with_shortcut(kind)
+    return [folder / "clever_hans.png", folder / "clever_hans_maps.png"]
 
 
 def make_score_table(model: ModelReport) -> ScoreTable:

@@ -33,7 +33,7 @@ from ferlib.report.faces import (
 from ferlib.report.gallery import Card, build_gallery, link, used_methods
 from ferlib.report.pictures import Picture, Sheet, embed_pictures
 from ferlib.report.plots import PLOTS
-from ferlib.report.scores import ScoreTable, make_score_table
+from ferlib.report.scores import ScoreTable, ShortcutTest, make_score_table, make_tests, test_pictures
 from ferlib.report.words import element_id
 
 PICTURE_BYTES = 5_000_000  # all plots of a page together
@@ -89,6 +89,7 @@ class DatasetReport:
     left_out: list[str]  # a line on each damaged file
     looks: list[Look]  # what the networks look at, of the best first
     comparisons: list[Comparison]
+    shortcuts: list[ShortcutTest]  # whether explanations expose one
 
     @property
     def facts(self) -> DatasetFacts:
@@ -179,7 +180,8 @@ def make_report(
     left = {model.run.name: plots_to_embed(model, charts[model.run.name], sheet) for model in models}
     looks = {model.run.name: mean_maps(model) for model in models if model.scores}
     plots = [path for paths in left.values() for path in paths.values()]
-    pictures = embed_pictures([*plots, *looks.values()], plot_bytes)
+    tests = [path for model in models for kind in model.clever_hans for path in test_pictures(model, kind)]
+    pictures = embed_pictures([*plots, *looks.values(), *tests], plot_bytes)
     methods = shown_methods(models)
     comparisons = read_comparisons(outputs_dir, dataset, models, page_dir, left_out)
     return DatasetReport(
@@ -208,6 +210,7 @@ def make_report(
             if (path := looks.get(model.run.name)) in pictures
         ],
         comparisons=comparisons,
+        shortcuts=[test for model in models for test in make_tests(model, pictures)],
     )
 
 

@@ -187,6 +187,15 @@ class Run:
         folder = self.explanations("scores")
         return folder.with_name(f"{folder.name}.json")
 
+    def with_shortcut(self, shortcut: str) -> Path:
+        """The folder of maps and pictures of test faces with a shortcut."""
+        return self.explanations("scores") / f"with_{shortcut}"
+
+    def clever_hans(self, shortcut: str) -> Path:
+        """What explanations show of a twin that was trained with a shortcut."""
+        folder = self.explanations("scores")
+        return folder.with_name(f"{folder.name}_with_{shortcut}.json")
+
     def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
         """The figure of one face."""
         return self.explanations(method) / f"{index:03d}_{true}_pred{predicted}.png"

@@ -13,10 +13,12 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.runtime.files import atomic_path
+from ferlib.video.regions import RegionValues
 from ferlib.video.sources import Frame
 from ferlib.video.tracking import TrackedFace
 
 HEADER = ("frame", "time", "track", "x", "y", "width", "height", *EMOTIONS, "label", "confidence")
+REGIONS = "regions"  # the column of the words, and the key of the values
 SPACING = 0.1  # seconds at least between two points of a track's history
 
 
@@ -29,28 +31,44 @@ def to_row(frame: Frame, face: TrackedFace) -> list[object]:
 
 
 def to_record(frame: Frame, face: TrackedFace) -> dict[str, object]:
-    """A line of the JSON lines: the same, the box as [x, y, width, height] and the probabilities by class."""
+    """A line of the JSON lines: the same, the box as [x, y, width, height] and the probabilities by class.
+
+    In the first frame that has the values of a face's regions, also these by region.
+    """
     values = dict(zip(HEADER, to_row(frame, face), strict=True))
     box = [values.pop(side) for side in ("x", "y", "width", "height")]
     probabilities = {emotion: values.pop(emotion) for emotion in EMOTIONS}
-    return {**values, "box": box, "probabilities": probabilities}
+    record = {**values, "box": box, "probabilities": probabilities}
+    if found := new_regions(frame, face):
+        record[REGIONS] = {region: round(value, 4) for region, value in found.values.items()}
+    return record
+
+
+def new_regions(frame: Frame, face: TrackedFace) -> RegionValues | None:
+    """The values of a face's regions in the first frame that has them; None elsewhere."""
+    return face.regions if face.regions and face.regions.time == frame.time else None
 
 
 class Log:
-    """Writes a line for every face of every frame, and keeps the history of each track."""
+    """Writes a line for every face of every frame, and keeps the history of each track.
 
-    def __init__(self, table: TextIO | None = None, lines: TextIO | None = None):
+    regions: whether the table has a column of the strongest regions.
+    """
+
+    def __init__(self, table: TextIO | None = None, lines: TextIO | None = None, *, regions: bool = False):
         self.table = csv.writer(table) if table else None
-        self.lines = lines
+        self.lines, self.regions = lines, regions
         self.history: dict[int, list[tuple[float, np.ndarray]]] = {}  # by track: seconds, probabilities (7)
         if self.table:
-            self.table.writerow(HEADER)
+            self.table.writerow((*HEADER, REGIONS) if regions else HEADER)
 
     def add(self, frame: Frame, faces: Sequence[TrackedFace]) -> None:
         """Logs the faces of the next frame."""
         for face in faces:
             if self.table:
-                self.table.writerow(to_row(frame, face))
+                found = new_regions(frame, face)
+                words = [", ".join(found.strongest) if found else ""] if self.regions else []
+                self.table.writerow([*to_row(frame, face), *words])
             if self.lines:
                 self.lines.write(json.dumps(to_record(frame, face)) + "\n")
             points = self.history.setdefault(face.track, [])
@@ -59,8 +77,8 @@ class Log:
 
 
 @contextmanager
-def open_log(table: Path | None, lines: Path | None) -> Iterator[Log]:
-    """A log whose CSV and JSON lines are moved into place when the block ends without an error."""
+def open_log(table: Path | None, lines: Path | None, *, regions: bool = False) -> Iterator[Log]:
+    """A log whose CSV and JSON lines are moved into place when the block ends without an error; regions: see Log."""
     with ExitStack() as stack:
 
         def open_text(path: Path | None) -> TextIO | None:
@@ -69,4 +87,4 @@ def open_log(table: Path | None, lines: Path | None) -> Iterator[Log]:
             temporary = stack.enter_context(atomic_path(path))
             return stack.enter_context(temporary.open("w", newline="", encoding="utf-8"))
 
-        yield Log(open_text(table), open_text(lines))
+        yield Log(open_text(table), open_text(lines), regions=regions)

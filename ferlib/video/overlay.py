@@ -1,4 +1,4 @@
-"""Drawing on frames: each face's map, box, label and seven bars, scaled with the frame's size."""
+"""Drawing on frames: each face's map, box, label, strongest regions and seven bars, scaled with the frame's size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 from config import EMOTIONS
 from ferlib.figures.lettering import SMALLEST, typeface
 from ferlib.figures.palette import COLORS
-from ferlib.figures.placement import Rectangle, place_panel
+from ferlib.figures.placement import Rectangle, overlaps, place_label, place_panel
+from ferlib.video.regions import RegionValues
 from ferlib.video.tracking import TrackedFace
 
 Pixels = tuple[int, int, int, int]  # left, top, right, bottom in whole pixels; the last two are outside
@@ -41,10 +42,15 @@ def draw_faces(picture: np.ndarray, faces: Sequence[TrackedFace], rate: float) -
         if face.map is not None:
             draw_map(picture, face.map, face.to_frame, box)
     mapped = any(face.map is not None for face in faces)
-    occupied: list[Rectangle] = [*boxes, draw_rate(picture, rate, mapped, unit)]
+    labels = [draw_rate(picture, rate, mapped, unit)]
     for face, box in zip(faces, boxes, strict=True):
         draw_box(picture, box, CLASS_COLORS[face.code], unit)
-        occupied.append(draw_label(picture, face, box, unit))
+        labels.append(draw_label(picture, face, box, unit))
+    for face, box, label in zip(faces, boxes, labels[1:], strict=True):
+        if face.regions:
+            both = (label[0], min(label[1], box[1]), max(label[2], box[2]), box[3])
+            labels += draw_regions(picture, face.regions, both, labels, boxes, unit)
+    occupied: list[Rectangle] = [*boxes, *labels]
     (width, height), size = panel_size(unit), (picture.shape[1], picture.shape[0])
     for face, box in zip(faces, boxes, strict=True):
         if corner := place_panel(box, (width, height), size, occupied, round(6 * unit)):
@@ -103,6 +109,45 @@ def draw_label(picture: np.ndarray, face: TrackedFace, box: Pixels, unit: float)
     draw_text(picture, text, left + stripe + gap, top + gap // 2, WHITE)
     draw_text(picture, number, left + width - gap - number.shape[1], top + height - gap // 2 - number.shape[0], PALE)
     return place
+
+
+def draw_regions(
+    picture: np.ndarray,
+    regions: RegionValues,
+    box: Pixels,
+    labels: Sequence[Pixels],
+    boxes: Sequence[Pixels],
+    unit: float,
+) -> list[Pixels]:
+    """The strongest regions of a face above its label or elsewhere beside it, in one line or in two.
+
+    box: the face with its label. labels, boxes: of all faces. Returns the place; nothing is drawn where every place
+    overlaps a label.
+    """
+    size, edge, stripe = (picture.shape[1], picture.shape[0]), round(5 * unit), max(3, round(5 * unit))
+
+    def place(texts: Sequence[np.ndarray]) -> Pixels:
+        """The best place of some lines."""
+        width, height = stripe + 2 * edge + max(text.shape[1] for text in texts), edge + sum(map(len, texts))
+        left = max(0, min(box[0], size[0] - width - 1))
+        x, y, *_ = map(round, place_label((left, *box[1:]), (width, height), size, labels, boxes))
+        return x, y, x + width, y + height
+
+    def faults(place: Pixels) -> tuple[bool, bool]:
+        over_labels, over_faces = (any(overlaps(place, other) for other in kind) for kind in (labels, boxes))
+        return over_labels, over_faces
+
+    ways = [", ".join(regions.strongest)], regions.strongest
+    choices = [[text_mask(line, round(13 * unit)) for line in lines] for lines in ways]
+    texts = min(choices, key=lambda texts: faults(place(texts)))
+    left, top, right, bottom = place(texts)
+    if faults((left, top, right, bottom))[0]:
+        return []
+    fill(picture, (left, top, right, bottom), GROUND, 0.78)
+    fill(picture, (left, top, left + stripe, bottom), CLASS_COLORS[regions.code], 1)
+    for number, text in enumerate(texts):
+        draw_text(picture, text, left + stripe + edge, top + edge // 2 + number * len(text), WHITE)
+    return [(left, top, right, bottom)]
 
 
 # ── bars ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

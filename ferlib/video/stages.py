@@ -12,6 +12,7 @@ from ferlib.faces.crops import DetectedFace, crop_face, crop_matrix
 from ferlib.faces.detection import Detector
 from ferlib.faces.face_model import FaceModel
 from ferlib.video.pipeline import Stopwatch, prefetch
+from ferlib.video.regions import RegionNaming
 from ferlib.video.sources import Frame, Source
 from ferlib.video.tracking import TrackedFace, Tracker, smooth
 
@@ -25,17 +26,18 @@ def process_frames(
     smoothing: float,
     seconds: float | None = None,
     stopwatch: Stopwatch | None = None,
+    naming: RegionNaming | None = None,
 ) -> Iterator[tuple[Frame, list[TrackedFace]]]:
     """Every frame of a source with its faces; reading, detection and the model run in threads of their own.
 
     cam: whether each face has a HiResCAM map. smoothing: time constant in seconds of the probabilities. seconds: time
-    of the source at which the frames end. stopwatch: measures the stages.
+    of the source at which the frames end. stopwatch: measures the stages. naming: adds values of regions on demand.
     """
     stopwatch = stopwatch or Stopwatch()
     frames = until(seconds, source.frames())
     frames = frames if source.live else prefetch(stopwatch.timed("read", frames))  # a camera has its own thread
     detected = prefetch(detect_faces(frames, detector, stopwatch))
-    return prefetch(track_faces(detected, model, cam, smoothing, stopwatch))
+    return prefetch(track_faces(detected, model, cam, smoothing, stopwatch, naming))
 
 
 def until(seconds: float | None, frames: Iterator[Frame]) -> Iterator[Frame]:
@@ -63,13 +65,14 @@ def track_faces(
     cam: bool,
     smoothing: float,
     stopwatch: Stopwatch,
+    naming: RegionNaming | None = None,
 ) -> Iterator[tuple[Frame, list[TrackedFace]]]:
     """Every frame with its tracked faces and their probabilities, smoothed with a time constant in seconds."""
     tracker = Tracker()
     for frame, faces in detected:
         with stopwatch("model"):
             tracked = classify_faces(frame, faces, model, tracker, cam, smoothing)
-        yield frame, tracked
+        yield frame, naming.update(frame, faces, tracked) if naming else tracked
 
 
 def classify_faces(

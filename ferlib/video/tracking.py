@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+
+if TYPE_CHECKING:
+    from ferlib.video.regions import RegionValues
 
 MIN_OVERLAP = 0.2  # intersection over union of a face's boxes in two frames that follow each other
 MAX_GAP = 0.7  # seconds without a detection after which a track ends
@@ -26,13 +30,14 @@ class Track:
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """A face in one frame: its track, its smoothed probabilities and its HiResCAM map."""
+    """A face in one frame: its track, its smoothed probabilities, its HiResCAM map and, on demand, its regions."""
 
     track: int
     box: tuple[float, float, float, float]  # x, y, width, height in pixels
     probabilities: np.ndarray  # 7, smoothed over time
     map: np.ndarray | None = None  # float32 S×S in 0..1, of the aligned crop
     to_frame: np.ndarray = field(default_factory=lambda: np.eye(2, 3))  # affine: pixels of the crop → of the frame
+    regions: RegionValues | None = None  # where they were asked for
 
     @property
     def code(self) -> int:

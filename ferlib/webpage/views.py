@@ -15,6 +15,7 @@ from config import EMOTIONS
 from ferlib.explanations.maps import locate
 from ferlib.explanations.methods import METHODS, find_method
 from ferlib.explanations.records import Attribution
+from ferlib.explanations.region_words import describe_expected, list_regions
 from ferlib.faces.crops import DetectedFace
 from ferlib.faces.photo_rows import TURNED_BACK, describe_candidates
 from ferlib.figures.panels import SIGNED, SIZES
@@ -166,6 +167,7 @@ def show_explanation(
     row, name, place = find_method(method), EMOTIONS[target], locate(values)
     pictures, limit = draw_map(result, chosen, values, row)
     palette = SIGNED if row.signed else SIZES
+    parts = row.name_regions(name, found.facts)
     ends = (f"against {name}: −{limit:.2g}", f"for {name}: +{limit:.2g}") if row.signed else ("0", f"{limit:.2g}")
     return render(
         "explanation.html",
@@ -178,6 +180,8 @@ def show_explanation(
         ends=ends,
         colours=[to_hex(palette(share)) for share in np.linspace(0, 1, 9)],
         words=row.describe(name, found.facts),
+        regions=list_regions(parts["values"], parts["expected_units"]) if parts else (),
+        expected=describe_expected(name, parts["expected_units"]) if parts else "",
         how_to_read=how_to_read(row),
         facts=f"Strongest {place} · computed in {seconds:.2g} s",
     )

@@ -77,6 +77,14 @@ COLUMNS = (
         "rank correlation with maps of the network as layers are randomised",
         "random",
     ),
+    Column(
+        "permuted",
+        "Labels at random",
+        SANITY,
+        False,
+        "rank correlation with maps of a network that learned permuted labels by heart",
+        "labels",
+    ),
     Column("passes", "Passes", COST, False, "forward passes", "passes"),
     Column("seconds", "Seconds", COST, False, "on this machine", "seconds"),
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from config import EMOTIONS, Score
 from ferlib.data.face_data import FaceData
+from ferlib.data.synthetic.variants import PERMUTED, variant_name
 from ferlib.explanations.driver import Figures, explain_run
 from ferlib.explanations.face_regions import TEN
 from ferlib.explanations.methods import METHODS
@@ -17,13 +18,15 @@ from ferlib.explanations.region_words import expected_units
 from ferlib.explanations.scores import location, truth
 from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, SANITY, SIMPLE, STABILITY, TRUTH
 from ferlib.explanations.scores.mean_maps import Group, average, average_face, describe_shares, group_faces
+from ferlib.explanations.scores.stages import PERMUTED as PERMUTED_STAGE
 from ferlib.explanations.scores.stages import SANITY as SANITY_STAGE
 from ferlib.explanations.scores.stages import SCORES
 from ferlib.explanations.scores.stages import STABILITY as STABILITY_STAGE
 from ferlib.explanations.scores.summary import agreement, kendall_w, tabulate
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
-from ferlib.runtime.distributed import is_main, processes
+from ferlib.runtime.digests import digest_file
+from ferlib.runtime.distributed import is_main
 from ferlib.runtime.files import atomic_path, write_json
 
 Faces = Sequence[Mapping[str, Any]]  # of a summary
@@ -34,17 +37,24 @@ def score(flags: Score, methods: Sequence[str], figures: Figures) -> dict[str, A
 
     The processes of torchrun divide the faces; the first one writes, the others return an empty summary.
     """
-    with processes():
-        subject = open_subject(flags)
-        values = {"methods": list(methods), "baseline": flags.baseline}
-        scores = run_stage(subject, SCORES, values, flags, flags.samples, figures, "")
-        stable = run_stage(subject, STABILITY_STAGE, values, flags, flags.stability_faces, figures, "stability")
-        sane = run_stage(subject, SANITY_STAGE, values, flags, flags.sanity_faces, figures, "sanity")
-        if not is_main():
-            return {}
-        found = summarize(subject, methods, scores, stable, sane)
-        write_json(flags.run.scores, found)
-        return found
+    subject = open_subject(flags)
+    values = {"methods": list(methods), "baseline": flags.baseline}
+    scores = run_stage(subject, SCORES, values, flags, flags.samples, figures, "")
+    stable = run_stage(subject, STABILITY_STAGE, values, flags, flags.stability_faces, figures, "stability")
+    sane = run_stage(subject, SANITY_STAGE, values, flags, flags.sanity_faces, figures, "sanity")
+    permuted = run_permuted(subject, values, flags, figures) if flags.permuted_labels else []
+    if not is_main():
+        return {}
+    found = summarize(subject, methods, scores, stable, sane, permuted)
+    write_json(flags.run.scores, found)
+    return found
+
+
+def run_permuted(subject: Subject, values: Mapping[str, Any], flags: Score, figures: Figures) -> Faces:
+    """The stage of permuted labels: the last epoch of the twin that learned them, as the best one on val is early."""
+    path = replace(flags, dataset=variant_name(PERMUTED)).run.last_checkpoint
+    own = {**values, "permuted": str(path), "digest": digest_file(path)}
+    return run_stage(subject, PERMUTED_STAGE, own, flags, max(1, flags.sanity_faces), figures, "permuted")
 
 
 def run_stage(
@@ -67,7 +77,9 @@ def run_stage(
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: Faces, sane: Faces) -> dict[str, Any]:
+def summarize(
+    subject: Subject, methods: Sequence[str], scores: Faces, stable: Faces, sane: Faces, permuted: Faces
+) -> dict[str, Any]:
     """The content of the JSON file, as plain Python.
 
     methods: the rows, in order. table: see summary.tabulate. concordance: Kendall's W of all columns and of those of
@@ -89,6 +101,8 @@ def summarize(subject: Subject, methods: Sequence[str], scores: Faces, stable: F
         add(columns, face["stability"])
     for face in sane:
         add(columns, {name: {"sanity": float(np.mean(np.abs(curve[1:])))} for name, curve in face["sanity"].items()})
+    for face in permuted:
+        add(columns, {name: {"permuted": abs(curve[1])} for name, curve in face["sanity"].items()})
     table = tabulate(columns)
     groups = list(group_faces(scores))
     save_mean_maps(subject, scores, arrays, groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -18,6 +19,7 @@ from ferlib.explanations.transplants import donor_finder
 from ferlib.inference.engine import TORCH
 from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.seeds import combine_seeds
+from models import load_checkpoint
 
 RANDOM = ("lime", "shap", "smoothgrad")  # methods whose maps depend on the seed
 OTHER_FILL, OTHER_SEGMENTATION = "blur", {"segmentation": "slic", "regions": 32}
@@ -92,6 +94,23 @@ def provide_stages(options: dict[str, Any], network: Network, _model: nn.Module)
     seed = combine_seeds(network.seed, 31)
     networks = [network, *(with_classifier(network, made) for made in randomised(network.model.classifier, seed))]
     return {"stages": [{name: bind_method(name, each, baseline=baseline) for name in names} for each in networks]}
+
+
+def provide_permuted(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
+    """The keyword `stages`: the methods of the network, then of the one in the file `permuted`."""
+    names, baseline = options.pop("methods"), options.pop("baseline")
+    assert isinstance(network, Subject), "two runs are compared"
+    other = with_classifier(network, load_checkpoint(Path(options.pop("permuted")), network.device).model)
+    return {
+        "stages": [{name: bind_method(name, each, baseline=baseline) for name in names} for each in (network, other)]
+    }
+
+
+def provide_maps(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
+    """The keyword `maps`: the methods."""
+    names, baseline = options.pop("methods"), options.pop("baseline")
+    shared = Shared(network, count_passes(network.spec.image_size))
+    return {"maps": {name: bind_method(name, shared, baseline=baseline) for name in names}}
 
 
 def with_classifier(subject: Subject, classifier: nn.Module) -> Subject:

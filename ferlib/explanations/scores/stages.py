@@ -18,3 +18,5 @@ def stage(title: str, function: str, need: str, **more: Any) -> Method:
 SCORES = stage("Scores", "scorer:explain", "scorer", network="forward", faces_per_call=(2, 4, 16))
 STABILITY = stage("Stability", "repeats:explain_stability", "repeats", faces_per_call=(1, 2, 8))
 SANITY = stage("Sanity check", "repeats:explain_sanity", "stages", faces_per_call=(5, 8, 16))
+PERMUTED = stage("Permuted labels", "repeats:explain_sanity", "permuted", faces_per_call=(5, 8, 16))
+CLEVER_HANS = stage("Clever Hans test", "clever_hans:explain", "maps", network="forward", faces_per_call=(2, 4, 16))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config import Score
+from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES
 
 
@@ -34,3 +35,47 @@ def show(cell: Mapping[str, Any] | None, cost: bool) -> str:
     if cost:
         return f"{cell['mean']:,.0f}" if cell["mean"] >= 10 else f"{cell['mean']:.2g}"
     return f"{cell['mean']:.2f}{'*' if cell['beats_simple'] is False else ' '}"
+
+
+def describe_test(found: Mapping[str, Any], flags: Score) -> str:
+    """What the Clever Hans test found: the two networks, then a row per method."""
+    kind, planted = found["shortcut"], found["planted_in"]
+    lines = [f"Clever Hans test: {SHORTCUTS[kind]}, in all training faces of {planted}"]
+    for name, each in found["networks"].items():
+        lines.append(
+            f"{name + ' network:':<18} {percent(each['accuracy'])} right on faces as drawn; of other faces, "
+            f"{percent(each['called'])} are called {planted}, with the {kind} {percent(each['called_planted'])}; "
+            f"warned of the surround on {percent(each['alarms']['mean'])}"
+        )
+    if not found["learned"]:
+        lines.append(f"The second network did not learn the {kind}: nothing can be exposed. Train it longer.")
+    if found["area"] == 1:
+        lines.append(f"A {kind} has no place, so that no map can point at it: compare the figures with it and without.")
+    else:
+        lines += describe_rows(found)
+    lines.append(f"→ {flags.run.clever_hans(kind)}")
+    return "\n".join(lines)
+
+
+def describe_rows(found: Mapping[str, Any]) -> list[str]:
+    """A row per method: share of the map on the shortcut, faces whose strongest value lies there, verdict."""
+    width = max(len(title) for title in found["titles"].values())
+    lines = [f"{'':<{width}}{'on it: honest':>15}{'cheating':>10}{'exposed':>24}{'false alarms':>14}  verdict"]
+    for name, each in found["methods"].items():
+        shares = [percent(each[key]["mean"]) for key in ("mass_honest", "mass_cheating", "false_alarms")]
+        exposed = each["exposed"]
+        ends = "" if exposed["low"] is None else f" ({percent(exposed['low'])} to {percent(exposed['high'])})"
+        lines.append(
+            f"{found['titles'][name]:<{width}}{shares[0]:>15}{shares[1]:>10}"
+            f"{percent(exposed['mean']) + ends:>24}{shares[2]:>14}  {each['verdict']}"
+        )
+    lines.append(
+        f"on it: share of positive values on the shortcut, which covers {percent(found['area'])} of the picture; "
+        f"exposed: faces whose strongest value lies there (95 % interval over {found['faces']} faces)"
+    )
+    return lines
+
+
+def percent(share: float) -> str:
+    """In whole percent."""
+    return f"{100 * share:.0f} %"
