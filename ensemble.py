@@ -49,7 +49,8 @@ def join(flags: Ensemble) -> dict[str, Any]:
         from ferlib.figures.evaluation import draw_plots
 
         draw_plots(flags.run, found.faces, found.predictions.probabilities, found.results, flags.format)
-        subject = f"{len(members)} members on {data.facts.title} test, {found.results['samples']:,} faces"
+        faces, views = f"{found.results['samples']:,} faces", found.results["views"]
+        subject = f"{len(members)} members on {data.facts.title} test, {faces}, views: {views}"
         plot_members(flags.run.plot("members"), found.results["ensemble"], subject, flags.format)
     return found.results
 
