@@ -54,13 +54,17 @@ def expose(flags: Score) -> dict[str, Any]:
     return found
 
 
-def train_twin(flags: Score, kind: str, settings: Mapping[str, Any] | None = None) -> None:
-    """Trains the run of the flags, and its twin on the drawn faces with a flaw, where they are not there."""
-    from ferlib.training.twins import original_flags, train_if_missing, twin_flags
+def train_twin(flags: Score, kind: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Trains the run of the flags, and its twin on the drawn faces with a flaw, where they are not there.
+
+    Returns the history of the twin.
+    """
+    from ferlib.training.trained import train_if_missing
+    from ferlib.training.twins import original_flags, twin_flags
 
     original = original_flags(flags)
     train_if_missing(original, train.fit)
-    train_if_missing(twin_flags(original_flags(flags), variant_name(kind), settings), train.fit)
+    return train_if_missing(twin_flags(original, variant_name(kind), settings), train.fit)[0]
 
 
 def check(flags: Score) -> list[str]:

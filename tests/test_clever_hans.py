@@ -30,7 +30,8 @@ from ferlib.explanations.scores.terminal import describe_test
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.errors import UserError
-from ferlib.training.twins import BY_HEART, original_flags, train_if_missing, twin_flags
+from ferlib.training.trained import train_if_missing
+from ferlib.training.twins import BY_HEART, original_flags, twin_flags
 from models import model_spec
 
 # ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,20 +162,61 @@ def test_a_twin_has_the_settings_of_the_run(tiny_run):
 
 def test_a_finished_run_is_not_trained_again_and_another_s_settings_are_refused(tiny_run):
     original = original_flags(flags_of(tiny_run))
-    train_if_missing(original, lambda _: pytest.fail("trained again"))
-    with pytest.raises(UserError, match=r"other settings.*dropout"):
-        train_if_missing(twin_flags(original, "synthetic", {"dropout": 0.9}), lambda _: pytest.fail("trained"))
+    history, trained = train_if_missing(original, lambda _: pytest.fail("trained again"))
+    assert (history["run"]["tag"], trained) == ("tiny", False)
+    for other in (
+        twin_flags(original, "synthetic", {"dropout": 0.9}),
+        replace(original, seed=7),
+        replace(original, max_steps=9),
+    ):
+        with pytest.raises(UserError, match=r"other settings.*(dropout|seed|max_steps)"):
+            train_if_missing(other, lambda _: pytest.fail("trained"))
+
+
+def test_weights_without_a_history_are_not_trained_over(tiny_run, tmp_path):
+    original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
+    original.run.best_checkpoint.parent.mkdir(parents=True)
+    original.run.best_checkpoint.touch()
+    with pytest.raises(UserError, match="no history"):
+        train_if_missing(original, lambda _: pytest.fail("trained"))
+
+
+def test_an_honest_run_is_not_taken_for_the_twin(tiny_run, tmp_path):
+    """`--dataset synthetic --tag patch` has the name of the twin on synthetic_patch."""
+    original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
+    taken = replace(original, tag="patch").run
+    taken.history.parent.mkdir(parents=True)
+    history = json.loads(tiny_run.history.read_text())
+    taken.history.write_text(json.dumps(history | {"run": history["run"] | {"tag": "patch"}}))
+    twin = twin_flags(replace(original, tag=""), "synthetic_patch")
+    assert twin.run.name == taken.name
+    with pytest.raises(UserError, match="already the name of a run on synthetic;"):
+        train_if_missing(twin, lambda _: pytest.fail("trained"))
+
+
+def test_settings_of_another_version_are_named(tiny_run, tmp_path):
+    run = replace(tiny_run, outputs_dir=tmp_path)
+    run.history.parent.mkdir(parents=True)
+    history = json.loads(tiny_run.history.read_text())
+    run.history.write_text(json.dumps(history | {"recipe": history["recipe"] | {"warp": 1}}))
+    with pytest.raises(UserError, match=r"another version \(warp\)"):
+        original_flags(flags_of(run))
 
 
 def test_an_interrupted_run_goes_on(tiny_run, tmp_path):
     begun = []
+
+    def begin(flags):
+        begun.append(flags)
+        return {}
+
     original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
-    train_if_missing(original, begun.append)
+    train_if_missing(original, begin)
     history = json.loads(tiny_run.history.read_text()) | {"finished": False}
     original.run.history.parent.mkdir(parents=True)
     original.run.history.write_text(json.dumps(history))
     original.run.last_checkpoint.touch()
-    train_if_missing(original, begun.append)
+    train_if_missing(original, begin)
     assert [flags.resume for flags in begun] == [False, True]
 
 
