@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,6 +123,14 @@ def test_half_of_the_faces_are_unclear_and_one_face_says_nothing():
     assert decide(share(1.0, 0.94, 1.0), share(0.45, 0.3, 0.6)) == UNCLEAR  # it would cry wolf
 
 
+def test_what_was_not_learned_has_no_verdict():
+    mask = shortcut_mask(48, "patch")
+    maps = np.broadcast_to(mask, (40, 48, 48)).astype(float)
+    found = judge(np.random.default_rng(0).random((40, 48, 48)), maps, mask, learned=False)
+    assert found["verdict"] is None
+    assert found["exposed"]["mean"] == 1
+
+
 def share(mean, low, high):
     return {"mean": mean, "low": low, "high": high}
 
@@ -134,10 +143,11 @@ def test_a_tint_has_no_place():
 def test_the_surround_is_an_alarm():
     from ferlib.explanations.face_regions import SURROUND, TEN
 
-    values = dict.fromkeys(TEN, 0.1) | {SURROUND: -0.5}
+    values = dict.fromkeys(TEN, 0.1) | {SURROUND: 0.5}
     assert surround_share(values) == pytest.approx(0.5 / 1.4)
     assert "shortcut" in describe_surround(values)
     assert describe_surround(values | {SURROUND: 0.2}) is None
+    assert surround_share(values | {SURROUND: -0.5}) == 0
 
 
 # ── the pair ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,11 +279,39 @@ def test_the_report_reads_the_test(exposed, tiny_run):
     assert model.clever_hans["patch"].items() >= exposed.items()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content["methods"]["hirescam"].update(false_alarms=None),
+        lambda content: content["methods"]["hirescam"]["exposed"].update(low=None),
+        lambda content: content.update(shortcut="tint"),
+        lambda content: content["networks"]["cheating"].update(checkpoint_digest="another"),
+    ],
+)
+def test_a_damaged_or_stale_test_is_left_out_by_name(exposed, tiny_run, damage):
+    path = tiny_run.clever_hans("patch")
+    whole = path.read_text()
+    content = json.loads(whole)
+    damage(content)
+    path.write_text(json.dumps(content))
+    try:
+        found = read_models(tiny_run.outputs_dir, "synthetic")
+    finally:
+        path.write_text(whole)
+    assert not next(model for model in found.models if model.run == tiny_run).clever_hans
+    assert any("the test with a patch" in line for line in found.left_out)
+
+
 def test_permuted_labels_are_a_column(tiny_run, monkeypatch):
     monkeypatch.setitem(BY_HEART, "epochs", 1)
+    with pytest.raises(UserError, match="% of them by heart"):
+        score_explanations.score(flags_of(tiny_run, permuted_labels=True, samples=2))
+    monkeypatch.setattr(score_explanations, "BY_HEART_AT_LEAST", 0)
     found = score_explanations.score(flags_of(tiny_run, permuted_labels=True, samples=2))
     cells = [found["table"][name]["permuted"] for name in ("regions", "hirescam", "saliency")]
     assert all(0 <= cell["mean"] <= 1 and cell["faces"] == 2 for cell in cells)
+    assert Path(found["networks"]["permuted"]["checkpoint"]).name.endswith("synthetic_permuted_tiny_last.pth")
+    assert (found["baseline"], found["explained"]) == ("grey", "predicted class")
 
 
 def test_flags_that_make_no_sense(tiny_run, tmp_path):
