@@ -28,7 +28,7 @@ from ferlib.data.readers.places import candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
 from ferlib.data.readers.trees import Tree
 from ferlib.data.synthetic.reader import synthetic_faces
-from ferlib.data.synthetic.variants import flawed, variant_of
+from ferlib.data.synthetic.variants import flaw_key, flawed, variant_of
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
@@ -93,7 +93,9 @@ def find_source(
         counts = SYNTHETIC_FACES, SYNTHETIC_SUBJECTS
         size = SYNTHETIC_FACES * facts.size**2 * facts.channels
         drawn, kind = synthetic_faces(facts, *counts), variant_of(dataset)
-        return Source(digest(*counts), flawed(drawn, kind) if kind else drawn, size)
+        if kind:
+            return Source(digest(*counts, flaw_key(kind, facts.size)), flawed(drawn, kind), size)
+        return Source(digest(*counts), drawn, size)
     incomplete: IncompleteError | None = None
     for tree in candidate_trees(facts, data_dir):
         try:

@@ -20,21 +20,25 @@ from ferlib.runtime.files import require
 from ferlib.runtime.flags import parse_flags
 from models import model_spec, training_command
 
+BY_HEART_AT_LEAST = 0.95  # accuracy in training of the network of permuted labels (Adebayo et al., 2018, section 3)
+
 
 def score(flags: Score) -> dict[str, Any]:
     """Scores the chosen methods; writes outputs/explanations/scores/{run}.json and plots, returns the summary."""
     names = check(flags)
     from ferlib.explanations.scores.flow import score as score_methods
-    from ferlib.figures.scores import draw_scores, no_figures
+    from ferlib.figures.scores import draw_scores, no_figures, remove_figures
     from ferlib.runtime.distributed import processes
     from ferlib.training.twins import BY_HEART
 
     with processes():
         if flags.permuted_labels:
-            train_twin(flags, PERMUTED, BY_HEART)
+            check_learned(train_twin(flags, PERMUTED, BY_HEART))
         found = score_methods(flags, names, no_figures())
-    if found and flags.figures:
-        draw_scores(found, flags)
+    if found:
+        remove_figures(flags.run.explanations("scores"))
+        if flags.figures:
+            draw_scores(found, flags)
     return found
 
 
@@ -43,24 +47,40 @@ def expose(flags: Score) -> dict[str, Any]:
     names = check(flags)
     from ferlib.explanations.scores.clever_hans import test_methods
     from ferlib.figures.clever_hans import draw_clever_hans
-    from ferlib.figures.scores import no_figures
+    from ferlib.figures.scores import no_figures, remove_figures
     from ferlib.runtime.distributed import processes
 
     with processes():
         train_twin(flags, flags.shortcut)
         found = test_methods(flags, names, no_figures())
-    if found and flags.figures:
-        draw_clever_hans(found, flags)
+    if found:
+        remove_figures(flags.run.with_shortcut(flags.shortcut))
+        if flags.figures:
+            draw_clever_hans(found, flags)
     return found
 
 
-def train_twin(flags: Score, kind: str, settings: Mapping[str, Any] | None = None) -> None:
-    """Trains the run of the flags, and its twin on the drawn faces with a flaw, where they are not there."""
-    from ferlib.training.twins import original_flags, train_if_missing, twin_flags
+def train_twin(flags: Score, kind: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Trains the run of the flags, and its twin on the drawn faces with a flaw, where they are not there.
+
+    Returns the history of the twin.
+    """
+    from ferlib.training.trained import train_if_missing
+    from ferlib.training.twins import original_flags, twin_flags
 
     original = original_flags(flags)
     train_if_missing(original, train.fit)
-    train_if_missing(twin_flags(original_flags(flags), variant_name(kind), settings), train.fit)
+    return train_if_missing(twin_flags(original, variant_name(kind), settings), train.fit)[0]
+
+
+def check_learned(history: Mapping[str, Any]) -> None:
+    """UserError for a twin that has not learned its permuted labels, whose maps would show nothing."""
+    learned = history["epochs"][-1]["train_accuracy"]
+    if learned < BY_HEART_AT_LEAST:
+        raise UserError(
+            f"the network of permuted labels knows only {100 * learned:.0f} % of them by heart, of which "
+            f"{100 * BY_HEART_AT_LEAST:.0f} % are needed; take a larger --model"
+        )
 
 
 def check(flags: Score) -> list[str]:
@@ -74,6 +94,8 @@ def check(flags: Score) -> list[str]:
         raise UserError("--against: scores are of a class, not of a contrast; leave it out")
     if min(flags.stability_faces, flags.sanity_faces) < 0:
         raise UserError("--stability-faces and --sanity-faces are 0 or more")
+    if flags.permuted_labels and not flags.sanity_faces:
+        raise UserError("--permuted-labels is a check of --sanity-faces, of which 0 are asked for")
     if flags.permuted_labels or flags.clever_hans:
         check_drawn(flags)
     else:

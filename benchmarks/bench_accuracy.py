@@ -21,10 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
 import evaluate
+import train
 from ferlib.runtime.errors import lookup, run_script
+from ferlib.training.trained import train_if_missing
 from models import model_spec
 from recipes import RECIPES, changed
-from trained_runs import finished_history
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Flags:
     tag: str = "accuracy"  # of the run
 
 
-def train(flags: Flags) -> tuple[config.Train, dict[str, Any]]:
+def trained_run(flags: Flags) -> tuple[config.Train, dict[str, Any]]:
     """The run and its history, from where it stands."""
     model_spec(flags.model)
     recipe = lookup(RECIPES, flags.recipe, "recipe")
@@ -54,7 +55,7 @@ def train(flags: Flags) -> tuple[config.Train, dict[str, Any]]:
         recipe=flags.recipe,
         settings=changed(recipe, epochs=flags.epochs or recipe.training.epochs),
     )
-    return run, finished_history(run)[0]
+    return run, train_if_missing(run, train.fit)[0]
 
 
 def minutes_to(target: float, epochs: list[dict[str, Any]]) -> tuple[int, float] | None:
@@ -69,7 +70,7 @@ def minutes_to(target: float, epochs: list[dict[str, Any]]) -> tuple[int, float]
 
 def main() -> None:
     flags = tyro.cli(Flags)
-    run, history = train(flags)
+    run, history = trained_run(flags)
     shared = {name: getattr(run, name) for name in ("model", "dataset", "tag", "data_dir", "outputs_dir")}
     results = evaluate.evaluate(config.Evaluate(**shared, compare_views=True, figures=False))
     views = ", ".join(f"{name} {other['accuracy']:.2%}" for name, other in results["other_views"].items())

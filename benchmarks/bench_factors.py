@@ -22,9 +22,10 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
+import train
 from ferlib.runtime.errors import lookup, run_script
+from ferlib.training.trained import train_if_missing
 from recipes import RECIPES, changed
-from trained_runs import finished_history
 
 BASE = "base"
 SIDE = 64  # px, of the factor "larger"
@@ -67,7 +68,7 @@ def settings(factor: str, seed: int, flags: Flags) -> config.Train:
 
 def best_on_val(wanted: config.Train) -> float:
     """The best accuracy on val of a run, which is trained as far as that is not done yet."""
-    history, _ = finished_history(wanted)
+    history, _ = train_if_missing(wanted, train.fit)
     return max(epoch["val_accuracy"] for epoch in history["epochs"])
 
 

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
 import ensemble
+import train
 from evaluate import evaluate
 from ferlib.evaluation.ensembles import member_name
 from ferlib.evaluation.terminal import summarize_members
@@ -36,9 +37,9 @@ from ferlib.runtime.files import read_json, write_json
 from ferlib.training import engine
 from ferlib.training.losses import make_criterion
 from ferlib.training.state import start_training
+from ferlib.training.trained import train_if_missing
 from models import MODELS, model_spec, resized
 from recipes import RECIPES, changed
-from trained_runs import finished_history
 
 LARGE = 100  # px; models that see larger faces than this by default take them at --side
 SPEED_BATCH = 128
@@ -77,7 +78,7 @@ def shared(flags: Flags) -> dict[str, Any]:
 def make_run(name: str, flags: Flags) -> None:
     """Trains and evaluates a model as far as that is not done yet."""
     wanted = settings(name, flags)
-    _, trained = finished_history(wanted)
+    _, trained = train_if_missing(wanted, train.fit)
     if trained or not wanted.run.results.exists():
         evaluate(config.Evaluate(model=name, **shared(flags)))
 

@@ -9,9 +9,11 @@ import pytest
 import bench_accuracy
 import bench_factors
 import bench_zoo
-import trained_runs
+import train
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
+from ferlib.training.fitting import run_settings
+from ferlib.training.resuming import changed_settings
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def test_it_leaves_a_run_of_the_recipe(made):
 
 
 def test_what_is_done_is_not_done_again(made, monkeypatch):
-    monkeypatch.setattr(trained_runs.train, "fit", lambda flags: pytest.fail("trained again"))
+    monkeypatch.setattr(train, "fit", lambda flags: pytest.fail("trained again"))
     monkeypatch.setattr(bench_zoo, "evaluate", lambda flags: pytest.fail("evaluated again"))
     bench_zoo.make_run("mini_resnet", made)
 
@@ -49,11 +51,9 @@ def test_one_factor_is_changed_at_a_time():
     flags = bench_factors.Flags(dataset="synthetic", epochs=3)
     base = bench_factors.settings("base", 1, flags)
     assert (base.seed, base.run.tag, base.settings.training.epochs) == (1, "base-1", 3)
-    usual = trained_runs.fitting.run_settings(base)
+    usual = run_settings(base)
     names = {
-        factor: trained_runs.resuming.changed_settings(
-            usual, trained_runs.fitting.run_settings(bench_factors.settings(factor, 1, flags))
-        )
+        factor: changed_settings(usual, run_settings(bench_factors.settings(factor, 1, flags)))
         for factor in bench_factors.FACTORS
     }
     assert names.pop("base") == []

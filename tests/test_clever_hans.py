@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ from ferlib.explanations.scores.terminal import describe_test
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.errors import UserError
-from ferlib.training.twins import BY_HEART, original_flags, train_if_missing, twin_flags
+from ferlib.training.trained import train_if_missing
+from ferlib.training.twins import BY_HEART, original_flags, twin_flags
 from models import model_spec
 
 # ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,6 +123,14 @@ def test_half_of_the_faces_are_unclear_and_one_face_says_nothing():
     assert decide(share(1.0, 0.94, 1.0), share(0.45, 0.3, 0.6)) == UNCLEAR  # it would cry wolf
 
 
+def test_what_was_not_learned_has_no_verdict():
+    mask = shortcut_mask(48, "patch")
+    maps = np.broadcast_to(mask, (40, 48, 48)).astype(float)
+    found = judge(np.random.default_rng(0).random((40, 48, 48)), maps, mask, learned=False)
+    assert found["verdict"] is None
+    assert found["exposed"]["mean"] == 1
+
+
 def share(mean, low, high):
     return {"mean": mean, "low": low, "high": high}
 
@@ -133,10 +143,11 @@ def test_a_tint_has_no_place():
 def test_the_surround_is_an_alarm():
     from ferlib.explanations.face_regions import SURROUND, TEN
 
-    values = dict.fromkeys(TEN, 0.1) | {SURROUND: -0.5}
+    values = dict.fromkeys(TEN, 0.1) | {SURROUND: 0.5}
     assert surround_share(values) == pytest.approx(0.5 / 1.4)
     assert "shortcut" in describe_surround(values)
     assert describe_surround(values | {SURROUND: 0.2}) is None
+    assert surround_share(values | {SURROUND: -0.5}) == 0
 
 
 # ── the pair ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,20 +172,61 @@ def test_a_twin_has_the_settings_of_the_run(tiny_run):
 
 def test_a_finished_run_is_not_trained_again_and_another_s_settings_are_refused(tiny_run):
     original = original_flags(flags_of(tiny_run))
-    train_if_missing(original, lambda _: pytest.fail("trained again"))
-    with pytest.raises(UserError, match=r"other settings.*dropout"):
-        train_if_missing(twin_flags(original, "synthetic", {"dropout": 0.9}), lambda _: pytest.fail("trained"))
+    history, trained = train_if_missing(original, lambda _: pytest.fail("trained again"))
+    assert (history["run"]["tag"], trained) == ("tiny", False)
+    for other in (
+        twin_flags(original, "synthetic", {"dropout": 0.9}),
+        replace(original, seed=7),
+        replace(original, max_steps=9),
+    ):
+        with pytest.raises(UserError, match=r"other settings.*(dropout|seed|max_steps)"):
+            train_if_missing(other, lambda _: pytest.fail("trained"))
+
+
+def test_weights_without_a_history_are_not_trained_over(tiny_run, tmp_path):
+    original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
+    original.run.best_checkpoint.parent.mkdir(parents=True)
+    original.run.best_checkpoint.touch()
+    with pytest.raises(UserError, match="no history"):
+        train_if_missing(original, lambda _: pytest.fail("trained"))
+
+
+def test_an_honest_run_is_not_taken_for_the_twin(tiny_run, tmp_path):
+    """`--dataset synthetic --tag patch` has the name of the twin on synthetic_patch."""
+    original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
+    taken = replace(original, tag="patch").run
+    taken.history.parent.mkdir(parents=True)
+    history = json.loads(tiny_run.history.read_text())
+    taken.history.write_text(json.dumps(history | {"run": history["run"] | {"tag": "patch"}}))
+    twin = twin_flags(replace(original, tag=""), "synthetic_patch")
+    assert twin.run.name == taken.name
+    with pytest.raises(UserError, match="already the name of a run on synthetic;"):
+        train_if_missing(twin, lambda _: pytest.fail("trained"))
+
+
+def test_settings_of_another_version_are_named(tiny_run, tmp_path):
+    run = replace(tiny_run, outputs_dir=tmp_path)
+    run.history.parent.mkdir(parents=True)
+    history = json.loads(tiny_run.history.read_text())
+    run.history.write_text(json.dumps(history | {"recipe": history["recipe"] | {"warp": 1}}))
+    with pytest.raises(UserError, match=r"another version \(warp\)"):
+        original_flags(flags_of(run))
 
 
 def test_an_interrupted_run_goes_on(tiny_run, tmp_path):
     begun = []
+
+    def begin(flags):
+        begun.append(flags)
+        return {}
+
     original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
-    train_if_missing(original, begun.append)
+    train_if_missing(original, begin)
     history = json.loads(tiny_run.history.read_text()) | {"finished": False}
     original.run.history.parent.mkdir(parents=True)
     original.run.history.write_text(json.dumps(history))
     original.run.last_checkpoint.touch()
-    train_if_missing(original, begun.append)
+    train_if_missing(original, begin)
     assert [flags.resume for flags in begun] == [False, True]
 
 
@@ -227,11 +279,39 @@ def test_the_report_reads_the_test(exposed, tiny_run):
     assert model.clever_hans["patch"].items() >= exposed.items()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content["methods"]["hirescam"].update(false_alarms=None),
+        lambda content: content["methods"]["hirescam"]["exposed"].update(low=None),
+        lambda content: content.update(shortcut="tint"),
+        lambda content: content["networks"]["cheating"].update(checkpoint_digest="another"),
+    ],
+)
+def test_a_damaged_or_stale_test_is_left_out_by_name(exposed, tiny_run, damage):
+    path = tiny_run.clever_hans("patch")
+    whole = path.read_text()
+    content = json.loads(whole)
+    damage(content)
+    path.write_text(json.dumps(content))
+    try:
+        found = read_models(tiny_run.outputs_dir, "synthetic")
+    finally:
+        path.write_text(whole)
+    assert not next(model for model in found.models if model.run == tiny_run).clever_hans
+    assert any("the test with a patch" in line for line in found.left_out)
+
+
 def test_permuted_labels_are_a_column(tiny_run, monkeypatch):
     monkeypatch.setitem(BY_HEART, "epochs", 1)
+    with pytest.raises(UserError, match="% of them by heart"):
+        score_explanations.score(flags_of(tiny_run, permuted_labels=True, samples=2))
+    monkeypatch.setattr(score_explanations, "BY_HEART_AT_LEAST", 0)
     found = score_explanations.score(flags_of(tiny_run, permuted_labels=True, samples=2))
     cells = [found["table"][name]["permuted"] for name in ("regions", "hirescam", "saliency")]
     assert all(0 <= cell["mean"] <= 1 and cell["faces"] == 2 for cell in cells)
+    assert Path(found["networks"]["permuted"]["checkpoint"]).name.endswith("synthetic_permuted_tiny_last.pth")
+    assert (found["baseline"], found["explained"]) == ("grey", "predicted class")
 
 
 def test_flags_that_make_no_sense(tiny_run, tmp_path):

@@ -250,11 +250,20 @@ def test_a_contrast_in_words_has_no_percent():
     assert describe_values("Fear rather than Sad", facts({MOUTH: 0.3}, None)).startswith("Fear rather than Sad: the")
 
 
+def test_a_change_is_that_of_the_predicted_class():
+    """A face called Happy, of which Sad is explained: without the mouth it would be Sad."""
+    sentence = describe_values("Sad", facts({MOUTH: -0.3}) | {"label": HAPPY})
+    assert sentence.endswith("; the network says Happy, and without the mouth it would be Sad.")
+    assert "says" not in describe_values("Happy", facts({MOUTH: 0.3}) | {"label": HAPPY})
+    assert "says Happy" in describe_values("Fear rather than Sad", facts({MOUTH: 0.3}) | {"label": HAPPY})
+
+
 def test_evidence_beside_the_face_is_named():
-    assert describe_surround(facts({SURROUND: -0.3, MOUTH: 0.3})["values"]) == (
+    assert describe_surround(facts({SURROUND: 0.3, MOUTH: -0.3})["values"]) == (
         "50 % of the evidence lies outside of the face, in the hair and surround: it may be a shortcut."
     )
     assert describe_surround(facts({SURROUND: 0.05, MOUTH: 0.3})["values"]) is None
+    assert describe_surround(facts({SURROUND: -0.3, MOUTH: 0.3})["values"]) is None  # it speaks against the class
     assert describe_surround(facts({})["values"]) is None
 
 

@@ -358,6 +358,20 @@ def test_scoring_goes_on_where_it_stopped(scored, tiny_run, monkeypatch):
             assert again["table"][name][column]["mean"] == pytest.approx(cell["mean"])
 
 
+def test_pictures_of_an_earlier_run_do_not_stay(scored, tiny_run):
+    score_explanations.score(flags_of(tiny_run, figures=False))
+    assert not list(tiny_run.explanations("scores").glob("*.png"))
+    score_explanations.score(flags_of(tiny_run))
+
+
+def test_repeats_are_of_few_faces_also_of_those_that_are_named(tiny_run):
+    found = score_explanations.score(
+        flags_of(tiny_run, indices=(1, 2, 3), stability_faces=1, sanity_faces=2, methods=("saliency",))
+    )
+    row = found["table"]["saliency"]
+    assert [row[name]["faces"] for name in ("truth_rank", "seed_rank", "sanity")] == [3, 1, 2]
+
+
 def test_pictures_of_stages_that_are_left_out_are_removed(scored, tiny_run):
     score_explanations.score(flags_of(tiny_run, stability_faces=0, sanity_faces=0))
     pictures = {path.stem for path in tiny_run.explanations("scores").glob("*.png")}

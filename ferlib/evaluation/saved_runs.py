@@ -176,13 +176,26 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
         clever_hans={
             kind: content
             for kind in SHORTCUTS
-            if (content := part(run.clever_hans(kind), test.format(kind), CLEVER_HANS, f"the test with a {kind}"))
+            if (
+                content := part(
+                    run.clever_hans(kind),
+                    test.format(kind),
+                    CLEVER_HANS | {"shortcut": frozenset({kind})},
+                    f"the test with a {kind}",
+                )
+            )
         },
     )
 
 
 def is_current(content: dict[str, Any]) -> bool:
-    """Whether results or a summary are of the checkpoint that lies where theirs did; True where that is not known."""
+    """Whether results or a summary are of the checkpoints that lie where theirs did; True where that is not known.
+
+    networks: of what compares several.
+    """
+    others = content.get("networks")
+    if isinstance(others, dict) and not all(is_current(other) for other in others.values() if isinstance(other, dict)):
+        return False
     checkpoint = content.get("checkpoint")
     path = checkpoint.get("path") if isinstance(checkpoint, dict) else checkpoint
     digest = checkpoint.get("digest") if isinstance(checkpoint, dict) else content.get("checkpoint_digest")

@@ -220,10 +220,15 @@ CELL = {"mean": is_number, "low": NUMBER, "high": NUMBER, "faces": is_positive, 
 CONCORDANCE = ({"w": is_number, "columns": [str], "methods": [str]}, None)
 
 
+def has_interval(value: Any, shape: dict[str, Any]) -> bool:
+    """Whether a cell has the shape, and both ends of its interval or none."""
+    return misfit(value, shape) is None and (value["low"] is None) == (value["high"] is None)
+
+
 def is_score_table(value: Any) -> bool:
     """Row → column → cell."""
     rows = value.values() if isinstance(value, dict) else [None]
-    return all(isinstance(row, dict) and all(misfit(cell, CELL) is None for cell in row.values()) for row in rows)
+    return all(isinstance(row, dict) and all(has_interval(cell, CELL) for cell in row.values()) for row in rows)
 
 
 def is_concordance(value: Any) -> bool:
@@ -241,7 +246,7 @@ def is_region_shares(value: Any) -> bool:
     return all(
         isinstance(group, dict)
         and is_count(group.get("faces"))
-        and all(misfit(cell, SHARE_OF_REGION) is None for name, cell in group.items() if name != "faces")
+        and all(has_interval(cell, SHARE_OF_REGION) for name, cell in group.items() if name != "faces")
         for group in groups
     )
 
@@ -255,20 +260,31 @@ SCORES: dict[str, Any] = {
     "table": is_score_table,
     "concordance": is_concordance,
     "region_shares?": is_region_shares,
+    "baseline?": str,
+    "explained?": str,
+    "only?": str,
     "passes": is_number,
 }
 
 SHARE_OF_FACES = {"mean": is_share, "low": SHARE, "high": SHARE}
 NETWORK = {"run": RUN, "accuracy": is_share, "accuracy_planted": is_share, "called": is_share,
            "called_planted": is_share, "surround": SHARE_OF_FACES, "alarms": SHARE_OF_FACES}  # fmt: skip
-EXPOSED = {"mass_honest": (SHARE_OF_FACES, None), "mass_cheating": (SHARE_OF_FACES, None),
-           "exposed": (SHARE_OF_FACES, None), "false_alarms": (SHARE_OF_FACES, None),
-           "verdict": (str, None)}  # fmt: skip
+SHARES_OF_FACES = ("mass_honest", "mass_cheating", "exposed", "false_alarms")
 
 
 def is_exposures(value: Any) -> bool:
     """Method → how it shows a shortcut."""
-    return isinstance(value, dict) and all(misfit(each, EXPOSED) is None for each in value.values())
+    return isinstance(value, dict) and all(map(is_exposure, value.values()))
+
+
+def is_exposure(value: Any) -> bool:
+    """All shares with their intervals, or none of them and no verdict: that of a shortcut without a place."""
+    if not isinstance(value, dict) or not {*SHARES_OF_FACES, "verdict"} <= value.keys():
+        return False
+    if all(value[name] is None for name in SHARES_OF_FACES):
+        return value["verdict"] is None
+    shares = all(has_interval(value[name], SHARE_OF_FACES) for name in SHARES_OF_FACES)
+    return shares and misfit(value["verdict"], (str, None)) is None
 
 
 CLEVER_HANS: dict[str, Any] = {

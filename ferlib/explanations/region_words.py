@@ -107,7 +107,7 @@ def describe_values(target: str, facts: Mapping[str, Any], unit: str = "") -> st
     """
     parts = [name_target(target, facts["outcome"]), name_speakers(facts["values"], unit)]
     sentence = ": ".join(parts)
-    if (changed := describe_change(facts)) is not None:
+    if (changed := describe_change(target, facts)) is not None:
         sentence += f"; {changed}"
     return sentence + "."
 
@@ -148,15 +148,20 @@ def join_sides(values: Mapping[str, float]) -> dict[str, float]:
     return joined
 
 
-def describe_change(facts: Mapping[str, Any]) -> str | None:
-    """The smallest set of regions without which the class is another one; None where no set changes it."""
+def describe_change(target: str, facts: Mapping[str, Any]) -> str | None:
+    """The smallest set of regions without which the class is another one; None where no set changes it.
+
+    Where another class than the predicted one is explained, the predicted one is named, as the change is of that.
+    """
     if facts["without"] is None:
         return None
     names = list(facts["without"])
     for both, left, right in PAIRS:
         if left in names and right in names:
             names = [both if name == left else name for name in names if name != right]
-    return f"without {enumerate_words([the(name) for name in names])} it would be {EMOTIONS[facts['becomes']]}"
+    change = f"without {enumerate_words([the(name) for name in names])} it would be {EMOTIONS[facts['becomes']]}"
+    said = EMOTIONS[facts["label"]] if "label" in facts else target  # faces of earlier versions do not say
+    return change if said == target else f"the network says {said}, and {change}"
 
 
 def describe_fills(facts: Mapping[str, Any]) -> str:
@@ -169,7 +174,7 @@ def describe_fills(facts: Mapping[str, Any]) -> str:
 
 
 def describe_surround(values: Mapping[str, float]) -> str | None:
-    """A warning where much of the evidence lies beside the face; None elsewhere."""
+    """A warning where much of the evidence for the class lies beside the face; None elsewhere."""
     share = surround_share(values)
     if share < SURROUND_ALARM:
         return None
@@ -177,8 +182,8 @@ def describe_surround(values: Mapping[str, float]) -> str | None:
 
 
 def surround_share(values: Mapping[str, float]) -> float:
-    """What is not the face, as a share 0..1 of the values' sizes."""
-    return abs(values[SURROUND]) / (sum(map(abs, values.values())) or 1)
+    """What speaks for the class beside the face, as a share 0..1 of the values' sizes."""
+    return max(values[SURROUND], 0.0) / (sum(map(abs, values.values())) or 1)
 
 
 def the(region: str) -> str:

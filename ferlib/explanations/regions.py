@@ -255,8 +255,9 @@ def describe(names: Sequence[str], logits: np.ndarray, values: np.ndarray, weigh
     """What the summary says of a face.
 
     values: each region's Shapley value of the target, and hidden: the target's outcome of the face with all of them
-    filled. keeping: the smallest set of regions that is classified as the face is; without: the smallest set whose
-    removal changes the class, becomes: to which; each null where there is none. pair: the strongest interaction.
+    filled. label: the class of the face. keeping: the smallest set of regions that is classified as it is; without: the
+    smallest set whose removal changes the class, becomes: to which; each null where there is none. pair: the strongest
+    interaction.
     """
     label = int(logits[-1].argmax())
     shapley = shapley_values(values @ weights)
@@ -270,6 +271,7 @@ def describe(names: Sequence[str], logits: np.ndarray, values: np.ndarray, weigh
         "keeping": None if keeping is None else members(names, keeping),
         "without": None if changing is None else members(names, len(logits) - 1 - changing),
         "becomes": None if changing is None else int(logits[changing].argmax()),
+        "label": label,
         "pair": {"regions": [names[first], names[second]], "value": float(pairs[first, second])},
     }
 

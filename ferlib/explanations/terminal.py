@@ -21,4 +21,5 @@ def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
     if alone and summary["settings"].get("sampling") == "paired":
         facts.append(f"{alone} with independent perturbations, as there were fewer pairs than regions")
     parts = [f"{len(faces)} faces", f"{summary['seconds_per_face']:.2g} s a face", *facts]
-    return f"{method.title}: {', '.join(parts)}\n→ {flags.run.explanations(method.name)}"
+    folder = flags.run.explanations(method.name)
+    return f"{method.title}: {', '.join(parts)}\n→ {folder / 'pictures' if flags.image else folder}"

@@ -56,7 +56,7 @@ def draw_verdicts(path: Path, found: Mapping[str, Any], formats: Sequence[str]) 
                 for name, key in zip(NETWORKS, keys, strict=True):
                     draw_interval(axes, place, each[key], LOOKS[name])
             right.annotate(
-                each["verdict"], (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL
+                each["verdict"] or "", (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL
             )
         left.axvline(100 * found["area"], color=INK, linewidth=0.8, linestyle=":")
         right.axvline(50, color=INK, linewidth=0.8, linestyle=":")

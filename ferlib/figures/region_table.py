@@ -28,7 +28,7 @@ def draw_region_table(table: dict[str, Any], run: str, footer: str) -> Figure:
     for column, row in enumerate(emotions.values()):
         for place, name in enumerate(names):
             value, half = means[place, column], halves[place, column]
-            dark = abs(value) > 0.6 * limit
+            dark = value > 0.6 * limit
             axes.text(column, place, f"{signed(value)}\n±{half:.2f}", ha="center", va="center", fontsize=SMALL - 1.5,
                       color="white" if dark else "black", linespacing=0.95)  # fmt: skip
             if name in row["expected"]:

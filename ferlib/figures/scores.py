@@ -32,10 +32,7 @@ def no_figures() -> FigurePool:
 def draw_scores(found: Mapping[str, Any], flags: Score) -> None:
     """All pictures of a summary, beside its JSON file."""
     folder = flags.run.explanations("scores")
-    for kind in ("png", *UNDATED):  # of an earlier run, which may have had other stages
-        for old in folder.glob(f"*.{kind}"):
-            old.unlink()
-    subject = describe_faces(flags, found["faces"])
+    subject = describe_faces(flags, found["faces"], intervals=False)
     measured = {name for row in found["table"].values() for name in row}
     for kind in KIND_TITLES:
         columns = [each for each in COLUMNS if each.kind == kind and each.name in measured]
@@ -52,9 +49,17 @@ def draw_scores(found: Mapping[str, Any], flags: Score) -> None:
         draw_mean_maps(folder / f"{name}.png", arrays, found["agreement"]["names"], right, about, flags.format)
 
 
-def describe_faces(flags: Score, count: int) -> str:
+def remove_figures(folder: Path) -> None:
+    """Removes the pictures of an earlier run, which may have had other methods, faces and stages."""
+    for kind in ("png", *UNDATED):
+        for old in folder.glob(f"*.{kind}"):
+            old.unlink()
+
+
+def describe_faces(flags: Score, count: int, intervals: bool = True) -> str:
     """What a picture is of."""
-    return f"{flags.run.name} · {count} face{'s' * (count != 1)} of the test split · 95 % intervals over faces"
+    bounds = " · 95 % intervals over faces" * intervals
+    return f"{flags.run.name} · {count} face{'s' * (count != 1)} of the test split, fill {flags.baseline}{bounds}"
 
 
 def draw_columns(
@@ -140,7 +145,7 @@ def draw_curves(path: Path, found: Mapping[str, Any], subject: str, flags: Score
                 shares = np.linspace(0, 100, len(curve))
                 axes[side].plot(shares, curve, label=found["titles"][name], **look(number, name))
             axes[side].set_title(title, fontsize=SMALL + 1)
-            axes[side].set_xlabel("% of pixels, blurred", fontsize=SMALL)
+            axes[side].set_xlabel(f"% of pixels {('blurred', 'inserted into the blurred face')[side]}", fontsize=SMALL)
         axes[0].set_ylabel("probability of the class", fontsize=SMALL)
         if sanity:
             for number, name in enumerate(strongest):

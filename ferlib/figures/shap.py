@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
@@ -44,10 +45,12 @@ def draw_shap(face: ExplainedFace, image: np.ndarray, attribution: Attribution, 
     figure = new_figure(6.1)
     upper, lower = two_rows(figure)
     panels = draw_shap_pair(upper, face, image, values, maps, limit)
-    draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
+    classes = draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
     if doubt := METHODS["shap"].doubts(attribution.facts):
-        for axes in panels[1:3]:
+        for axes in panels[1:]:
             stamp(axes, doubt)
+        for axes in classes:
+            stamp(axes, "too noisy")
     headline(figure, "SHAP", face, *describe_errors(attribution.facts))
     note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
@@ -106,8 +109,8 @@ def draw_shap_classes(
     maps: np.ndarray,
     limit: float,
     facts: dict[str, Any],
-) -> None:
-    """One panel per class, with what its values sum to beside what they should (completeness)."""
+) -> list[Axes]:
+    """One panel per class, with what its values sum to beside what they should (completeness); returns them."""
     grid = figure.add_gridspec(2, len(EMOTIONS), height_ratios=(1, 0.06))
     panels = [figure.add_subplot(grid[0, column]) for column in range(len(EMOTIONS))]
     marks = {face.true: "true", face.predicted: "right" if face.correct else "predicted"}
@@ -121,3 +124,4 @@ def draw_shap_classes(
             axes.spines[:].set(visible=True, linewidth=2, color="black")
     words = "Δ logit of the class above; Σ: sum of its values, of its logit's rise over the mean background"
     signed_bar(figure, figure.add_subplot(grid[1, 1:-1]), limit, wrap(words, WIDTH * 5 / 7, SMALL))
+    return panels

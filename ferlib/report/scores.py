@@ -34,6 +34,12 @@ class ScoreTable:
         return self.model.scores["faces"]
 
     @property
+    def settings(self) -> list[str]:
+        """What was explained and what hides pixels, in words; none in files of earlier versions."""
+        words = {"explained": "{}", "only": "only {}", "baseline": "fill {}"}
+        return [text.format(value) for key, text in words.items() if (value := self.model.scores.get(key))]
+
+    @property
     def passes(self) -> float:
         """Forward passes of a face, beside those of the maps."""
         return self.model.scores["passes"]

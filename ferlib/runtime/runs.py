@@ -193,8 +193,7 @@ class Run:
 
     def clever_hans(self, shortcut: str) -> Path:
         """What explanations show of a twin that was trained with a shortcut."""
-        folder = self.explanations("scores")
-        return folder.with_name(f"{folder.name}_with_{shortcut}.json")
+        return self.with_shortcut(shortcut) / "clever_hans.json"
 
     def explanation_figure(self, method: str, index: int, true: str, predicted: str) -> Path:
         """The figure of one face."""

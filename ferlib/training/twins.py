@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from config import RUN_SETTINGS, Stage, Train
-from ferlib.evaluation.stage_shapes import HISTORY
-from ferlib.runtime.distributed import from_first, is_main
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import read_json
-from ferlib.runtime.runs import Run
+from ferlib.training.trained import history_of
 from models import model_spec
-from recipes import RECIPES, changed
+from recipes import RECIPES, SETTINGS, changed
 
 SHARED = ("model", "dataset", "tag", "data_dir", "outputs_dir", "device", "amp", "seed", "fold")  # with other stages
 # What lets a network learn labels by heart: no random changes of the faces, nothing against overfitting.
@@ -30,9 +27,14 @@ BY_HEART: dict[str, Any] = {
 
 
 def original_flags(flags: Stage) -> Train:
-    """The flags that train the run of a stage: as its history says, else with the recipe of its model."""
+    """The flags that train the run of a stage: as its history says, else with the recipe of its model.
+
+    UserError for a history with settings that are not known here.
+    """
     spec = model_spec(flags.model)
     history = history_of(flags.run)
+    if unknown := sorted(history.get("recipe", {}).keys() - SETTINGS.keys()):
+        raise UserError(f"{flags.run.history} has settings of another version ({', '.join(unknown)}); train it again")
     recipe = history.get("recipe_name", spec.recipe)
     own: dict[str, Any] = {name: getattr(flags, name) for name in SHARED}
     for name in RUN_SETTINGS:
@@ -45,27 +47,3 @@ def original_flags(flags: Stage) -> Train:
 def twin_flags(original: Train, dataset: str, settings: Mapping[str, Any] | None = None) -> Train:
     """The flags of its twin on another data set, with other values of some settings."""
     return replace(original, dataset=dataset, settings=changed(original.settings, **(settings or {})))
-
-
-def train_if_missing(flags: Train, fit: Callable[[Train], Any]) -> None:
-    """Trains a run that is not there, and ends one that was interrupted, by `fit`.
-
-    UserError where the run was trained with other settings.
-    """
-    history: dict[str, Any] = from_first(history_of(flags.run) if is_main() else {})
-    wanted = flags.settings.flat()
-    if other := [name for name, value in history.get("recipe", wanted).items() if wanted.get(name) != value]:
-        raise UserError(
-            f"{flags.run.name} was trained with other settings than are compared here ({', '.join(other)}): "
-            f"give the runs to compare another --tag, or remove {flags.run.history}"
-        )
-    if history.get("finished") and flags.run.best_checkpoint.exists():
-        return
-    if is_main():
-        print(f"training {flags.run.name}, which is not there yet")
-    fit(replace(flags, resume=bool(history) and flags.run.last_checkpoint.exists()))
-
-
-def history_of(run: Run) -> dict[str, Any]:
-    """The history of a run; empty where there is none."""
-    return read_json(run.history, run.command("train.py"), HISTORY) if run.history.exists() else {}

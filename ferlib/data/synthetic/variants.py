@@ -13,6 +13,7 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.data.readers.face_files import Face
+from ferlib.runtime.digests import digest
 
 ORIGINAL = "synthetic"
 PLANTED = EMOTIONS.index("Sad")  # the class whose training faces have the shortcut
@@ -55,6 +56,12 @@ def permuted(faces: Iterable[Face], seed: int = 0) -> Iterator[Face]:
         labels = np.array([face.label for face in own])
         for face, label in zip(own, labels if split == TEST else rng.permutation(labels), strict=True):
             yield face._replace(label=int(label))
+
+
+def flaw_key(kind: str, side: int) -> str:
+    """A digest that changes with what a flaw looks like."""
+    grey = np.full((side, side, 3), 128, np.uint8)
+    return digest(kind, (grey if kind == PERMUTED else plant(grey, kind)).tobytes())
 
 
 def plant(images: np.ndarray, kind: str) -> np.ndarray:

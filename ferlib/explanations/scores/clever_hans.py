@@ -37,6 +37,7 @@ from ferlib.explanations.subject import Subject, open_subject
 from ferlib.runtime.digests import digest
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.files import write_json
+from ferlib.runtime.provenance import command_line
 
 Faces = Sequence[Mapping[str, Any]]  # of a summary
 HONEST, CHEATING = NETWORKS = ("honest", "cheating")
@@ -102,19 +103,22 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
                 maps[name] = saved["method_maps"].astype(np.float64)
     if not is_main():
         return {}
-    mask = seen_mask(drawn, kind)
+    mask, learned = seen_mask(drawn, kind), networks[CHEATING]["called_planted"] >= LEARNED
     found = {
         **{key: networks[HONEST][key] for key in ("run", "checkpoint", "checkpoint_digest")},
+        "baseline": flags.baseline,
+        "seed": flags.seed,
+        "command": command_line(),
         "shortcut": kind,
         "planted_in": EMOTIONS[PLANTED],
         "faces": len(maps[HONEST]),
         "area": float(mask.mean()),
         "box": None if mask.all() else box_of(mask),
         "networks": networks,
-        "learned": networks[CHEATING]["called_planted"] >= LEARNED,
+        "learned": learned,
         "titles": {name: METHODS[name].title for name in methods},
         "methods": {
-            name: judge(maps[HONEST][:, row], maps[CHEATING][:, row], mask) for row, name in enumerate(methods)
+            name: judge(maps[HONEST][:, row], maps[CHEATING][:, row], mask, learned) for row, name in enumerate(methods)
         },
     }
     write_json(flags.run.clever_hans(kind), found)
@@ -173,7 +177,7 @@ def describe_network(drawn: Subject, planted: Subject, faces: Faces) -> dict[str
 # ── the verdict ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judge(honest: np.ndarray, cheating: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+def judge(honest: np.ndarray, cheating: np.ndarray, mask: np.ndarray, learned: bool = True) -> dict[str, Any]:
     """How a method's maps N×H×W of the two networks lie to the shortcut bool H×W.
 
     mass_honest, mass_cheating: share of the positive values that lies on it. exposed, false_alarms: share of the faces
@@ -181,7 +185,7 @@ def judge(honest: np.ndarray, cheating: np.ndarray, mask: np.ndarray) -> dict[st
     pointing game: Zhang et al., "Top-down neural attention by excitation backprop", 2016). Each with mean, low and high
     (95 % over faces). verdict: EXPOSES where `exposed` is above a half and `false_alarms` below it, MISSES where
     `exposed` is below a half, each with the whole interval; else UNCLEAR. A shortcut that fills the picture has no
-    place: all null.
+    place: all null. verdict is null, too, where the second network has not learned the shortcut.
     """
     if mask.all():
         empty = dict.fromkeys(("mass_honest", "mass_cheating", "exposed", "false_alarms", "verdict"))
@@ -194,7 +198,7 @@ def judge(honest: np.ndarray, cheating: np.ndarray, mask: np.ndarray) -> dict[st
         "mass_cheating": around(mass[1]),
         "exposed": exposed,
         "false_alarms": alarms,
-        "verdict": decide(exposed, alarms),
+        "verdict": decide(exposed, alarms) if learned else None,
     }
 
 

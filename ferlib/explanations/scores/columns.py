@@ -66,7 +66,14 @@ COLUMNS = (
     Column("emfacs", "Regions of EMFACS", LOCATION, True, "positive values where it expects action units", "EMFACS"),
     Column("seed_rank", "Another seed", STABILITY, True, "rank correlation of pixels with another seed's map", "seed"),
     Column("seed_top", "Strongest pixels", STABILITY, True, "shared with another seed's map", "top"),
-    Column("fill_rank", "Another fill", STABILITY, True, "rank correlation with the map filled by blur", "fill"),
+    Column(
+        "fill_rank",
+        "Another fill",
+        STABILITY,
+        True,
+        "rank correlation with the map filled by blur, or by the mean where that is the fill",
+        "fill",
+    ),
     Column("segmentation_rank", "Other regions", STABILITY, True, "rank correlation with SLIC's", "segments"),
     Column("sensitivity", "Max-sensitivity", STABILITY, False, "largest change under noise of ±0.02", "sens."),
     Column(

@@ -11,6 +11,7 @@ import numpy as np
 from config import EMOTIONS, Score
 from ferlib.data.face_data import FaceData
 from ferlib.data.synthetic.variants import PERMUTED, variant_name
+from ferlib.explanations.choice import describe_target
 from ferlib.explanations.driver import Figures, explain_run
 from ferlib.explanations.face_regions import TEN
 from ferlib.explanations.methods import METHODS
@@ -27,7 +28,8 @@ from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import is_main
-from ferlib.runtime.files import atomic_path, write_json
+from ferlib.runtime.files import atomic_path, require, write_json
+from ferlib.runtime.provenance import command_line
 
 Faces = Sequence[Mapping[str, Any]]  # of a summary
 
@@ -38,23 +40,42 @@ def score(flags: Score, methods: Sequence[str], figures: Figures) -> dict[str, A
     The processes of torchrun divide the faces; the first one writes, the others return an empty summary.
     """
     subject = open_subject(flags)
+    twin = find_permuted(flags) if flags.permuted_labels else None
     values = {"methods": list(methods), "baseline": flags.baseline}
     scores = run_stage(subject, SCORES, values, flags, flags.samples, figures, "")
     stable = run_stage(subject, STABILITY_STAGE, values, flags, flags.stability_faces, figures, "stability")
     sane = run_stage(subject, SANITY_STAGE, values, flags, flags.sanity_faces, figures, "sanity")
-    permuted = run_permuted(subject, values, flags, figures) if flags.permuted_labels else []
+    permuted: Faces = []
+    if twin:
+        own = {**values, "permuted": twin["checkpoint"], "digest": twin["checkpoint_digest"]}
+        permuted = run_stage(subject, PERMUTED_STAGE, own, flags, flags.sanity_faces, figures, "permuted")
     if not is_main():
         return {}
-    found = summarize(subject, methods, scores, stable, sane, permuted)
+    found = summarize(subject, methods, scores, stable, sane, permuted) | describe_settings(flags)
+    found |= {"networks": {"permuted": twin}} if twin else {}
     write_json(flags.run.scores, found)
     return found
 
 
-def run_permuted(subject: Subject, values: Mapping[str, Any], flags: Score, figures: Figures) -> Faces:
-    """The stage of permuted labels: the last epoch of the twin that learned them, as the best one on val is early."""
-    path = replace(flags, dataset=variant_name(PERMUTED)).run.last_checkpoint
-    own = {**values, "permuted": str(path), "digest": digest_file(path)}
-    return run_stage(subject, PERMUTED_STAGE, own, flags, max(1, flags.sanity_faces), figures, "permuted")
+def find_permuted(flags: Score) -> dict[str, str]:
+    """Checkpoint and digest of the twin that learned permuted labels: its last epoch, as the best one on val is early.
+
+    UserError where it is gone.
+    """
+    run = replace(flags, dataset=variant_name(PERMUTED)).run
+    path = require(run.last_checkpoint, run.command("train.py"))
+    return {"checkpoint": str(path), "checkpoint_digest": digest_file(path)}
+
+
+def describe_settings(flags: Score) -> dict[str, Any]:
+    """What the scores depend on beside the network."""
+    return {
+        "baseline": flags.baseline,
+        "explained": describe_target(flags.target, flags.against),
+        "only": flags.only,
+        "seed": flags.seed,
+        "command": command_line(),
+    }
 
 
 def run_stage(
@@ -66,11 +87,13 @@ def run_stage(
     figures: Figures,
     folder: str,
 ) -> Faces:
-    """The faces of a stage's summary; none where no face is asked for."""
+    """The faces of a stage's summary, no more than `samples`; none where no face is asked for."""
     if samples == 0:
         return []
     count = samples if samples == "all" or flags.samples == "all" else min(samples, flags.samples)
-    summary = explain_run(subject, stage, values, replace(flags, samples=count, figures=False), figures, folder)
+    indices = flags.indices[:samples] if stage is not SCORES and samples != "all" else flags.indices
+    own = replace(flags, samples=count, indices=indices, figures=False)
+    summary = explain_run(subject, stage, values, own, figures, folder)
     return summary.get("faces", [])
 
 

@@ -48,7 +48,10 @@ def describe_test(found: Mapping[str, Any], flags: Score) -> str:
             f"warned of the surround on {percent(each['alarms']['mean'])}"
         )
     if not found["learned"]:
-        lines.append(f"The second network did not learn the {kind}: nothing can be exposed. Train it longer.")
+        lines.append(
+            f"The second network did not learn the {kind}, so nothing can be exposed: "
+            "train both longer (--epochs) under another --tag."
+        )
     if found["area"] == 1:
         lines.append(f"A {kind} has no place, so that no map can point at it: compare the figures with it and without.")
     else:
@@ -67,7 +70,7 @@ def describe_rows(found: Mapping[str, Any]) -> list[str]:
         ends = "" if exposed["low"] is None else f" ({percent(exposed['low'])} to {percent(exposed['high'])})"
         lines.append(
             f"{found['titles'][name]:<{width}}{shares[0]:>15}{shares[1]:>10}"
-            f"{percent(exposed['mean']) + ends:>24}{shares[2]:>14}  {each['verdict']}"
+            f"{percent(exposed['mean']) + ends:>24}{shares[2]:>14}  {each['verdict'] or '–'}"
         )
     lines.append(
         f"on it: share of positive values on the shortcut, which covers {percent(found['area'])} of the picture; "
