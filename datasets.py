@@ -5,6 +5,7 @@ python datasets.py --dataset fer2013 --data-dir data    prints the faces by spli
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,19 @@ from ferlib.data.cache import cached_faces
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
+from ferlib.data.joined_votes import faces_by_majority, joined_counts, with_joined_votes
 from ferlib.data.picture_files import is_picture
 from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
 from ferlib.data.readers.ckplus import ckplus_csv, ckplus_folders, ckplus_official
 from ferlib.data.readers.face_files import Face
-from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_csv
+from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_csv, ferplus_folders
 from ferlib.data.readers.folders import any_folders
 from ferlib.data.readers.jaffe import jaffe_files
 from ferlib.data.readers.pixel_csv import IncompleteError
 from ferlib.data.readers.places import candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
 from ferlib.data.readers.trees import Tree
+from ferlib.data.readers.vote_sources import FER_SETS, find_pictures, find_tables
 from ferlib.data.synthetic.reader import synthetic_faces
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError, run_script
@@ -36,7 +39,8 @@ from ferlib.runtime.runs import cache_dir, slug
 CACHE_VERSION = 4  # raise it when a reader's output changes
 READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], ...]] = {
     "fer2013": (fer2013_csv, fer2013_folders),
-    "ferplus": (ferplus_csv,),
+    "ferplus": (ferplus_csv, ferplus_folders),
+    "ferplus8": (ferplus_csv, ferplus_folders),
     "rafdb": (rafdb_official, rafdb_folders),
     "affectnet": (affectnet_official, affectnet_folders),
     "affectnet8": (affectnet_official, affectnet_folders),
@@ -59,12 +63,22 @@ def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -
     facts = dataset_facts(dataset)
     if dataset.startswith(FOLDER):
         check_apart(Path(facts.places[0]), Path(outputs_dir))
+    source = locate(dataset, facts, Path(data_dir), Path(outputs_dir))
+    cache = cache_of(dataset, facts, source.key, outputs_dir)
+    data = cached_faces(cache, dataset, source.faces, source.size)
+    if dataset == "fer2013" and data.votes is None:
+        data = with_joined_votes(data, votes_beside(cache), Path(data_dir), source.root)
+    return data.in_fold(fold)
 
-    def cache_of(key: str) -> Path:
-        return cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
 
-    source = find_source(dataset, facts, Path(data_dir), is_known=lambda key: cache_of(key).is_dir())
-    return cached_faces(cache_of(source.key), dataset, source.faces, source.size).in_fold(fold)
+def cache_of(dataset: str, facts: DatasetFacts, key: str, outputs_dir: Path) -> Path:
+    """The folder of the decoded faces of a source."""
+    return cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
+
+
+def votes_beside(cache: Path) -> Path:
+    """Where votes are remembered that were joined to the faces of a cache."""
+    return cache.with_name(f"votes-{cache.name}.npz")
 
 
 def check_apart(folder: Path, outputs_dir: Path) -> None:
@@ -79,6 +93,40 @@ class Source(NamedTuple):
     key: str  # a digest that changes with the source
     faces: Iterable[Face]  # decoded one by one as they are iterated over
     size: int = 0  # bytes that they take decoded, at least
+    root: Path | None = None  # of the tree that they come from
+
+
+def locate(dataset: str, facts: DatasetFacts, data_dir: Path, outputs_dir: Path) -> Source:
+    """The source of a data set, in its cache or not; UserError if there is none."""
+
+    def is_known(key: str) -> bool:
+        return cache_of(dataset, facts, key, outputs_dir).is_dir()
+
+    try:
+        return find_source(dataset, facts, data_dir, is_known)
+    except UserError:
+        joined = join_ferplus(facts, data_dir, outputs_dir) if dataset in FER_SETS[1:] else None
+        if joined is None:
+            raise
+        return joined
+
+
+def join_ferplus(facts: DatasetFacts, data_dir: Path, outputs_dir: Path) -> Source | None:
+    """FER+ made of any copy of FER2013 and votes that lie elsewhere in the data folder; None without one of the two."""
+    if not find_tables(data_dir) and not any(True for _ in find_pictures(data_dir)):
+        return None
+    whole = dataset_facts("fer2013")
+    try:
+        source = locate("fer2013", whole, data_dir, outputs_dir)
+    except UserError:
+        return None
+    cache = cache_of("fer2013", whole, source.key, outputs_dir)
+    data = cached_faces(cache, "fer2013", source.faces, source.size)
+    counts = joined_counts(data, votes_beside(cache), data_dir, source.root)
+    if counts is None:
+        return None
+    key = digest("joined", data.fingerprint, hashlib.sha256(counts.tobytes()).hexdigest())
+    return Source(key, faces_by_majority(data, counts, len(facts.classes)), data.images.nbytes, source.root)
 
 
 def find_source(
@@ -101,7 +149,8 @@ def find_source(
             incomplete = incomplete or error
             continue
         if faces is not None:
-            return Source(key, at_least_one(faces, tree.root), 0 if is_known(key) else decoded_size(tree, facts))
+            size = 0 if is_known(key) else decoded_size(tree, facts)
+            return Source(key, at_least_one(faces, tree.root), size, tree.root)
     raise incomplete or UserError(describe_missing(dataset, facts, data_dir))
 
 

@@ -37,6 +37,7 @@ NAMES = {word: name for name, words in WORDS.items() for word in (name.lower(), 
 JUNK = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
 MAX_BYTES = 1 << 29  # of a picture's file; in an archive a small file may unpack to far more
 SHOWN = 10  # unreadable pictures that an error names
+CSV_NAME = "row_"  # begins the name of a face of a CSV, before the number of its row; the header is row 1
 
 
 class Face(NamedTuple):
