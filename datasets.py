@@ -1,27 +1,25 @@
-"""Every data set as FaceData: found, read once into a memory-mapped cache, split, counted.
+"""Every data set as FaceData: found, read once into a memory-mapped cache, split; as a script, its audit.
 
-python datasets.py --dataset fer2013 --data-dir data    prints the faces by split and class
+python datasets.py --dataset fer2013 --data-dir data    counts, copies, leaks, pictures, labels; in words and pictures
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from config import Audit, Evaluate, Stage, Train
-from ferlib.data.audit import describe
 from ferlib.data.cache import cached_faces
-from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
 from ferlib.data.joined_votes import faces_by_majority, joined_counts, with_joined_votes
 from ferlib.data.picture_files import is_picture
 from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
 from ferlib.data.readers.ckplus import ckplus_csv, ckplus_folders, ckplus_official
-from ferlib.data.readers.face_files import Face
+from ferlib.data.readers.face_files import Face, UnreadableError
 from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_csv, ferplus_folders
 from ferlib.data.readers.folders import any_folders
 from ferlib.data.readers.jaffe import jaffe_files
@@ -55,20 +53,44 @@ def load_stage(flags: Stage | Audit) -> FaceData:
     return load_faces(flags.dataset, flags.data_dir, flags.outputs_dir, flags.fold)
 
 
-def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -> FaceData:
+def load_faces(
+    dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0, without: Collection[str] = ()
+) -> FaceData:
     """The data set `dataset`, found below `data_dir`, from its cache below `outputs_dir` (made at the first call).
 
-    UserError for an unknown name, a missing folder, or a file that breaks the data set's format.
+    without: files that are left out, by their paths in the source. UserError for an unknown name, a missing folder, or
+    a file that breaks the data set's format.
     """
     facts = dataset_facts(dataset)
     if dataset.startswith(FOLDER):
         check_apart(Path(facts.places[0]), Path(outputs_dir))
-    source = locate(dataset, facts, Path(data_dir), Path(outputs_dir))
+    source = locate(dataset, facts, Path(data_dir), Path(outputs_dir), without)
     cache = cache_of(dataset, facts, source.key, outputs_dir)
     data = cached_faces(cache, dataset, source.faces, source.size)
     if dataset == "fer2013" and data.votes is None:
         data = with_joined_votes(data, votes_beside(cache), Path(data_dir), source.root)
     return data.in_fold(fold)
+
+
+class Audited(NamedTuple):
+    """A data set as it is audited: without pictures that cannot be read."""
+
+    data: FaceData
+    source: str  # where its faces come from
+    tree: Tree | None  # the same; None for drawn faces
+    unreadable: tuple[str, ...]  # pictures that are left out
+
+
+def load_audited(flags: Audit) -> Audited:
+    """The data set that the flags name, without the pictures that cannot be read, which the other stages refuse."""
+    unreadable: tuple[str, ...] = ()
+    try:
+        data = load_stage(flags)
+    except UnreadableError as error:
+        unreadable = error.paths
+        data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir, flags.fold, unreadable)
+    source = locate(flags.dataset, data.facts, Path(flags.data_dir), Path(flags.outputs_dir), unreadable)
+    return Audited(data, str(source.root or "drawn"), source.tree, unreadable)
 
 
 def cache_of(dataset: str, facts: DatasetFacts, key: str, outputs_dir: Path) -> Path:
@@ -93,17 +115,24 @@ class Source(NamedTuple):
     key: str  # a digest that changes with the source
     faces: Iterable[Face]  # decoded one by one as they are iterated over
     size: int = 0  # bytes that they take decoded, at least
-    root: Path | None = None  # of the tree that they come from
+    tree: Tree | None = None  # that they come from; None for drawn ones
+
+    @property
+    def root(self) -> Path | None:
+        """Of the tree."""
+        return self.tree.root if self.tree else None
 
 
-def locate(dataset: str, facts: DatasetFacts, data_dir: Path, outputs_dir: Path) -> Source:
-    """The source of a data set, in its cache or not; UserError if there is none."""
+def locate(
+    dataset: str, facts: DatasetFacts, data_dir: Path, outputs_dir: Path, without: Collection[str] = ()
+) -> Source:
+    """The source of a data set, in its cache or not, less the files `without`; UserError if there is none."""
 
     def is_known(key: str) -> bool:
         return cache_of(dataset, facts, key, outputs_dir).is_dir()
 
     try:
-        return find_source(dataset, facts, data_dir, is_known)
+        return find_source(dataset, facts, data_dir, is_known, without)
     except UserError:
         joined = join_ferplus(facts, data_dir, outputs_dir) if dataset in FER_SETS[1:] else None
         if joined is None:
@@ -126,13 +155,17 @@ def join_ferplus(facts: DatasetFacts, data_dir: Path, outputs_dir: Path) -> Sour
     if counts is None:
         return None
     key = digest("joined", data.fingerprint, hashlib.sha256(counts.tobytes()).hexdigest())
-    return Source(key, faces_by_majority(data, counts, len(facts.classes)), data.images.nbytes, source.root)
+    return Source(key, faces_by_majority(data, counts, len(facts.classes)), data.images.nbytes, source.tree)
 
 
 def find_source(
-    dataset: str, facts: DatasetFacts, data_dir: Path, is_known: Callable[[str], bool] = lambda _: False
+    dataset: str,
+    facts: DatasetFacts,
+    data_dir: Path,
+    is_known: Callable[[str], bool] = lambda _: False,
+    without: Collection[str] = (),
 ) -> Source:
-    """The source of a data set below `data_dir`; UserError if there is none.
+    """The source of a data set below `data_dir`, less the files `without`; UserError if there is none.
 
     is_known: whether the faces of a source with this key are cached; its files are then not looked into.
     """
@@ -144,13 +177,16 @@ def find_source(
     for tree in candidate_trees(facts, data_dir):
         try:
             key = tree.signature()
+            if without:
+                key = digest(key, sorted(without))
+                tree.paths = [path for path in tree.paths if path not in without]
             faces = faces_when_asked(dataset, facts, tree) if is_known(key) else faces_in(dataset, facts, tree)
         except IncompleteError as error:
             incomplete = incomplete or error
             continue
         if faces is not None:
             size = 0 if is_known(key) else decoded_size(tree, facts)
-            return Source(key, at_least_one(faces, tree.root), size, tree.root)
+            return Source(key, at_least_one(faces, tree.root), size, tree)
     raise incomplete or UserError(describe_missing(dataset, facts, data_dir))
 
 
@@ -209,12 +245,16 @@ def in_folds(flags: Foldable) -> list[Foldable]:
 
 
 def main() -> None:
+    """Audits a data set; with --strict, UserError where something invalidates results."""
     flags = parse_flags(Audit)
-    data = load_stage(flags)
-    print(f"{data.facts.title}: {len(data):,} faces of {'×'.join(map(str, data.images.shape[1:]))}")
-    print(describe(data))
-    copies = training_copies(data)
-    print(f"test faces with a pixel-identical copy in train: {copies.sum():,} of {len(copies):,}")
+    dataset_facts(flags.dataset)
+    from ferlib.evaluation.audits import check_strict, summarize
+    from ferlib.figures.audit import audit
+
+    content = audit(flags)
+    print(summarize(content, flags.outputs_dir))
+    if flags.strict:
+        check_strict(content)
 
 
 if __name__ == "__main__":

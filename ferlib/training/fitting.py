@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -10,14 +11,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from datasets import describe, load_stage
+from datasets import load_stage
+from ferlib.data.audit.counts import describe
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
+from ferlib.data.leaks import without_leaks
 from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
 from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
@@ -70,19 +74,31 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     dtype = autocast_dtype(device, flags.amp)
     training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
     check_writable(run.last_checkpoint, size=SAVED_COPIES * size_in_bytes(training.model))
-    data = load_shared(flags)
+    data, leaks = load_shared(flags), None
+    if flags.exclude_leaks:
+        data, leaks = without_leaks(data)
     teachers = find_teachers(flags)
-    identity = {**run_settings(flags), "fingerprint": data.fingerprint, "teacher_digests": digests_of(teachers)}
+    identity = {
+        **run_settings(flags),
+        "fingerprint": data.fingerprint,
+        "teacher_digests": digests_of(teachers),
+        **votes_identity(recipe, data),
+    }
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
     elif is_main():
         print(describe_replaced(run), end="")
     parameters = count_parameters(training.model)
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
+    history |= {"leaks": leaks} if leaks else {}
     history |= {"begun_for_epochs": training.planned} if training.planned else {}
     if is_main():
         print(f"{run.name}: {parameters:,} parameters, {history['device']}, {history['precision']}")
         print(describe(data))
+        if leaks:
+            print(
+                f"left out of train, as they stand in val or test: {leaks['faces']:,} ({leaks['near']:,} near copies)"
+            )
     train, val = data.split("train"), data.split("val")
     faces = place_faces(train, recipe.objective, device, teach(teachers, train, flags) if teachers else None)
     if flags.resume and is_complete(training.epochs, recipe):
@@ -192,6 +208,14 @@ def load_shared(flags: config.Train) -> FaceData:
 def run_settings(flags: config.Train) -> dict[str, Any]:
     """All settings that decide the weights, as plain Python."""
     return {"recipe": flags.settings.flat(), **flags.beside_recipe(), "seed": flags.seed}
+
+
+def votes_identity(recipe: Recipe, data: FaceData) -> dict[str, str]:
+    """A digest of the annotators' votes where a recipe learns from them: they are no part of the fingerprint."""
+    if recipe.objective.loss != "votes" and not recipe.objective.votes_weight:
+        return {}
+    votes = b"" if data.votes is None else np.ascontiguousarray(data.votes).tobytes()
+    return {"votes": hashlib.blake2b(votes, digest_size=16).hexdigest()}
 
 
 def validate(
