@@ -17,6 +17,7 @@ from ferlib.evaluation.saved_runs import (
     shown_methods,
 )
 from ferlib.explanations.specs import Method
+from ferlib.report.audit import AuditSection, audit_command, audit_pictures, find_audit, make_audit_section
 from ferlib.report.caveats import find_caveats
 from ferlib.report.charts import Chart, model_charts
 from ferlib.report.faces import (
@@ -87,6 +88,7 @@ class DatasetReport:
     caveats: list[str]
     left_out: list[str]  # a line on each damaged file
     looks: list[Look]  # what the networks look at, of the best first
+    audit: AuditSection | None  # of the data
 
     @property
     def facts(self) -> DatasetFacts:
@@ -97,6 +99,11 @@ class DatasetReport:
     def id(self) -> str:
         """Of the elements on this data set."""
         return element_id(self.dataset)
+
+    @property
+    def audit_command(self) -> str:
+        """The command that audits the data."""
+        return audit_command(self.outputs_dir, self.dataset)
 
     @property
     def evaluated(self) -> list[ModelReport]:
@@ -177,7 +184,9 @@ def make_report(
     left = {model.run.name: plots_to_embed(model, charts[model.run.name], sheet) for model in models}
     looks = {model.run.name: mean_maps(model) for model in models if model.scores}
     plots = [path for paths in left.values() for path in paths.values()]
-    pictures = embed_pictures([*plots, *looks.values()], plot_bytes)
+    audited, sheets = find_audit(outputs_dir, dataset, left_out), audit_pictures(outputs_dir, dataset)
+    pictures = embed_pictures([*plots, *looks.values(), *(sheets.values() if audited else ())], plot_bytes)
+    audit = make_audit_section(audited, sheets, pictures, models, page_dir)
     methods = shown_methods(models)
     return DatasetReport(
         dataset=dataset,
@@ -197,14 +206,20 @@ def make_report(
         sheet=sheet,
         methods=methods,
         missing=find_missing(models, methods),
-        caveats=find_caveats(models, dataset) if evaluated else [],
+        caveats=[*find_caveats(models, dataset), *data_caveats(audit)] if evaluated else [],
         left_out=left_out,
         looks=[
             Look(model, pictures[path], link(path, page_dir))
             for model in models
             if (path := looks.get(model.run.name)) in pictures
         ],
+        audit=audit,
     )
+
+
+def data_caveats(audit: AuditSection | None) -> list[str]:
+    """Sentences on what the audit says invalidates results, where it is of the data that the runs used."""
+    return [f"The data: {text}." for text in audit.errors] if audit and audit.is_current else []
 
 
 def mean_maps(model: ModelReport) -> Path:

@@ -96,9 +96,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
         print(f"{run.name}: {parameters:,} parameters, {history['device']}, {history['precision']}")
         print(describe(data))
         if leaks:
-            print(
-                f"left out of train, as they stand in val or test: {leaks['faces']:,} ({leaks['near']:,} near copies)"
-            )
+            near = f"{leaks['near']:,} of them near copies"
+            print(f"training faces left out, as they stand in val or test: {leaks['faces']:,}, {near}")
     train, val = data.split("train"), data.split("val")
     faces = place_faces(train, recipe.objective, device, teach(teachers, train, flags) if teachers else None)
     if flags.resume and is_complete(training.epochs, recipe):
