@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,6 @@ from ferlib.figures.audit_sheets import (
 from ferlib.runtime.files import write_json
 from ferlib.runtime.provenance import provenance
 from ferlib.runtime.runs import audit_path, audit_picture
-
-KINDS = ("near_copies", "conflicts", "blank_pictures", "quality", "label_errors", "precision")  # of pictures
 
 
 def audit(flags: Audit) -> dict[str, Any]:
@@ -71,12 +69,26 @@ def audit(flags: Audit) -> dict[str, Any]:
 # ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Scene(NamedTuple):
+    """What the pictures of an audit are drawn from."""
+
+    whole: FaceData
+    faces: FaceAudit  # of the set as it is audited, perhaps without leaks
+    content: dict[str, Any]
+    formats: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        """Of the data set."""
+        return self.whole.facts.title
+
+
 def draw_audit(flags: Audit, whole: FaceData, faces: FaceAudit, content: dict[str, Any]) -> list[str]:
     """Draws what there is to see; returns the kinds of the pictures. Those of an earlier audit are removed."""
-    drawn = []
-    for kind in KINDS:
+    drawn, scene = [], Scene(whole, faces, content, flags.format)
+    for kind, draw in DRAWINGS.items():
         path = audit_picture(flags.outputs_dir, flags.dataset, kind, flags.fold)
-        if draw_kind(kind, path, whole, faces, content, flags.format):
+        if draw(path, scene):
             drawn.append(kind)
         else:
             for ending in (".png", ".pdf", ".svg"):
@@ -84,50 +96,90 @@ def draw_audit(flags: Audit, whole: FaceData, faces: FaceAudit, content: dict[st
     return drawn
 
 
-def draw_kind(
-    kind: str, path: Path, whole: FaceData, faces: FaceAudit, content: dict[str, Any], formats: Sequence[str]
-) -> bool:
-    """Draws one kind of picture; False where there is nothing to show."""
-    data, title = faces.data, whole.facts.title
-    if kind == "near_copies" and len(faces.pairs):
-        chosen = choose_pairs(data, faces.pairs, PAIRS)
-        finding = f"{len(faces.pairs):,} pairs of pictures are alike though not pixel for pixel"
-        subject = (
-            f"{title}: {some(len(chosen), len(faces.pairs))}, those across splits first, from the least alike to the "
-            "most. r: correlation of the pixels. Right: difference, grey where both are equal"
-        )
-        plot_pairs(path, list(pair_cells(data, chosen)), (finding, subject), formats)
-    elif kind == "conflicts" and content["exact_copies"]["conflicting_groups"]:
-        count = content["exact_copies"]["conflicting_groups"]
-        shown = list(conflict_cells(data, GROUPS))
-        subject = f"{title}: {some(len(shown), count)}, with the label and split of each copy"
-        plot_conflicts(path, shown, (f"{count:,} pictures occur with different labels", subject), formats)
-    elif kind == "blank_pictures" and any(content["defects"].values()):
-        rows = np.concatenate(list(blank_pictures(faces.measures).values()))
-        cells = [(data.images[row], "\n".join(split_and_label(data, row))) for row in rows[:BLANKS]]
-        finding = f"{len(rows):,} pictures are of one grey level, or half black or white"
-        plot_faces(path, cells, (finding, f"{title}: {some(len(cells), len(rows))}, with split and label"), formats)
-    elif kind == "quality":
-        known = known_copy(whole.dataset)
-        words = [each["text"] for each in content["findings"] if each["check"] == "pictures"]
-        finding = words[0][:1].upper() + words[0][1:]
-        plot_quality(path, faces.measures, data.splits, known.quality if known else None, (finding, title), formats)
-    elif kind == "label_errors" and content["label_errors"] and content["label_errors"]["faces_listed"]:
-        labels = content["label_errors"]
-        shown = labels["faces_listed"][:ERRORS]
-        votes = ", blue below: votes" if shown[0]["votes"] is not None else ""
-        subject = (
-            f"{title}, {' and '.join(labels['splits'])}: the first {len(shown)}, by {labels['run']['model']}. Bars: "
-            f"probabilities, green of the label, vermilion of the predicted class{votes}"
-        )
-        finding = f"{labels['candidates']:,} of {labels['faces']:,} labels are likely errors"
-        plot_label_errors(path, [(whole.images[face["row"]], face) for face in shown], (finding, subject), formats)
-    elif kind == "precision" and content["label_errors"] and content["label_errors"]["against_votes"]:
-        scored = content["label_errors"]["against_votes"]
-        plot_precision(path, scored, (precision_title(scored), f"{title}: {precision_subject(scored)}"), formats)
-    else:
+def draw_near_copies(path: Path, scene: Scene) -> bool:
+    """Pairs of near copies with their difference; False where there are none."""
+    data, pairs = scene.faces.data, scene.faces.pairs
+    if not len(pairs):
         return False
+    chosen = choose_pairs(data, pairs, PAIRS)
+    finding = f"{len(pairs):,} pairs of pictures are alike though not pixel for pixel"
+    subject = (
+        f"{scene.title}: {some(len(chosen), len(pairs))}, those across splits first, from the least alike to the most. "
+        "r: correlation of the pixels. Right: difference, grey where both are equal"
+    )
+    plot_pairs(path, list(pair_cells(data, chosen)), (finding, subject), scene.formats)
     return True
+
+
+def draw_conflicts(path: Path, scene: Scene) -> bool:
+    """Pictures that occur with several labels; False where there are none."""
+    count = scene.content["exact_copies"]["conflicting_groups"]
+    if not count:
+        return False
+    shown = list(conflict_cells(scene.faces.data, GROUPS))
+    subject = f"{scene.title}: {some(len(shown), count)}, with the label and split of each copy"
+    plot_conflicts(path, shown, (f"{count:,} pictures occur with different labels", subject), scene.formats)
+    return True
+
+
+def draw_blank(path: Path, scene: Scene) -> bool:
+    """Pictures that show nothing or little; False where there are none."""
+    data = scene.faces.data
+    rows = np.concatenate(list(blank_pictures(scene.faces.measures).values()))
+    if not len(rows):
+        return False
+    cells = [(data.images[row], "\n".join(split_and_label(data, row))) for row in rows[:BLANKS]]
+    finding = f"{len(rows):,} pictures are of one grey level, or half black or white"
+    subject = f"{scene.title}: {some(len(cells), len(rows))}, with split and label"
+    plot_faces(path, cells, (finding, subject), scene.formats)
+    return True
+
+
+def draw_quality(path: Path, scene: Scene) -> bool:
+    """The measures of the pictures by split."""
+    known = known_copy(scene.whole.dataset)
+    text = next(each["text"] for each in scene.content["findings"] if each["check"] == "pictures")
+    titles, splits = (text[:1].upper() + text[1:], scene.title), scene.faces.data.splits
+    plot_quality(path, scene.faces.measures, splits, known.quality if known else None, titles, scene.formats)
+    return True
+
+
+def draw_label_errors(path: Path, scene: Scene) -> bool:
+    """Likely label errors beside probabilities and votes; False without predictions or candidates."""
+    labels = scene.content["label_errors"]
+    if not labels or not labels["faces_listed"]:
+        return False
+    shown = labels["faces_listed"][:ERRORS]
+    votes = ", blue below: votes" if shown[0]["votes"] is not None else ""
+    subject = (
+        f"{scene.title}, {' and '.join(labels['splits'])}: the first {len(shown)}, by {labels['run']['model']}. Bars: "
+        f"probabilities, green of the label, vermilion of the predicted class{votes}"
+    )
+    finding = f"{labels['candidates']:,} of {labels['faces']:,} labels are likely errors"
+    cells = [(scene.whole.images[face["row"]], face) for face in shown]
+    plot_label_errors(path, cells, (finding, subject), scene.formats)
+    return True
+
+
+def draw_precision(path: Path, scene: Scene) -> bool:
+    """Precision of the ranking of label errors; False without predictions, votes, or ten faces that have both."""
+    labels = scene.content["label_errors"]
+    scored = labels["against_votes"] if labels else None
+    if not scored or not scored["suggestion"]:
+        return False
+    subject = f"{scene.title}: {precision_subject(scored)}"
+    plot_precision(path, scored, (precision_title(scored), subject), scene.formats)
+    return True
+
+
+DRAWINGS: dict[str, Callable[[Path, Scene], bool]] = {  # kind of a picture → what draws it
+    "near_copies": draw_near_copies,
+    "conflicts": draw_conflicts,
+    "blank_pictures": draw_blank,
+    "quality": draw_quality,
+    "label_errors": draw_label_errors,
+    "precision": draw_precision,
+}
 
 
 def some(shown: int, count: int) -> str:
