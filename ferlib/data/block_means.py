@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-CHUNK = 2048  # pictures that are converted to float at once
+CHUNK = 512  # pictures that are converted to float at once
 GREY = np.array((0.299, 0.587, 0.114), np.float32)  # of red, green and blue (ITU-R BT.601), as Pillow's mode L
 
 

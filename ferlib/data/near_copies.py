@@ -15,7 +15,7 @@ BLOCKS = 12  # a side, of the means that are compared first
 BLOCKS_ALIKE = 0.99  # correlation of the block means of two pictures from which their pixels are compared
 PIXELS_ALIKE = 0.9  # correlation of the pixels from which they are near copies
 SIDE = 48  # pixels a side at most, of pictures whose pixels are compared
-ROWS, PAIRS = 1024, 4096  # pictures, and pairs, that are compared at once
+PRODUCTS, PAIRS = 1 << 25, 4096  # correlations, and pairs of pixels, that are computed at once
 
 
 class NearCopies(NamedTuple):
@@ -71,17 +71,17 @@ def alike(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Pairs (row, row, correlation, mirrored) of standardised vectors above BLOCKS_ALIKE, of two sets or within one."""
     within = np.array_equal(mine, others)
-    right = vectors[others]
+    right, step = vectors[others], max(1, PRODUCTS // max(1, len(others)))
     bar = tqdm(total=len(mine), desc=f"near copies{', mirrored' if mirrored else ''}", unit=" faces", delay=2)
-    for start in range(0, len(mine), ROWS):
+    for start in range(0, len(mine), step):
         from_column = start if within else 0  # pairs are symmetric, mirrored ones too
-        products = plain[mine[start : start + ROWS]] @ right[from_column:].T
+        products = plain[mine[start : start + step]] @ right[from_column:].T
         rows, columns = np.nonzero(products > BLOCKS_ALIKE)
         correlations = products[rows, columns]
         rows, columns = rows + start, columns + from_column
         kept = mine[rows] < others[columns] if within else mine[rows] != others[columns]
         yield mine[rows[kept]], others[columns[kept]], correlations[kept], np.full(kept.sum(), mirrored)
-        bar.update(min(ROWS, len(mine) - start))
+        bar.update(min(step, len(mine) - start))
     bar.close()
 
 

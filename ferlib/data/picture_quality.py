@@ -12,7 +12,7 @@ from ferlib.data.block_means import to_grey
 LEVELS = 256
 TAILS = 0.02  # share of the pixels at either end of the histogram in which gaps are not counted
 WINDOW = 9  # grey levels over which a histogram is smoothed
-CHUNK = 2048
+CHUNK = 512  # pictures that are measured at once
 FLAT = 2.0  # grey levels: a picture of a smaller standard deviation shows nothing
 
 

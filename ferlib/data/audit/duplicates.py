@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ferlib.data.audit.findings import Finding, share
+from ferlib.data.audit.findings import Finding, join, share
 from ferlib.data.copies import copy_numbers
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
@@ -156,10 +156,12 @@ def judge_conflicts(copies: dict[str, Any], near: dict[str, Any]) -> list[Findin
     groups, pairs = copies["conflicting_groups"], near["other_label"]
     if not groups and not pairs:
         return [Finding("labels of copies", "ok", "copies have the same label")]
-    text = (
-        f"{groups:,} pictures occur with different labels ({copies['conflicting_faces']:,} faces), and {pairs:,} "
-        "pairs of near copies; --conflicts drop or share says what training does with the former"
-    )
+    parts = [
+        f"{groups:,} pictures occur with different labels ({copies['conflicting_faces']:,} faces)" if groups else "",
+        f"{pairs:,} pairs of near copies have different labels" if pairs else "",
+    ]
+    advice = "; --conflicts drop or share says what training does with pictures of several labels" if groups else ""
+    text = join([part for part in parts if part]) + advice
     return [Finding("labels of copies", "warning", text)]
 
 

@@ -162,9 +162,9 @@ def judge_known(facts: dict[str, Any]) -> list[Finding]:
     if facts["own_labels"] and not strangers >= FEW * compared and sum(facts["missing"].values()) >= FEW * compared:
         parts = join([f"{count:,} in {split}" for split, count in facts["missing"].items()])
         found.append(Finding("known faces", "error", f"faces of {title} are missing: {parts}"))
-    what = "and labels" if facts["own_labels"] else "(its labels are others by intention)"
+    what = "faces, splits and labels" if facts["own_labels"] else "faces and splits"
     exact = f"; the fingerprint is that of {facts['fingerprint_of']}" if facts["fingerprint_of"] else ""
-    return found or [Finding("known faces", "ok", f"faces, splits {what} are those of {title}{exact}")]
+    return found or [Finding("known faces", "ok", f"{what} are those of {title}{exact}")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
