@@ -58,7 +58,8 @@ class DrawingStage(Stage):
 
 
 # flags that, beside the recipe, decide the weights
-RUN_SETTINGS = ("init_from", "image_size", "max_steps", "teacher", "teacher_views")
+RUN_SETTINGS = ("init_from", "image_size", "max_steps", "teacher", "teacher_views", "exclude_leaks")
+LATER_SETTINGS = {"exclude_leaks": False}  # of them, those that earlier versions had not, and what they did instead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,7 @@ class TrainingStage(DrawingStage):
     max_steps: int | None = None  # largest number of steps in an epoch; for trying things
     teacher: tuple[str, ...] = ()  # runs whose mean probabilities are learned too: MODEL, MODEL:TAG or a checkpoint
     teacher_views: Literal["single", "flip", "five_crop", "ten_crop"] = "flip"  # of each face, for the teachers
+    exclude_leaks: bool = False  # leave out the training faces that stand in val or test, near copies too
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
 
     def beside_recipe(self) -> dict[str, Any]:
@@ -253,12 +255,17 @@ class Predict(Detection, FaceModelChoice):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """Read a data set, cache it and print its class counts: python datasets.py --dataset fer2013"""
+    """Audit a data set: counts, copies, leaks, pictures, labels: python datasets.py --dataset fer2013"""
 
     dataset: str = "synthetic"  # a row of ferlib.data.facts.DATASETS, or folder:PATH
     data_dir: Path = Path("data")  # folder that holds the data sets
-    outputs_dir: Path = Path("outputs")  # folder for the cache
+    outputs_dir: Path = Path("outputs")  # folder for the cache and the audit
     fold: int = 0  # of a data set that is split by subject: the fold, from 1, whose subjects are the test split
+    run: str = ""  # MODEL or MODEL:TAG, whose predictions rank likely label errors; default: the best on val
+    exclude_leaks: bool = False  # audit the set as train.py --exclude-leaks uses it
+    strict: bool = False  # exit with code 1 where something invalidates results
+    figures: bool = True  # draw the sheets; --no-figures: JSON and text only
+    format: tuple[Literal["png", "pdf", "svg"], ...] = ("png",)  # of pictures; a PNG is always written, the rest beside
 
 
 @dataclass(frozen=True, kw_only=True)

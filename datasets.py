@@ -1,32 +1,32 @@
-"""Every data set as FaceData: found, read once into a memory-mapped cache, split, counted.
+"""Every data set as FaceData: found, read once into a memory-mapped cache, split; as a script, its audit.
 
-python datasets.py --dataset fer2013 --data-dir data    prints the faces by split and class
+python datasets.py --dataset fer2013 --data-dir data    counts, copies, leaks, pictures, labels; in words and pictures
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from config import Audit, Evaluate, Stage, Train
-from ferlib.data.audit import describe
 from ferlib.data.cache import cached_faces
-from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
+from ferlib.data.joined_votes import faces_by_majority, joined_counts, with_joined_votes
 from ferlib.data.picture_files import is_picture
 from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
 from ferlib.data.readers.ckplus import ckplus_csv, ckplus_folders, ckplus_official
-from ferlib.data.readers.face_files import Face
-from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_csv
+from ferlib.data.readers.face_files import Face, UnreadableError
+from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_csv, ferplus_folders
 from ferlib.data.readers.folders import any_folders
 from ferlib.data.readers.jaffe import jaffe_files
 from ferlib.data.readers.pixel_csv import IncompleteError
 from ferlib.data.readers.places import candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
 from ferlib.data.readers.trees import Tree
+from ferlib.data.readers.vote_sources import FER_SETS, find_pictures, find_tables
 from ferlib.data.synthetic.reader import synthetic_faces
 from ferlib.data.synthetic.variants import flaw_key, flawed, variant_of
 from ferlib.runtime.digests import digest
@@ -37,7 +37,8 @@ from ferlib.runtime.runs import cache_dir, slug
 CACHE_VERSION = 4  # raise it when a reader's output changes
 READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], ...]] = {
     "fer2013": (fer2013_csv, fer2013_folders),
-    "ferplus": (ferplus_csv,),
+    "ferplus": (ferplus_csv, ferplus_folders),
+    "ferplus8": (ferplus_csv, ferplus_folders),
     "rafdb": (rafdb_official, rafdb_folders),
     "affectnet": (affectnet_official, affectnet_folders),
     "affectnet8": (affectnet_official, affectnet_folders),
@@ -52,20 +53,54 @@ def load_stage(flags: Stage | Audit) -> FaceData:
     return load_faces(flags.dataset, flags.data_dir, flags.outputs_dir, flags.fold)
 
 
-def load_faces(dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0) -> FaceData:
+def load_faces(
+    dataset: str, data_dir: Path, outputs_dir: Path, fold: int = 0, without: Collection[str] = ()
+) -> FaceData:
     """The data set `dataset`, found below `data_dir`, from its cache below `outputs_dir` (made at the first call).
 
-    UserError for an unknown name, a missing folder, or a file that breaks the data set's format.
+    without: files that are left out, by their paths in the source. UserError for an unknown name, a missing folder, or
+    a file that breaks the data set's format.
     """
     facts = dataset_facts(dataset)
     if dataset.startswith(FOLDER):
         check_apart(Path(facts.places[0]), Path(outputs_dir))
+    source = locate(dataset, facts, Path(data_dir), Path(outputs_dir), without)
+    cache = cache_of(dataset, facts, source.key, outputs_dir)
+    data = cached_faces(cache, dataset, source.faces, source.size)
+    if dataset == "fer2013" and data.votes is None:
+        data = with_joined_votes(data, votes_beside(cache), Path(data_dir), source.root)
+    return data.in_fold(fold)
 
-    def cache_of(key: str) -> Path:
-        return cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
 
-    source = find_source(dataset, facts, Path(data_dir), is_known=lambda key: cache_of(key).is_dir())
-    return cached_faces(cache_of(source.key), dataset, source.faces, source.size).in_fold(fold)
+class Audited(NamedTuple):
+    """A data set as it is audited: without pictures that cannot be read."""
+
+    data: FaceData
+    source: str  # where its faces come from
+    tree: Tree | None  # the same; None for drawn faces
+    unreadable: tuple[str, ...]  # pictures that are left out
+
+
+def load_audited(flags: Audit) -> Audited:
+    """The data set that the flags name, without the pictures that cannot be read, which the other stages refuse."""
+    unreadable: tuple[str, ...] = ()
+    try:
+        data = load_stage(flags)
+    except UnreadableError as error:
+        unreadable = error.paths
+        data = load_faces(flags.dataset, flags.data_dir, flags.outputs_dir, flags.fold, unreadable)
+    source = locate(flags.dataset, data.facts, Path(flags.data_dir), Path(flags.outputs_dir), unreadable)
+    return Audited(data, str(source.root or "drawn"), source.tree, unreadable)
+
+
+def cache_of(dataset: str, facts: DatasetFacts, key: str, outputs_dir: Path) -> Path:
+    """The folder of the decoded faces of a source."""
+    return cache_dir(outputs_dir) / f"{slug(dataset)}-{digest(CACHE_VERSION, key, facts)}"
+
+
+def votes_beside(cache: Path) -> Path:
+    """Where votes are remembered that were joined to the faces of a cache."""
+    return cache.with_name(f"votes-{cache.name}.npz")
 
 
 def check_apart(folder: Path, outputs_dir: Path) -> None:
@@ -80,12 +115,57 @@ class Source(NamedTuple):
     key: str  # a digest that changes with the source
     faces: Iterable[Face]  # decoded one by one as they are iterated over
     size: int = 0  # bytes that they take decoded, at least
+    tree: Tree | None = None  # that they come from; None for drawn ones
+
+    @property
+    def root(self) -> Path | None:
+        """Of the tree."""
+        return self.tree.root if self.tree else None
+
+
+def locate(
+    dataset: str, facts: DatasetFacts, data_dir: Path, outputs_dir: Path, without: Collection[str] = ()
+) -> Source:
+    """The source of a data set, in its cache or not, less the files `without`; UserError if there is none."""
+
+    def is_known(key: str) -> bool:
+        return cache_of(dataset, facts, key, outputs_dir).is_dir()
+
+    try:
+        return find_source(dataset, facts, data_dir, is_known, without)
+    except UserError:
+        joined = join_ferplus(facts, data_dir, outputs_dir) if dataset in FER_SETS[1:] else None
+        if joined is None:
+            raise
+        return joined
+
+
+def join_ferplus(facts: DatasetFacts, data_dir: Path, outputs_dir: Path) -> Source | None:
+    """FER+ made of any copy of FER2013 and votes that lie elsewhere in the data folder; None without one of the two."""
+    if not find_tables(data_dir) and not any(True for _ in find_pictures(data_dir)):
+        return None
+    whole = dataset_facts("fer2013")
+    try:
+        source = locate("fer2013", whole, data_dir, outputs_dir)
+    except UserError:
+        return None
+    cache = cache_of("fer2013", whole, source.key, outputs_dir)
+    data = cached_faces(cache, "fer2013", source.faces, source.size)
+    counts = joined_counts(data, votes_beside(cache), data_dir, source.root)
+    if counts is None:
+        return None
+    key = digest("joined", data.fingerprint, counts.tobytes())
+    return Source(key, faces_by_majority(data, counts, len(facts.classes)), data.images.nbytes, source.tree)
 
 
 def find_source(
-    dataset: str, facts: DatasetFacts, data_dir: Path, is_known: Callable[[str], bool] = lambda _: False
+    dataset: str,
+    facts: DatasetFacts,
+    data_dir: Path,
+    is_known: Callable[[str], bool] = lambda _: False,
+    without: Collection[str] = (),
 ) -> Source:
-    """The source of a data set below `data_dir`; UserError if there is none.
+    """The source of a data set below `data_dir`, less the files `without`; UserError if there is none.
 
     is_known: whether the faces of a source with this key are cached; its files are then not looked into.
     """
@@ -100,12 +180,16 @@ def find_source(
     for tree in candidate_trees(facts, data_dir):
         try:
             key = tree.signature()
+            if without:
+                key = digest(key, sorted(without))
+                tree.paths = [path for path in tree.paths if path not in without]
             faces = faces_when_asked(dataset, facts, tree) if is_known(key) else faces_in(dataset, facts, tree)
         except IncompleteError as error:
             incomplete = incomplete or error
             continue
         if faces is not None:
-            return Source(key, at_least_one(faces, tree.root), 0 if is_known(key) else decoded_size(tree, facts))
+            size = 0 if is_known(key) else decoded_size(tree, facts)
+            return Source(key, at_least_one(faces, tree.root), size, tree)
     raise incomplete or UserError(describe_missing(dataset, facts, data_dir))
 
 
@@ -164,12 +248,16 @@ def in_folds(flags: Foldable) -> list[Foldable]:
 
 
 def main() -> None:
+    """Audits a data set; with --strict, UserError where something invalidates results."""
     flags = parse_flags(Audit)
-    data = load_stage(flags)
-    print(f"{data.facts.title}: {len(data):,} faces of {'×'.join(map(str, data.images.shape[1:]))}")
-    print(describe(data))
-    copies = training_copies(data)
-    print(f"test faces with a pixel-identical copy in train: {copies.sum():,} of {len(copies):,}")
+    dataset_facts(flags.dataset)
+    from ferlib.evaluation.audits import check_strict, summarize
+    from ferlib.figures.audit import audit
+
+    content = audit(flags)
+    print(summarize(content, flags.outputs_dir))
+    if flags.strict:
+        check_strict(content)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 import datasets
 from config import EMOTIONS
-from ferlib.data.audit import describe
+from ferlib.data.audit.counts import describe
 from ferlib.data.cache import read_cache, write_cache
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
@@ -134,7 +134,8 @@ def test_doctor(capsys, shared_outputs, monkeypatch):
     datasets.main()
     printed = capsys.readouterr().out
     assert "Synthetic faces: 210 faces of 48×48×3" in printed
-    assert "pixel-identical copy in train: 0 of" in printed
+    assert "✓ leaks: no face of val or test, nor a near copy, stands in train" in printed
+    assert "✓ subjects: each of 30 people is in one split only" in printed
 
 
 REAL = Path(__file__).parents[2] / "shared" / "data"

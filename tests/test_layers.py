@@ -31,8 +31,14 @@ def module_name(path: Path) -> str:
 
 
 def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and module of every import of our own in a file, those inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Line and module of every import of our own in a file, those inside functions too.
+
+    The main of a module at the root is a script, and may import what scripts do.
+    """
+    tree = ast.parse(path.read_text())
+    if path.parent == ROOT:
+        tree.body = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.name == "main")]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             modules = [name if is_own_module(name) else node.module for name in names]

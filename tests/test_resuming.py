@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import train
 from damage import limited_file_size
+from ferlib.data.facts import SPLITS
 from ferlib.inference.splits import open_predictor
 from ferlib.networks.checkpoints import read_tensors
 from ferlib.runtime import files
@@ -63,6 +65,39 @@ def test_resume_of_a_run_of_an_earlier_version_says_so():
     saved = {"recipe": {"init_from": ""}, "seed": 0}
     with pytest.raises(UserError, match="begun by an earlier version"):
         resuming.check_identity(Path("last.pth"), saved, {"recipe": {}, "seed": 0, "init_from": ""})
+
+
+def test_settings_that_earlier_versions_had_not_are_as_they_were():
+    saved = {"recipe": {}, "seed": 0}
+    wanted = {"recipe": {}, "seed": 0, "exclude_leaks": False, "votes": "abc"}
+    resuming.check_identity(Path("last.pth"), saved, wanted)
+    with pytest.raises(UserError, match=r"these differ: exclude_leaks \(was False\)"):
+        resuming.check_identity(Path("last.pth"), saved, {**wanted, "exclude_leaks": True})
+    with pytest.raises(UserError, match=r"these differ: votes \(was abc\)"):
+        resuming.check_identity(Path("last.pth"), {**saved, "votes": "abc"}, {**wanted, "votes": "other"})
+
+
+def test_leaks_are_left_out_and_a_run_with_them_does_not_go_on_without(train_flags, monkeypatch, synthetic, capsys):
+    rows = {split: np.flatnonzero(synthetic.splits == code) for code, split in enumerate(SPLITS)}
+    images = np.array(synthetic.images)
+    images[rows["train"][:3]] = images[rows["test"][:3]]
+    images[rows["train"][3:5]] = images[rows["val"][:2]]
+    leaky = replace(synthetic, images=images)
+    monkeypatch.setattr(fitting, "load_stage", lambda _: leaky)
+    history = train.fit(train_flags("leaky", epochs=1))
+    assert "leaks" not in history
+    flags = train_flags("clean", epochs=1, exclude_leaks=True)
+    history = train.fit(flags)
+    assert history["exclude_leaks"] is True
+    assert history["leaks"]["exact"] == 5
+    left_out = history["leaks"]["faces"]
+    assert sum(history["data"]["counts"]["train"]) == len(rows["train"]) - left_out
+    assert history["data"]["counts"]["test"] == leaky.counts()["test"]
+    assert history["data"]["fingerprint"] == leaky.fingerprint
+    assert f"training faces left out, as they stand in val or test: {left_out}" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"these differ: exclude_leaks \(was True\)"):
+        train.fit(replace(flags, exclude_leaks=False, resume=True))
+    train.fit(replace(flags, resume=True))
 
 
 def test_resume_refuses_other_settings(train_flags):

@@ -17,7 +17,6 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from config import EMOTIONS
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS, DatasetFacts, dataset_facts
 from ferlib.data.readers.face_files import Face
@@ -222,7 +221,7 @@ def check_columns(columns: dict[str, np.ndarray], count: int, facts: DatasetFact
         "splits": ("i", (), len(SPLITS) - 1),
         "names": ("U", (), 0),
         "subjects": ("i", (), math.inf),
-        "votes": ("f", (len(EMOTIONS),), 1),
+        "votes": ("f", (len(facts.classes),), 1),
         "evidence": ("u", (facts.size, facts.size), 255),
     }
     if missing := {"labels", "splits", "names"} - set(columns):

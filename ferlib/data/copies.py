@@ -24,5 +24,11 @@ def find_copies(faces: FaceData, others: FaceData) -> np.ndarray:
 
 def copy_numbers(data: FaceData) -> np.ndarray:
     """int64 N: a number for each face, the same for pixel-identical ones."""
+    return number_copies(data.images)
+
+
+def number_copies(images: np.ndarray) -> np.ndarray:
+    """int64 N: a number from 0 up for each picture N×…, in the order of their first, the same for identical ones."""
     numbers: dict[bytes, int] = {}
-    return np.array([numbers.setdefault(face.tobytes(), len(numbers)) for face in data.images])
+    found = (numbers.setdefault(image.tobytes(), len(numbers)) for image in images)
+    return np.fromiter(found, np.int64, len(images))

@@ -37,6 +37,18 @@ AFFECTNET = DatasetFacts(
     test_fraction=0.1,
 )
 SYNTHETIC = DatasetFacts("Synthetic faces", size=48, channels=3, places=())
+FER_PLUS = DatasetFacts(
+    "FER+",  # FER2013's faces with the label that most of ten annotators gave, without those that show no face
+    size=48,
+    channels=1,
+    places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
+    official_counts={  # with contempt, which 119, 13 and 16 faces show, 25,060, 3,199 and 3,153 faces
+        "train": (2100, 119, 532, 7287, 8740, 3014, 3149),
+        "val": (287, 24, 62, 865, 1182, 351, 415),
+        "test": (273, 18, 83, 893, 1090, 384, 396),
+    },
+    contempt=16,
+)
 DATASETS = {
     "fer2013": DatasetFacts(
         "FER2013",
@@ -60,17 +72,17 @@ DATASETS = {
         },
         validation_fraction=0.1,
     ),
-    "ferplus": DatasetFacts(
-        "FER+",  # FER2013's faces with the label that most of ten annotators gave, without those that show no face
-        size=48,
-        channels=1,
-        places=("fer2013", "fer2013.csv", "icml_face_data.csv", "FER2013", "fer-2013", "archive"),
-        official_counts={  # with contempt, which 119, 13 and 16 faces show, 25,060, 3,199 and 3,153 faces
-            "train": (2100, 119, 532, 7287, 8740, 3014, 3149),
-            "val": (287, 24, 62, 865, 1182, 351, 415),
-            "test": (273, 18, 83, 893, 1090, 384, 396),
+    "ferplus": FER_PLUS,
+    "ferplus8": replace(
+        FER_PLUS,
+        title="FER+ (8 classes, for pre-training)",
+        official_counts={
+            "train": (2100, 119, 532, 7287, 8740, 3014, 3149, 119),
+            "val": (287, 24, 62, 865, 1182, 351, 415, 13),
+            "test": (273, 18, 83, 893, 1090, 384, 396, 16),
         },
-        contempt=16,
+        contempt=0,
+        classes=(*EMOTIONS, "Contempt"),
     ),
     "affectnet": AFFECTNET,
     "affectnet8": replace(AFFECTNET, title="AffectNet (8 classes, for pre-training)", classes=(*EMOTIONS, "Contempt")),
@@ -89,6 +101,8 @@ DATASETS = {
 }
 DOWNLOADS = {  # the names under which sites hand a data set out, in lower case, and the place that they stand for
     "challenges-in-representation-learning-facial-expression-recognition-challenge": "fer2013",
+    "ferplus-master": "fer2013",  # the repository of FER+, with the pictures that its script writes
+    "ferplus": "fer2013",
 }
 FOLDER = "folder:"  # begins the name of a data set that is any folder of class-named folders, as in folder:my/faces
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from config import EMOTIONS
-from ferlib.data.readers.face_files import Face
+from ferlib.data.readers.face_files import CSV_NAME, Face
 from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
@@ -17,6 +17,7 @@ from ferlib.runtime.errors import UserError
 # FER_PLUS: the votes of ten annotators, aligned by row with the Kaggle CSV
 FER_PLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")  # as EMOTIONS
 FER_PLUS_OTHERS = ("contempt", "unknown", "NF")  # NF: not a face
+FER_PLUS_ALL = (*FER_PLUS_COLUMNS, *FER_PLUS_OTHERS)  # the order of counts, whose first columns are the classes
 RAFDB_EMOTIONS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")  # folders and codes 1..7
 RAFDB_VOTES = re.compile(r"[^/]*distribution[^/]*\.(?:txt|csv)$", re.I)  # shares of about forty annotators
 
@@ -24,26 +25,39 @@ RAFDB_VOTES = re.compile(r"[^/]*distribution[^/]*\.(?:txt|csv)$", re.I)  # share
 # ── FER+ ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def fer_plus_path(tree: Tree) -> str | None:
+    """The table of FER+'s votes in a tree, if it is there."""
+    return next((path for path in tree.paths if path.lower().endswith(FER_PLUS)), None)
+
+
 def read_fer_plus(tree: Tree, columns: Sequence[str]) -> np.ndarray | None:
     """Votes int64 rows×columns of FER+ (Barsoum et al., 2016), if its file lies beside the CSV."""
-    path = next((path for path in tree.paths if path.lower().endswith(FER_PLUS)), None)
-    if path is None:
-        return None
-    table, names = Table(tree, path), [column.lower() for column in columns]
+    path = fer_plus_path(tree)
+    return None if path is None else read_counts(Table(tree, path), columns)
+
+
+def read_counts(table: Table, columns: Sequence[str]) -> np.ndarray:
+    """The whole numbers int64 rows×columns of a table; UserError that lists the rows that have others."""
+    names = [column.lower() for column in columns]
     wanted = f"needs whole numbers in the columns {', '.join(columns)}"
     if missing := [column for column, name in zip(columns, names, strict=True) if name not in table.columns]:
         raise UserError(f"{table.name} {wanted} (it has no {', '.join(missing)}); download it again")
 
     def parse(row: Row) -> list[int]:
-        cells = [row.cells[name].strip() for name in names]
-        if not all(cell.isascii() and cell.isdigit() and len(cell) < 6 for cell in cells):
-            raise UserError(f"{row.where} {wanted} (it has {', '.join(cells)})")
-        return list(map(int, cells))
+        return parse_counts([row.cells[name] for name in names], f"{row.where} {wanted}")
 
     counts = list(table.rows(parse))
     if not counts:
         raise UserError(f"{table.name} holds no votes; download it again")
     return np.array(counts, dtype=np.int64)
+
+
+def parse_counts(cells: Sequence[str], where: str) -> list[int]:
+    """Whole numbers of votes; UserError that begins with `where` for other cells."""
+    cells = [cell.strip() for cell in cells]
+    if not all(cell.isascii() and cell.isdigit() and len(cell) < 6 for cell in cells):
+        raise UserError(f"{where} (it has {', '.join(cells)})")
+    return list(map(int, cells))
 
 
 def with_counts(faces: Iterable[Face], counts: np.ndarray) -> Iterator[tuple[Face, np.ndarray]]:
@@ -53,7 +67,7 @@ def with_counts(faces: Iterable[Face], counts: np.ndarray) -> Iterator[tuple[Fac
     """
     row = -1
     for face in faces:
-        row = int(face.name.removeprefix("row_")) - 2
+        row = csv_row(face.name)
         if row >= len(counts):
             raise UserError(f"row {row + 2}: {FER_PLUS} has only {len(counts)} rows; it must belong to the same CSV")
         yield face, counts[row]
@@ -64,26 +78,42 @@ def with_counts(faces: Iterable[Face], counts: np.ndarray) -> Iterator[tuple[Fac
         )
 
 
+def csv_row(name: str) -> int:
+    """The row of a face of a CSV among its rows below the header, from 0, by the face's name: row_2 is 0."""
+    return int(name.removeprefix(CSV_NAME)) - 2
+
+
 def with_votes(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
     """The faces with the shares of the annotators who named each class; counts: votes rows×7."""
     return (face._replace(votes=vote_shares(votes)) for face, votes in with_counts(faces, counts))
 
 
 def vote_shares(votes: np.ndarray) -> np.ndarray:
-    """float32 7: share of the annotators who named each class; zeros where no annotator named any of them."""
-    return (votes / max(votes.sum(), 1)).astype(np.float32)
+    """float32 …×classes: share of the annotators who named each class; zeros where no annotator named any of them."""
+    return (votes / np.maximum(votes.sum(-1, keepdims=True), 1)).astype(np.float32)
 
 
-def majority_faces(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
-    """The faces of which most annotators named the same of the seven emotions, with that label and the votes.
+def majority_class(counts: np.ndarray, classes: int) -> int | None:
+    """The class that most annotators of one face named, None where there is none or it is none of the `classes` first.
 
     As the authors' code in its mode "majority": a class that one annotator alone named counts for nothing, and the
-    majority is one of what remains. counts: votes rows×10 for FER_PLUS_COLUMNS and FER_PLUS_OTHERS.
+    majority is one of what remains. counts: votes 10 in the order of FER_PLUS_ALL.
     """
-    for face, votes in with_counts(faces, np.where(counts > 1, counts, 0)):
-        label = int(votes.argmax())
-        if votes[label] > votes.sum() / 2 and label < len(EMOTIONS):
-            yield face._replace(label=label, votes=vote_shares(votes[: len(EMOTIONS)]))
+    votes = np.where(counts > 1, counts, 0)
+    label = int(votes.argmax())
+    return label if label < classes and votes[label] > votes.sum() / 2 else None
+
+
+def majority_faces(faces: Iterable[tuple[Face, np.ndarray]], classes: int = len(EMOTIONS)) -> Iterator[Face]:
+    """The faces of which most annotators named the same class, with that label and the shares of the classes.
+
+    faces: each with its votes 10 in the order of FER_PLUS_ALL. classes: 7, or 8 with contempt.
+    """
+    for face, counts in faces:
+        label = majority_class(counts, classes)
+        if label is not None:
+            votes = np.where(counts > 1, counts, 0)[:classes]
+            yield face._replace(label=label, votes=vote_shares(votes))
 
 
 # ── RAF-DB ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from config import EMOTIONS
+from config import EMOTIONS, LATER_SETTINGS, RUN_SETTINGS
 from ferlib.data.face_data import FaceData
 from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
@@ -21,7 +21,7 @@ from ferlib.evaluation.slices import find_slices, score_slices
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.provenance import provenance
 
-SEED_FREE = ("recipe", "recipe_name", "init_from", "image_size", "max_steps", "teacher", "teacher_views")
+SEED_FREE = ("recipe", "recipe_name", *RUN_SETTINGS)  # what runs that differ in their seed alone have in common
 MOST = 12  # contestants: 66 pairs
 
 
@@ -80,7 +80,7 @@ def group_seeds(reports: Sequence[ModelReport]) -> list[list[int]]:
     """
     groups: dict[str, list[int]] = {}
     for place, report in enumerate(reports):
-        history = report.history
+        history = {**LATER_SETTINGS, **report.history} if report.history else {}
         key = (
             [report.run.model, report.results["views"], *(history.get(name) for name in SEED_FREE)]
             if history

@@ -10,16 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import laplace
 
 from ferlib.data.copies import find_copies
 from ferlib.data.face_data import FaceData
+from ferlib.data.picture_quality import measure_pictures
 from ferlib.evaluation.metrics import accuracy_interval
 from ferlib.evaluation.paired import Contestant
 
 TAIL = 0.1  # of the faces, that are the darkest or most blurred
 AGREED = 0.5  # share of the votes for the most named class, below which a face is contested
 FEWEST = 10  # faces of a slice
+TAILS = (  # slice, row of picture_quality.MEASURES, whether its largest values are in it (1) or its smallest (-1)
+    ("dark", "brightness", -1, f"the darkest {TAIL:.0%} by mean grey value"),
+    ("bright", "brightness", 1, f"the brightest {TAIL:.0%} by mean grey value"),
+    ("low contrast", "contrast", -1, f"the {TAIL:.0%} with the smallest standard deviation of grey values"),
+    ("blurred", "sharpness", -1, f"the {TAIL:.0%} with the smallest Laplacian by contrast (standard deviations)"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,16 +40,8 @@ class Slice:
 def find_slices(data: FaceData) -> list[Slice]:
     """The slices of the test faces that have FEWEST faces and more, and leave as many out."""
     faces = data.split("test")
-    grey = to_grey(faces.images)
-    blurred = -np.array([laplace(face.astype(np.float32)).var() for face in grey])
-    contrast = grey.reshape(len(grey), -1).std(1)
-    brightness = grey.reshape(len(grey), -1).mean(1)
-    found = [
-        tail("dark", f"the darkest {TAIL:.0%} by mean grey value", -brightness),
-        tail("bright", f"the brightest {TAIL:.0%} by mean grey value", brightness),
-        tail("low contrast", f"the {TAIL:.0%} with the smallest standard deviation of grey values", -contrast),
-        tail("blurred", f"the {TAIL:.0%} with the smallest variance of the Laplacian", blurred),
-    ]
+    measures = measure_pictures(faces.images)
+    found = [tail(name, meaning, sign * measures[measure]) for name, measure, sign, meaning in TAILS]
     if any(data.counts()["train"]):
         copied = find_copies(faces, data.split("train"))
         found.append(Slice("copied", "a pixel-identical face is in the training split", copied))
@@ -58,11 +56,6 @@ def find_slices(data: FaceData) -> list[Slice]:
             Slice("label without votes", "no annotator names the label", voted & (named == 0)),
         ]
     return [each for each in found if FEWEST <= each.rows.sum() <= len(faces) - FEWEST]
-
-
-def to_grey(images: np.ndarray) -> np.ndarray:
-    """uint8 N×H×W×C → float32 N×H×W, the mean of the channels."""
-    return images.mean(3, dtype=np.float32)
 
 
 def tail(name: str, meaning: str, values: np.ndarray) -> Slice:

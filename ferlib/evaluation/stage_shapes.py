@@ -59,6 +59,8 @@ HISTORY: dict[str, Any] = {
     "init_from": str,
     "teacher?": [str],
     "teacher_views?": str,
+    "exclude_leaks?": bool,
+    "leaks?": {"faces": is_count, "exact": is_count, "near": is_count},
     "image_size": (is_positive, None),
     "max_steps": (is_positive, None),
     "seed": int,

@@ -21,6 +21,7 @@ from ferlib.explanations.face_regions import (
     RIGHT_EYE,
     SURROUND,
 )
+from ferlib.runtime.words import enumerate_words
 
 NAMED = 0.03  # a region whose value is smaller is not named; nor is one below NAMED_SHARE of the largest
 NAMED_SHARE = 0.2
@@ -202,8 +203,3 @@ def signed(value: float) -> str:
     if abs(value) < 0.005:
         return "0.00"
     return f"{'+' if value >= 0 else '−'}{abs(value):.2f}"
-
-
-def enumerate_words(words: Sequence[str]) -> str:
-    """One; one and two; one, two and three."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -17,6 +17,7 @@ from ferlib.evaluation.saved_runs import (
     shown_methods,
 )
 from ferlib.explanations.specs import Method
+from ferlib.report.audit import AuditSection, audit_command, audit_pictures, find_audit, make_audit_section
 from ferlib.report.caveats import find_caveats
 from ferlib.report.charts import Chart, model_charts
 from ferlib.report.comparisons import Comparison, read_comparisons
@@ -90,6 +91,7 @@ class DatasetReport:
     looks: list[Look]  # what the networks look at, of the best first
     comparisons: list[Comparison]
     shortcuts: list[ShortcutTest]  # whether explanations expose one
+    audit: AuditSection | None  # of the data
 
     @property
     def facts(self) -> DatasetFacts:
@@ -100,6 +102,11 @@ class DatasetReport:
     def id(self) -> str:
         """Of the elements on this data set."""
         return element_id(self.dataset)
+
+    @property
+    def audit_command(self) -> str:
+        """The command that audits the data."""
+        return audit_command(self.outputs_dir, self.dataset)
 
     @property
     def evaluated(self) -> list[ModelReport]:
@@ -181,7 +188,10 @@ def make_report(
     looks = {model.run.name: mean_maps(model) for model in models if model.scores}
     plots = [path for paths in left.values() for path in paths.values()]
     tests = [path for model in models for kind in model.clever_hans for path in test_pictures(model, kind)]
-    pictures = embed_pictures([*plots, *looks.values(), *tests], plot_bytes)
+    audited, sheets = find_audit(outputs_dir, dataset, left_out), audit_pictures(outputs_dir, dataset)
+    shown_sheets = sheets.values() if audited else ()
+    pictures = embed_pictures([*plots, *looks.values(), *tests, *shown_sheets], plot_bytes)
+    audit = make_audit_section(audited, sheets, pictures, models, page_dir)
     methods = shown_methods(models)
     comparisons = read_comparisons(outputs_dir, dataset, models, page_dir, left_out)
     return DatasetReport(
@@ -202,7 +212,7 @@ def make_report(
         sheet=sheet,
         methods=methods,
         missing=find_missing(models, methods),
-        caveats=find_caveats(models, dataset) if evaluated else [],
+        caveats=[*find_caveats(models, dataset), *data_caveats(audit)] if evaluated else [],
         left_out=left_out,
         looks=[
             Look(model, pictures[path], link(path, page_dir))
@@ -211,7 +221,13 @@ def make_report(
         ],
         comparisons=comparisons,
         shortcuts=[test for model in models for test in make_tests(model, pictures)],
+        audit=audit,
     )
+
+
+def data_caveats(audit: AuditSection | None) -> list[str]:
+    """Sentences on what the audit says invalidates results, where it is of the data that the runs used."""
+    return [f"The data: {text}." for text in audit.errors] if audit and audit.is_current else []
 
 
 def mean_maps(model: ModelReport) -> Path:

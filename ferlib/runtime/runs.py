@@ -64,6 +64,17 @@ def comparison_picture(outputs_dir: Path, dataset: str, tag: str, kind: str) -> 
     return path.with_name(f"{path.stem}_{kind}.png")
 
 
+def audit_path(outputs_dir: Path, dataset: str, fold: int = 0) -> Path:
+    """The audit of a data set, and of the fold where it is split by subject."""
+    return Path(outputs_dir) / "audits" / f"{slug(dataset)}{f'_fold{fold}' if fold else ''}.json"
+
+
+def audit_picture(outputs_dir: Path, dataset: str, kind: str, fold: int = 0) -> Path:
+    """A picture of the audit, such as near_copies."""
+    path = audit_path(outputs_dir, dataset, fold)
+    return path.with_name(f"{path.stem}_{kind}.png")
+
+
 def timeline_path(outputs_dir: Path, beside: Path | None) -> Path:
     """The picture of the emotions over time, beside a file that live.py writes, or below outputs."""
     return beside.with_name(f"{beside.stem}_timeline.png") if beside else Path(outputs_dir) / "live" / "timeline.png"

@@ -10,14 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 import config
-from datasets import describe, load_stage
+from datasets import load_stage
+from ferlib.data.audit.counts import describe
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
+from ferlib.data.leaks import without_leaks
 from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
 from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
@@ -25,6 +28,7 @@ from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.cores import describe_slow_epoch
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
+from ferlib.runtime.digests import digest
 from ferlib.runtime.distributed import barrier, is_main, rank, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import UnwritableError, check_writable, explain_unwritable, read_json, require, write_json
@@ -70,19 +74,30 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     dtype = autocast_dtype(device, flags.amp)
     training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
     check_writable(run.last_checkpoint, size=SAVED_COPIES * size_in_bytes(training.model))
-    data = load_shared(flags)
+    data, leaks = load_shared(flags), None
+    if flags.exclude_leaks:
+        data, leaks = without_leaks(data)
     teachers = find_teachers(flags)
-    identity = {**run_settings(flags), "fingerprint": data.fingerprint, "teacher_digests": digests_of(teachers)}
+    identity = {
+        **run_settings(flags),
+        "fingerprint": data.fingerprint,
+        "teacher_digests": digests_of(teachers),
+        **votes_identity(recipe, data),
+    }
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
     elif is_main():
         print(describe_replaced(run), end="")
     parameters = count_parameters(training.model)
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
+    history |= {"leaks": leaks} if leaks else {}
     history |= {"begun_for_epochs": training.planned} if training.planned else {}
     if is_main():
         print(f"{run.name}: {parameters:,} parameters, {history['device']}, {history['precision']}")
         print(describe(data))
+        if leaks:
+            near = f"{leaks['near']:,} of them near copies"
+            print(f"training faces left out, as they stand in val or test: {leaks['faces']:,}, {near}")
     train, val = data.split("train"), data.split("val")
     faces = place_faces(train, recipe.objective, device, teach(teachers, train, flags) if teachers else None)
     if flags.resume and is_complete(training.epochs, recipe):
@@ -192,6 +207,14 @@ def load_shared(flags: config.Train) -> FaceData:
 def run_settings(flags: config.Train) -> dict[str, Any]:
     """All settings that decide the weights, as plain Python."""
     return {"recipe": flags.settings.flat(), **flags.beside_recipe(), "seed": flags.seed}
+
+
+def votes_identity(recipe: Recipe, data: FaceData) -> dict[str, str]:
+    """A digest of the annotators' votes where a recipe learns from them: they are no part of the fingerprint."""
+    if recipe.objective.loss != "votes" and not recipe.objective.votes_weight:
+        return {}
+    votes = b"" if data.votes is None else np.ascontiguousarray(data.votes).tobytes()
+    return {"votes": digest(votes)}
 
 
 def validate(

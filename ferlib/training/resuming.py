@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from config import LATER_SETTINGS
 from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
@@ -14,6 +15,7 @@ from ferlib.runtime.errors import UserError
 from ferlib.training.state import Training
 from recipes import Recipe
 
+UNRECORDED = ("votes",)  # of the identity, what earlier versions did not record and is taken to be as it was
 BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
 
 
@@ -61,6 +63,7 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
 
     UserError unless its other settings, seed and data are those that are wanted.
     """
+    saved = {**{name: wanted[name] for name in UNRECORDED if name in wanted}, **LATER_SETTINGS, **saved}
     if missing := [name for name in wanted if name not in saved]:
         raise UserError(f"{path} was begun by an earlier version, which did not record {missing[0]}; train it again")
     planned = saved["recipe"].get("epochs", wanted["recipe"].get("epochs"))

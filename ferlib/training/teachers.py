@@ -74,7 +74,8 @@ def teach(teachers: Teachers, train: FaceData, flags: TrainingStage) -> np.ndarr
 
 def predict_faces(name: str, run: Run, path: Path, train: FaceData, flags: TrainingStage) -> np.ndarray:
     """Logits float32 N×7 of one teacher, from the cache where they lie there."""
-    key = digest(digest_file(path), train.fingerprint, flags.teacher_views, flags.amp)
+    excluded = ["without leaks"] if flags.exclude_leaks else []
+    key = digest(digest_file(path), train.fingerprint, flags.teacher_views, flags.amp, *excluded)
     cached = cache_dir(flags.outputs_dir) / "teachers" / f"{key}.npz"
     try:
         logits = read_npz(cached, ("logits",))["logits"]

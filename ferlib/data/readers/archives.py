@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TypeVar
@@ -51,6 +51,11 @@ class ArchiveTree(Tree):
         paths = sorted(path for path in self._sizes if is_visible(path))
         beside = self._votes is not None and not any(path.endswith(FER_PLUS) for path in paths)
         return [*paths, FER_PLUS] if beside else paths
+
+    @property
+    def members(self) -> Collection[str]:
+        """The paths in the archive itself, without the votes beside it."""
+        return self._sizes.keys()
 
     def open(self, path: str) -> IO[bytes]:
         """A member for reading; small ones are unpacked at once, so that threads read them side by side.

@@ -37,6 +37,15 @@ NAMES = {word: name for name, words in WORDS.items() for word in (name.lower(), 
 JUNK = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
 MAX_BYTES = 1 << 29  # of a picture's file; in an archive a small file may unpack to far more
 SHOWN = 10  # unreadable pictures that an error names
+CSV_NAME = "row_"  # begins the name of a face of a CSV, before the number of its row; the header is row 1
+
+
+class UnreadableError(UserError):
+    """Pictures of a set that cannot be read."""
+
+    def __init__(self, paths: Sequence[str], *reasons: str):
+        super().__init__(*reasons)
+        self.paths = tuple(paths)  # in their tree
 
 
 class Face(NamedTuple):
@@ -147,13 +156,13 @@ def decode_faces(tree: Tree, files: Iterable[FaceFile], facts: DatasetFacts) -> 
     UserError that names all pictures that cannot be read, or the first ten of them.
     """
     files = sorted(files, key=lambda file: (SPLITS.index(file.split), file.path))
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     scales: Counter[str] = Counter()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         outcomes = pool.map(lambda file: try_decode(tree, file.path, facts), files)
         for file, outcome in zip(files, outcomes, strict=True):
             if isinstance(outcome, UserError):
-                unreadable.append(str(outcome))
+                unreadable[file.path] = str(outcome)
             elif not unreadable:
                 image, notes = outcome
                 scales.update(note for note in notes if note.startswith(DEEP_NOTE))
@@ -164,13 +173,14 @@ def decode_faces(tree: Tree, files: Iterable[FaceFile], facts: DatasetFacts) -> 
         print_note(f"{tree.root}: {count:,} of {len(files):,} pictures are {note}")
 
 
-def unreadable_pictures(tree: Tree, reasons: Sequence[str], of: int) -> UserError:
-    """What is wrong with the pictures of a set, and what to do."""
+def unreadable_pictures(tree: Tree, unreadable: dict[str, str], of: int) -> UnreadableError:
+    """What is wrong with the pictures of a set (path → reason), and what to do."""
+    paths, reasons = list(unreadable), list(unreadable.values())
     if len(reasons) == 1:
-        return UserError(f"{reasons[0]}; replace the file, or remove it from the set")
+        return UnreadableError(paths, f"{reasons[0]}; replace the file, or remove it from the set")
     more = [f"and {len(reasons) - SHOWN:,} more"] if len(reasons) > SHOWN else []
     first = f"{tree.root}: {len(reasons):,} of {of:,} pictures cannot be read; replace the files, or remove them:"
-    return UserError(first, *(f"  {reason}" for reason in [*sorted(reasons)[:SHOWN], *more]))
+    return UnreadableError(paths, first, *(f"  {reason}" for reason in [*sorted(reasons)[:SHOWN], *more]))
 
 
 def try_decode(tree: Tree, path: str, facts: DatasetFacts) -> tuple[np.ndarray, tuple[str, ...]] | UserError:

@@ -19,10 +19,18 @@ from ferlib.data.readers.face_files import (
     pictures_of,
     visible_files,
 )
+from ferlib.data.readers.ferplus_pictures import voted_pictures
 from ferlib.data.readers.parts import split_named, splits_of
 from ferlib.data.readers.pixel_csv import USAGES, IncompleteError, parse_usage, pixel_csv
 from ferlib.data.readers.trees import FER_PLUS, Tree
-from ferlib.data.votes import FER_PLUS_COLUMNS, FER_PLUS_OTHERS, majority_faces, read_fer_plus, with_votes
+from ferlib.data.votes import (
+    FER_PLUS_ALL,
+    FER_PLUS_COLUMNS,
+    majority_faces,
+    read_fer_plus,
+    with_counts,
+    with_votes,
+)
 from ferlib.runtime.errors import UserError
 
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6
@@ -39,15 +47,28 @@ def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
 def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """The same faces with the label that more than half of the annotators gave, as the authors' "majority" mode.
 
-    Faces are left out where the majority is contempt, unknown or not a face, or where there is none.
+    Faces are left out where the majority is unknown, not a face or (of seven classes) contempt, or where there is none.
     """
     faces = pixel_csv(tree, facts, FER2013_EMOTIONS)
     if faces is None:
         return None
-    counts = read_fer_plus(tree, (*FER_PLUS_COLUMNS, *FER_PLUS_OTHERS))
+    counts = read_fer_plus(tree, FER_PLUS_ALL)
     if counts is None:
         raise IncompleteError(f"{FER_PLUS} is missing beside the CSV in {tree.root}; see data/README.md")
-    return majority_faces(faces, counts)
+    return majority_faces(with_counts(faces, counts), len(facts.classes))
+
+
+def ferplus_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
+    """FER2013Train|Valid|Test/ferNNNNNNN.png as the authors' script writes them, with label.csv in each or FER_PLUS.
+
+    Labels and faces that are left out as in `ferplus_csv`.
+    """
+    pictures = voted_pictures(tree)
+    if pictures is None:
+        return None
+    faces = decode_faces(tree, (FaceFile(picture.path, 0, picture.split) for picture in pictures), facts)
+    counts = {picture.path.rpartition("/")[2]: picture.counts for picture in pictures}
+    return majority_faces(((face, counts[face.name]) for face in faces), len(facts.classes))
 
 
 def fer2013_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.data.facts import DATASETS, SPLITS, DatasetFacts
-from ferlib.data.readers.face_files import Face, parse_code
+from ferlib.data.readers.face_files import CSV_NAME, Face, parse_code
 from ferlib.data.readers.tables import Row, Table
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
@@ -74,7 +74,7 @@ def read_faces(
     def parse(row: Row) -> Face:
         label = parse_code(row.cells["emotion"], emotions, 0, row.where)
         image = parse_pixels(row.cells["pixels"], facts.size, row.where)
-        return Face(image, label, split_of(row), f"row_{row.number + 2}")  # the header is row 1
+        return Face(image, label, split_of(row), f"{CSV_NAME}{row.number + 2}")
 
     return (face for face in table.rows(parse) if face.label < len(facts.classes))
 

@@ -12,7 +12,8 @@ from ferlib.data.readers.parts import is_part
 from ferlib.data.readers.trees import Tree, scan
 from ferlib.runtime.errors import UserError
 
-FOLDERS = ("Image", "EmoLabel", "cohn-kanade-images", "Emotion")  # of whole data sets, beside those named by a part
+# of whole data sets, beside those named by a part
+FOLDERS = ("Image", "EmoLabel", "cohn-kanade-images", "Emotion", "FER2013Train", "FER2013Valid", "FER2013Test")
 COMPETITION = ("train.csv", "test.csv")  # FER2013 without the labels of test: no whole data set
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 OTHER_ARCHIVES = (".rar", ".7z", ".tar.bz2", ".tar.xz", ".tar.zst", ".gz")  # not read

@@ -154,6 +154,7 @@ def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
         study.set_user_attr("identity", wanted)
         return
     changed = [name for name in ("model", "dataset", "fingerprint", "seed") if found[name] != wanted[name]]
+    found = {**found, "settings": {**config.LATER_SETTINGS, **found["settings"]}}
     for part, label in (("search", "--search {}"), ("settings", "{}")):
         names = dict.fromkeys([*found[part], *wanted[part]])
         changed += [label.format(name) for name in names if found[part].get(name) != wanted[part].get(name)]

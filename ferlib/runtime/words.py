@@ -1,0 +1,10 @@
+"""Lists of words in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def enumerate_words(words: Sequence[str]) -> str:
+    """One; one and two; one, two and three."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
