@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_type_hints
 
@@ -130,6 +131,17 @@ def changed(recipe: Recipe, **settings: Any) -> Recipe:
         values = {name: settings[name] for name in GROUPS[group.name] if name in settings}
         groups[group.name] = replace(getattr(recipe, group.name), **values)
     return Recipe(**groups)
+
+
+DEFAULTS = Recipe().flat()
+
+
+def recorded(settings: Mapping[str, Any], name: str) -> Any:
+    """The value of a setting among those that a file keeps; its default where the file is older than the setting.
+
+    So a new setting needs a default with which trainings are as they were before it.
+    """
+    return settings.get(name, DEFAULTS.get(name))
 
 
 # ── the recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────

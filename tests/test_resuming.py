@@ -17,7 +17,7 @@ from ferlib.runtime import files
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.locks import sole_process
 from ferlib.training import fitting, resuming
-from recipes import RECIPES, changed
+from recipes import DEFAULTS, RECIPES, changed
 
 # trained in bfloat16
 
@@ -63,6 +63,22 @@ def test_resume_of_a_run_of_an_earlier_version_says_so():
     saved = {"recipe": {"init_from": ""}, "seed": 0}
     with pytest.raises(UserError, match="begun by an earlier version"):
         resuming.check_identity(Path("last.pth"), saved, {"recipe": {}, "seed": 0, "init_from": ""})
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_with_its_default(train_flags):
+    flags = train_flags("older", epochs=1)
+    train.fit(flags)
+    content = torch.load(flags.run.last_checkpoint, weights_only=True)
+    recipe = content["identity"]["recipe"]
+    for name, value in DEFAULTS.items():
+        if recipe[name] == value and name != "epochs":
+            del recipe[name]
+    assert {"drop", "clip_norm"}.isdisjoint(recipe)
+    torch.save(content, flags.run.last_checkpoint)
+    longer = changed(flags.settings, epochs=2)
+    with pytest.raises(UserError, match=r"these differ: clip_norm \(was 1\.0\)$"):
+        train.fit(replace(flags, resume=True, settings=changed(longer, clip_norm=0.5)))
+    assert len(train.fit(replace(flags, resume=True, settings=longer))["epochs"]) == 2
 
 
 def test_resume_refuses_other_settings(train_flags):

@@ -12,7 +12,7 @@ from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.training.state import Training
-from recipes import Recipe
+from recipes import Recipe, recorded
 
 BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
 
@@ -66,13 +66,15 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     planned = saved["recipe"].get("epochs", wanted["recipe"].get("epochs"))
     as_long = {**wanted, "recipe": {**wanted["recipe"], "epochs": planned}}
     if changed := changed_settings(saved, as_long):
-        old = {**saved, **saved["recipe"]}
-        were = ", ".join(f"{name} (was {old.get(name)})" for name in changed)
+        were = ", ".join(f"{name} (was {saved.get(name, recorded(saved['recipe'], name))})" for name in changed)
         raise UserError(f"--resume needs the settings that {path} was made with; these differ: {were}")
     return planned
 
 
 def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given."""
+    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given.
+
+    A recipe that was saved before there was a setting counts as one with its default.
+    """
     changed = [name for name, value in wanted.items() if name != "recipe" and saved.get(name) != value]
-    return changed + [name for name, value in wanted["recipe"].items() if saved["recipe"].get(name) != value]
+    return changed + [name for name, value in wanted["recipe"].items() if recorded(saved["recipe"], name) != value]

@@ -13,7 +13,7 @@ from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run
 from models import model_spec
-from recipes import RECIPES, changed
+from recipes import RECIPES, Recipe, changed, recorded
 
 SHARED = ("model", "dataset", "tag", "data_dir", "outputs_dir", "device", "amp", "seed", "fold")  # with other stages
 # What lets a network learn labels by heart: no random changes of the faces, nothing against overfitting.
@@ -38,7 +38,7 @@ def original_flags(flags: Stage) -> Train:
     for name in RUN_SETTINGS:
         if name in history:
             own[name] = tuple(history[name]) if isinstance(history[name], list) else history[name]
-    settings = changed(RECIPES.get(recipe, RECIPES[spec.recipe]), **history.get("recipe", {}))
+    settings = changed(Recipe(), **history["recipe"]) if history else RECIPES[spec.recipe]
     return Train(**own | {"seed": history.get("seed", flags.seed)}, recipe=recipe, settings=settings)
 
 
@@ -53,8 +53,8 @@ def train_if_missing(flags: Train, fit: Callable[[Train], Any]) -> None:
     UserError where the run was trained with other settings.
     """
     history: dict[str, Any] = from_first(history_of(flags.run) if is_main() else {})
-    wanted = flags.settings.flat()
-    if other := [name for name, value in history.get("recipe", wanted).items() if wanted.get(name) != value]:
+    found, wanted = history.get("recipe", {}), flags.settings.flat()
+    if other := [name for name, value in wanted.items() if history and recorded(found, name) != value]:
         raise UserError(
             f"{flags.run.name} was trained with other settings than are compared here ({', '.join(other)}): "
             f"give the runs to compare another --tag, or remove {flags.run.history}"

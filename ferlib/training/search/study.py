@@ -32,6 +32,7 @@ from ferlib.runtime.files import check_writable, require
 from ferlib.runtime.runs import Run, cache_dir
 from ferlib.training.search.space import Space, grid, parse_search
 from models import model_spec
+from recipes import recorded
 
 DEFAULT_TRIALS = 30  # of TPE
 PRUNING_STARTS = 0.25  # share of the epochs before which no trial is stopped
@@ -148,11 +149,13 @@ def study_identity(flags: config.Tune, space: Space, fingerprint: str) -> dict[s
 
 
 def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
-    """Notes a new study's identity; UserError if an old one's differs."""
+    """Notes a new study's identity; UserError if an old one's differs, except for settings that are newer than it."""
     found = study.user_attrs.get("identity")
     if found is None:
         study.set_user_attr("identity", wanted)
         return
+    known = {name: recorded(found["settings"], name) for name in (*found["settings"], *wanted["settings"])}
+    found = {**found, "settings": known}
     changed = [name for name in ("model", "dataset", "fingerprint", "seed") if found[name] != wanted[name]]
     for part, label in (("search", "--search {}"), ("settings", "{}")):
         names = dict.fromkeys([*found[part], *wanted[part]])
