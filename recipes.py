@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 
 Schedule = Literal["cosine", "one_cycle", "warm_restarts", "step", "plateau", "constant"]
 Loss = Literal["cross_entropy", "focal", "votes"]
+Weighting = Literal["faces", "terms"]
 
 # ── the settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -55,7 +56,8 @@ class Objective:
     loss: Loss = "cross_entropy"  # votes: KL divergence from the distribution of the annotators' votes
     focal_gamma: float = 2.0  # of focal: exponent of 1 - p
     label_smoothing: float = 0.1  # of cross_entropy: share of the target spread over all classes
-    class_weights: bool = True  # weigh faces by the inverse frequency of their class
+    class_weights: bool = True  # weigh classes by the inverse of their frequency
+    class_weighting: Weighting = "faces"  # of a face's loss, or of each class's term in it over a batch's sum, as torch
     balanced_sampling: bool = False  # draw every class equally often
     conflicts: Literal["keep", "drop", "share"] = "keep"  # identical faces of different labels; share: a soft label
     teacher_weight: float = 0.5  # with --teacher: share of the teachers' probabilities in the loss, the rest is labels

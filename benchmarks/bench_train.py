@@ -127,9 +127,7 @@ def our_steps(
         training = start_training(settings, device, dtype)
     training.model.train()
     labels = torch.arange(len(faces), device=device) % 7
-    held = Faces(
-        torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, torch.ones_like(labels), device
-    )
+    held = Faces(torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, device)
     generator = torch.Generator(device).manual_seed(0)
     loss = make_criterion("cross_entropy", recipe.objective, len(config.EMOTIONS))
     fixed: Batch | None = None
@@ -148,7 +146,7 @@ def prepare(
     inputs = augment(faces.images[rows], spec, augmentation, generator)
     alphas = {"mixup_alpha": augmentation.mixup, "cutmix_alpha": augmentation.cutmix}
     inputs, targets = mix(inputs, faces.targets[rows], generator, **alphas)
-    return inputs, targets, faces.weights[rows]
+    return inputs, targets, torch.ones(len(rows), device=faces.device)
 
 
 def time_turns(

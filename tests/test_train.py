@@ -100,7 +100,7 @@ def test_faces_grow_to_their_full_size():
 def tiny_faces(count=4, side=48):
     images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
     labels = torch.arange(count) % 7
-    return Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
+    return Faces(images, F.one_hot(labels, 7).float(), labels, CPU)
 
 
 def start(name, **changes):
@@ -109,7 +109,7 @@ def start(name, **changes):
 
 
 def one_step(training, faces, **options):
-    batch = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights
+    batch = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, torch.ones(len(faces.labels))
     return engine.update_weights(training, batch, Criterion(cross_entropy, 7), dtype=torch.float32, **options)
 
 

@@ -115,7 +115,7 @@ def run_epoch(
     scores = train_one_epoch(
         training,
         faces,
-        make_criterion(loss, objective, len(val.classes), taught=bool(flags.teacher)),
+        make_criterion(loss, objective, len(val.classes), weights=faces.class_weights, taught=bool(flags.teacher)),
         spec,
         flags.settings,
         epoch=epoch,
