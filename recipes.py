@@ -41,6 +41,7 @@ class LearningRate:
     backbone_lr: float | None = None  # highest learning rate of the backbone, where the head has another
     layer_decay: float = 1.0  # factor between the rates of two layers of the backbone, from its last one down
     schedule: Schedule = "cosine"  # decay after the warm-up; cosine and one_cycle reach min_lr in the last epoch
+    per_epoch: bool = False  # keep the rate that an epoch begins with to its end; otherwise it changes at each step
     warmup_epochs: float = 0.0  # epochs of linear rise
     min_lr: float = 1e-6  # lowest learning rate after the warm-up
     restart_epochs: int = 10  # of warm_restarts: length of the first cycle; each further one is twice as long
@@ -70,6 +71,7 @@ class Regularization:
     """Measures against overfitting, beside augmentation."""
 
     weight_decay: float = 1e-4  # of kernels, not of biases and norms
+    decay_all: bool = False  # let biases and norms decay too
     dropout: float = 0.4  # probability with which a feature of the head is dropped
     sam_rho: float = 0.0  # radius of sharpness-aware minimisation; 0: none
 

@@ -200,6 +200,18 @@ def test_the_cosine_ends_with_the_last_epoch(train_flags):
     assert rates == pytest.approx([1e-3, 0.75e-3, 0.25e-3])
 
 
+@pytest.mark.parametrize("per_epoch", [False, True])
+def test_the_rate_changes_at_each_step_or_once_an_epoch(train_flags, monkeypatch, per_epoch):
+    rates = []
+    original = engine.set_learning_rate
+    monkeypatch.setattr(engine, "set_learning_rate", lambda o, rate: (rates.append(rate), original(o, rate)))
+    history = fitting.fit(train_flags(f"per-epoch-{per_epoch}", per_epoch=per_epoch, max_steps=3, warmup_epochs=0.0))
+    begun = [epoch["lr"] for epoch in history["epochs"]]
+    assert [rates[0], rates[3]] == begun
+    assert begun[0] > begun[1]
+    assert len(set(rates)) == (2 if per_epoch else 6)
+
+
 def test_backbone_of_another_run(train_flags, shared_outputs):
     first = train_flags("source", epochs=1)
     train.fit(first)
