@@ -94,7 +94,10 @@ class Augmentation:
     scale: float = 0.0  # relative, ±
     brightness: float = 0.2  # relative change, ±
     contrast: float = 0.2  # relative change about the mean of the face, ±
-    erasing: float = 0.0  # probability of a random rectangle set to grey
+    erasing: float = 0.0  # probability of a random rectangle in one colour
+    erasing_area: float = 0.2  # largest share of the face that the rectangle has; the smallest is 0.02
+    erasing_inside: bool = False  # lay the whole rectangle inside the face; otherwise the edges of the face may cut it
+    erasing_fill: Literal["grey", "mean"] = "grey"  # mean: the colour that normalisation makes 0; grey: half of white
     mixup: float = 0.0  # alpha of the Beta distribution of the weight of one of two mixed faces; 0: none
     cutmix: float = 0.0  # alpha of the Beta distribution of the area of a pasted rectangle; 0: none
     start_size: float = 1.0  # side of the faces in the first epoch, relative; it grows to 1 over 70 % of the epochs

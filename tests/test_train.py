@@ -404,6 +404,7 @@ def test_a_name_that_a_run_on_other_data_has_is_refused(tmp_path):
     [
         ({"max_steps": 0}, {}, "--max-steps 0 is not a number of steps from 1 up"),
         ({"max_steps": -1}, {}, "--max-steps -1 is not a number of steps from 1 up"),
+        ({}, {"erasing_area": 0.01}, r"--erasing-area is a share in 0\.02\.\.1"),
         ({}, {"min_lr": -1.0, "drop": -0.5}, r"--min-lr -1\.0, --drop -0\.5: no setting of a recipe is below 0"),
     ],
 )

@@ -31,6 +31,7 @@ from ferlib.runtime.files import UnwritableError, check_writable, explain_unwrit
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run, check_dataset
+from ferlib.training.augmentation import SMALLEST
 from ferlib.training.batches import Faces, place_faces
 from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
@@ -140,6 +141,8 @@ def check_settings(recipe: Recipe, snapshots: bool) -> None:
     objective = recipe.objective
     if objective.teacher_weight > 1 or not objective.teacher_temperature:
         raise UserError("--teacher-weight is a share in 0..1, and --teacher-temperature is above 0")
+    if not SMALLEST <= recipe.augmentation.erasing_area <= 1:
+        raise UserError(f"--erasing-area is a share in {SMALLEST}..1")
     if recipe.training.epochs < 1 or batch_size < 2:
         raise UserError("--epochs must be at least 1 and --batch-size at least 2")
     parts = recipe.training.accumulate * world_size()
