@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 Schedule = Literal["cosine", "one_cycle", "warm_restarts", "step", "plateau", "constant"]
 Loss = Literal["cross_entropy", "focal", "votes"]
 Weighting = Literal["faces", "terms"]
+Metric = Literal["loss", "objective", "accuracy", "macro_f1"]
 
 # ── the settings ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,8 +81,20 @@ class Regularization:
 class Selection:
     """Which epoch is kept as the best one, and when training stops early."""
 
-    monitor: Literal["loss", "accuracy", "macro_f1"] = "loss"  # metric on val that is compared
+    monitor: Metric = "loss"  # metric on val that is compared; objective: the loss as trained, weighted and smoothed
+    stop_on: Literal["monitor", Metric] = "monitor"  # metric on val of --patience, by default that of --monitor
     patience: int = 8  # epochs without a better value before training stops; 0: all epochs are trained
+    min_delta: float = 0.0  # by how much a value has to be better, to be so for --patience
+
+    @property
+    def stop_metric(self) -> str:
+        """The metric on val whose values end a training."""
+        return self.monitor if self.stop_on == "monitor" else self.stop_on
+
+    @property
+    def needs_objective(self) -> bool:
+        """Whether the loss as trained is computed on val."""
+        return "objective" in (self.monitor, self.stop_metric)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from ferlib.runtime.files import write_json
 from ferlib.runtime.runs import Run
 from ferlib.training import engine, fitting
 from ferlib.training.batches import Faces, draw_batches
-from ferlib.training.losses import Criterion, cross_entropy
+from ferlib.training.losses import Criterion, class_weights, cross_entropy
+from ferlib.training.selection import best_epoch, should_stop
 from ferlib.training.state import start_training
 from models import MODELS, create_model, load_checkpoint, resized
 from recipes import RECIPES, Recipe, Selection, changed
@@ -79,11 +80,55 @@ def test_best_epoch_is_the_earliest_of_equals():
         {"epoch": 2, "val_loss": 1.0, "val_accuracy": 0.7},
         {"epoch": 3, "val_loss": 1.5, "val_accuracy": 0.7},
     ]
-    assert fitting.best_epoch(epochs, "loss") == 2
-    assert fitting.best_epoch(epochs, "accuracy") == 2
-    assert fitting.should_stop(epochs, Selection(patience=1, monitor="loss"))
-    assert not fitting.should_stop(epochs, Selection(patience=2, monitor="loss"))
-    assert not fitting.should_stop(epochs, Selection(patience=0, monitor="loss"))
+    assert best_epoch(epochs, "loss") == 2
+    assert best_epoch(epochs, "accuracy") == 2
+    assert should_stop(epochs, Selection(patience=1, monitor="loss"))
+    assert not should_stop(epochs, Selection(patience=2, monitor="loss"))
+    assert not should_stop(epochs, Selection(patience=0, monitor="loss"))
+    assert not should_stop([], Selection(patience=1, monitor="loss"))
+
+
+def stops_after(selection, **metrics):
+    """The number of epochs after which training stops; metrics: the values of each on val."""
+    epochs = [dict(zip(metrics, values, strict=True)) for values in zip(*metrics.values(), strict=True)]
+    return next((n for n in range(1, len(epochs) + 1) if should_stop(epochs[:n], selection)), None)
+
+
+def test_gains_below_min_delta_do_not_keep_a_training_going():
+    losses = [1.0, 0.95, 0.91, 0.85, 0.80, 0.76, 0.70, 0.69]  # gains of more than 0.1: 0.85, then 0.70
+    assert stops_after(Selection(patience=2, min_delta=0.1), val_loss=losses) == 3
+    assert stops_after(Selection(patience=3, min_delta=0.1), val_loss=losses) is None
+    assert stops_after(Selection(patience=1), val_loss=losses) is None
+    accuracies = [0.5, 0.55, 0.62, 0.65, 0.7, 0.73]
+    rising = Selection(monitor="accuracy", patience=2, min_delta=0.1)
+    assert stops_after(rising, val_accuracy=accuracies) == 5
+    exactly = [1.0, 0.75, 0.5, 0.25]  # a gain of min_delta itself is none
+    assert stops_after(Selection(patience=1, min_delta=0.25), val_loss=exactly) == 2
+
+
+def test_a_training_stops_on_another_metric_than_that_of_its_best_epoch():
+    falling, rising, level = [0.9, 0.8, 0.7, 0.6], [0.9, 1.0, 1.1, 1.2], [0.5, 0.6, 0.4, 0.4]
+    metrics = {"val_loss": falling, "val_objective": rising, "val_accuracy": level}
+    for stop_on, expected in (("loss", None), ("objective", 3), ("accuracy", 4), ("monitor", 4)):
+        selection = Selection(monitor="accuracy", stop_on=stop_on, patience=2)
+        assert stops_after(selection, **metrics) == expected, stop_on
+
+
+def test_the_loss_as_trained_is_that_of_torch_on_val(train_flags, synthetic):
+    """Class weights of the training faces, smoothing, and a mean over batches as in training."""
+    flags = train_flags("objective", epochs=2, stop_on="objective", class_weighting="terms", class_weights=True)
+    history = train.fit(flags)
+    saved = load_checkpoint(flags.run.best_checkpoint, CPU)
+    val, labels = synthetic.split("val"), torch.from_numpy(synthetic.split("val").labels)
+    with torch.inference_mode():
+        logits = saved.model(center_view(torch.from_numpy(val.images), saved.spec))
+    weights = torch.from_numpy(class_weights(synthetic.split("train").labels, 7))
+    loss = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)
+    batches = zip(logits.split(16), labels.split(16), strict=True)
+    expected = sum(loss(z, y).item() * len(y) for z, y in batches) / len(labels)
+    epoch = history["epochs"][history["best_epoch"] - 1]
+    assert epoch["val_objective"] == pytest.approx(expected, rel=1e-4)
+    assert epoch["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
 
 
 def test_faces_grow_to_their_full_size():

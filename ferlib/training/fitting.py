@@ -35,13 +35,14 @@ from ferlib.training.augmentation import SMALLEST
 from ferlib.training.batches import Faces, place_faces
 from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
-from ferlib.training.losses import effective_loss, make_criterion
+from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
 from ferlib.training.resuming import resume
-from ferlib.training.schedules import BETTER, finished_cycle
+from ferlib.training.schedules import finished_cycle
+from ferlib.training.selection import best_epoch, is_complete
 from ferlib.training.state import Training, start_training
 from ferlib.training.teachers import digests_of, find_teachers, teach
 from models import model_spec, resized
-from recipes import Recipe, Selection
+from recipes import Recipe
 
 AfterEpoch = Callable[[dict[str, Any]], None]
 SAVED_COPIES = 8  # sizes of the weights that a run needs on disk: best and last with average and optimizer, old and new
@@ -113,10 +114,13 @@ def run_epoch(
     epoch, objective = len(training.epochs) + 1, flags.settings.objective
     spec = resized(model_spec(flags.model), flags.image_size)
     began, started = time_now(), time.perf_counter()
+    criterion = make_criterion(
+        loss, objective, len(val.classes), weights=faces.class_weights, taught=bool(flags.teacher)
+    )
     scores = train_one_epoch(
         training,
         faces,
-        make_criterion(loss, objective, len(val.classes), weights=faces.class_weights, taught=bool(flags.teacher)),
+        criterion,
         spec,
         flags.settings,
         epoch=epoch,
@@ -125,7 +129,7 @@ def run_epoch(
         max_steps=flags.max_steps,
         before_step=monitor.pause_while_hot,
     )
-    scores |= validate(training.deployed, spec, val, faces.device, dtype)
+    scores |= validate(training.deployed, spec, val, faces.device, dtype, criterion, flags.settings)
     seconds = time.perf_counter() - started - scores["paused_seconds"]
     return {"epoch": epoch, **scores, "seconds": seconds, "began": began, "ended": time_now()}
 
@@ -198,9 +202,19 @@ def run_settings(flags: config.Train) -> dict[str, Any]:
 
 
 def validate(
-    model: FaceClassifier, spec: ModelSpec, val: FaceData, device: torch.device, dtype: torch.dtype
+    model: FaceClassifier,
+    spec: ModelSpec,
+    val: FaceData,
+    device: torch.device,
+    dtype: torch.dtype,
+    criterion: Criterion,
+    recipe: Recipe,
 ) -> dict[str, float]:
-    """Cross-entropy, accuracy and macro F1 on val; UserError for a loss that is not finite."""
+    """Cross-entropy, accuracy and macro F1 on val, and the loss as trained where the recipe selects by it.
+
+    The latter is the mean over batches of the training's size, since batches normalise class weights. UserError for a
+    loss that is not finite.
+    """
     logits = predict_split(
         model, spec, val.images, device=device, dtype=dtype, classes=len(val.classes), progress="validating"
     )
@@ -208,11 +222,16 @@ def validate(
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss):
         raise UserError(f"the loss on val is {loss}; try a smaller --lr, or --no-amp")
-    return {
+    scores = {
         "val_loss": loss,
         "val_accuracy": (predictions == labels).float().mean().item(),
         "val_macro_f1": average_f1(val.labels, predictions.numpy(), "macro"),
     }
+    if recipe.selection.needs_objective:
+        targets = torch.from_numpy(make_targets(val, loss=recipe.objective.loss))
+        logits, labels, targets = (values.to(device) for values in (logits, labels, targets))
+        scores["val_objective"] = criterion.mean_over(logits, labels, targets, recipe.training.batch_size)
+    return scores
 
 
 def process_gpu_log(flags: config.Train) -> Path:
@@ -229,23 +248,6 @@ def time_now() -> str:
 
 
 # ── after an epoch ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def best_epoch(epochs: list[dict[str, Any]], monitor: str) -> int:
-    """Number of the epoch with the best value on val, the earliest of equals."""
-    return BETTER[monitor](epochs, key=lambda epoch: epoch[f"val_{monitor}"])["epoch"]
-
-
-def should_stop(epochs: list[dict[str, Any]], selection: Selection) -> bool:
-    """Whether the last `patience` epochs brought no better value on val."""
-    if not epochs or not selection.patience:
-        return False
-    return len(epochs) - best_epoch(epochs, selection.monitor) >= selection.patience
-
-
-def is_complete(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
-    """Whether no epoch is left to train."""
-    return len(epochs) >= recipe.training.epochs or should_stop(epochs, recipe.selection)
 
 
 def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]) -> None:

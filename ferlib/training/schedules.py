@@ -10,7 +10,12 @@ import torch
 
 from recipes import LearningRate
 
-BETTER: dict[str, Callable] = {"loss": min, "accuracy": max, "macro_f1": max}  # by the metric that chooses the epoch
+BETTER: dict[str, Callable] = {  # by the metric on val that chooses the epoch
+    "loss": min,
+    "objective": min,
+    "accuracy": max,
+    "macro_f1": max,
+}
 
 
 def cosine(progress: float) -> float:
