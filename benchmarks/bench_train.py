@@ -52,7 +52,7 @@ class Flags:
     models: tuple[str, ...] = ("resnet50", "fer_vgg")
     rounds: int = 5  # turns of each of the four; the median counts
     steps: int = 4  # of a turn
-    recipe: str = "fer_xai"  # of ours and the limit, a row of recipes.RECIPES; empty: each model's own
+    recipe: str = "finetune"  # of ours and the limit, a row of recipes.RECIPES; empty: each model's own
     batch_size: int = 32  # 0: that of the recipe
     amp: bool = True  # reduced precision where the processor has it; --no-amp: float32 throughout
     cpu_seconds: bool = False  # of this process instead of wall-clock, without the plain loop, which has several

@@ -81,6 +81,19 @@ def test_a_run_that_is_older_than_a_setting_goes_on_with_its_default(train_flags
     assert len(train.fit(replace(flags, resume=True, settings=longer))["epochs"]) == 2
 
 
+def test_a_run_of_fer_xai_before_it_followed_the_published_code_is_told_how_to_go_on():
+    then = {name: RECIPES["finetune"].flat()[name] for name in ("weights", "epochs", "monitor", "patience", "erasing")}
+    saved = {"seed": 0, "recipe": then}
+    now = {"seed": 0, "recipe": RECIPES["fer_xai"].flat()}
+    with pytest.raises(
+        UserError, match=r"decay_all \(was False\).*erasing \(was 0\.0\).* of --recipe finetune$"
+    ) as error:
+        resuming.check_identity(Path("last.pth"), saved, now)
+    differing = {name for name in now["recipe"] if f"{name} (was" in str(error.value)}
+    assert differing == {name for name in now["recipe"] if now["recipe"][name] != DEFAULTS[name]}
+    assert resuming.check_identity(Path("last.pth"), saved, {"seed": 0, "recipe": RECIPES["finetune"].flat()}) == 30
+
+
 def test_resume_refuses_other_settings(train_flags):
     flags = train_flags("settings", epochs=1)
     with pytest.raises(UserError, match=r"settings_last\.pth does not exist; run: python train\.py"):

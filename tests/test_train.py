@@ -114,6 +114,24 @@ def test_a_training_stops_on_another_metric_than_that_of_its_best_epoch():
         assert stops_after(selection, **metrics) == expected, stop_on
 
 
+def test_fer_xai_keeps_the_best_accuracy_and_stops_on_the_loss_as_trained(train_flags, monkeypatch):
+    """The epoch of the lowest loss is another one, and gains of less than 1e-4 do not count."""
+    figures = {
+        "val_loss": (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
+        "val_objective": (1.5, 1.4, 1.39995, 1.39993, 1.39992, 1.3, 1.2),
+        "val_accuracy": (0.5, 0.6, 0.65, 0.7, 0.6, 0.8, 0.9),
+        "val_macro_f1": (0.5,) * 7,
+    }
+    rows = iter([dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)])
+    monkeypatch.setattr(fitting, "validate", lambda *_: next(rows))
+    selection = dataclasses.asdict(RECIPES["fer_xai"].selection) | {"patience": 3}
+    flags = train_flags("fer-xai", epochs=7, max_steps=1, **selection)
+    history = train.fit(flags)
+    assert [epoch["val_objective"] for epoch in history["epochs"]] == [1.5, 1.4, 1.39995, 1.39993, 1.39992]
+    assert history["best_epoch"] == read_tensors(flags.run.best_checkpoint)["epoch"] == 4
+    assert train.fit(replace(flags, resume=True))["epochs"] == history["epochs"]
+
+
 def test_the_loss_as_trained_is_that_of_torch_on_val(train_flags, synthetic):
     """Class weights of the training faces, smoothing, and a mean over batches as in training."""
     flags = train_flags("objective", epochs=2, stop_on="objective", class_weighting="terms", class_weights=True)

@@ -12,7 +12,7 @@ from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.training.state import Training
-from recipes import Recipe, recorded
+from recipes import RECIPES, Recipe, recorded
 
 BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
 
@@ -67,8 +67,18 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     as_long = {**wanted, "recipe": {**wanted["recipe"], "epochs": planned}}
     if changed := changed_settings(saved, as_long):
         were = ", ".join(f"{name} (was {saved.get(name, recorded(saved['recipe'], name))})" for name in changed)
-        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {were}")
+        raise UserError(
+            f"--resume needs the settings that {path} was made with; these differ: {were}{find_recipe(saved)}"
+        )
     return planned
+
+
+def find_recipe(saved: dict[str, Any]) -> str:
+    """A sentence on the row of RECIPES that has the settings of a checkpoint, but for the epochs; empty for none."""
+    for name, recipe in RECIPES.items():
+        if not set(changed_settings(saved, {"recipe": recipe.flat()})) - {"epochs"}:
+            return f". Its settings are those of --recipe {name}"
+    return ""
 
 
 def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
