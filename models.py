@@ -30,7 +30,7 @@ MODELS = {
     "vgg19_bn": from_torchvision("vgg19_bn", "classifier.6", "backbone.features.51"),
     "resnet18": from_torchvision("resnet18", "fc", "backbone.layer4"),
     "resnet34": from_torchvision("resnet34", "fc", "backbone.layer4"),
-    "resnet50": from_torchvision("resnet50", "fc", "backbone.layer4"),
+    "resnet50": from_torchvision("resnet50", "fc", "backbone.layer4", recipe="fer_xai"),
     "resnet101": from_torchvision("resnet101", "fc", "backbone.layer4"),
     "resnet152": from_torchvision("resnet152", "fc", "backbone.layer4"),
     "densenet121": from_torchvision("densenet121", "classifier", "backbone.features"),
@@ -56,7 +56,7 @@ MODELS = {
         auxiliary_weight=0.4,  # as in torchvision's training
         arguments={"init_weights": True},
     ),
-    "efficientnet_b0": from_torchvision("efficientnet_b0", "classifier", "backbone.features"),
+    "efficientnet_b0": from_torchvision("efficientnet_b0", "classifier", "backbone.features", recipe="fer_xai"),
     "efficientnet_b2": from_torchvision("efficientnet_b2", "classifier", "backbone.features", image_size=288),
     "mobilenet_v3_small": from_torchvision("mobilenet_v3_small", "classifier.3", "backbone.features"),
     # ── with attention ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -52,7 +52,7 @@ class Flags:
     models: tuple[str, ...] = ("resnet50", "fer_vgg")
     rounds: int = 5  # turns of each of the four; the median counts
     steps: int = 4  # of a turn
-    recipe: str = "fer_xai"  # of ours and the limit, a row of recipes.RECIPES; empty: each model's own
+    recipe: str = "finetune"  # of ours and the limit, a row of recipes.RECIPES; empty: each model's own
     batch_size: int = 32  # 0: that of the recipe
     amp: bool = True  # reduced precision where the processor has it; --no-amp: float32 throughout
     cpu_seconds: bool = False  # of this process instead of wall-clock, without the plain loop, which has several
@@ -127,9 +127,7 @@ def our_steps(
         training = start_training(settings, device, dtype)
     training.model.train()
     labels = torch.arange(len(faces), device=device) % 7
-    held = Faces(
-        torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, torch.ones_like(labels), device
-    )
+    held = Faces(torch.from_numpy(faces).to(device), torch.eye(7, device=device)[labels], labels, device)
     generator = torch.Generator(device).manual_seed(0)
     loss = make_criterion("cross_entropy", recipe.objective, len(config.EMOTIONS))
     fixed: Batch | None = None
@@ -148,7 +146,7 @@ def prepare(
     inputs = augment(faces.images[rows], spec, augmentation, generator)
     alphas = {"mixup_alpha": augmentation.mixup, "cutmix_alpha": augmentation.cutmix}
     inputs, targets = mix(inputs, faces.targets[rows], generator, **alphas)
-    return inputs, targets, faces.weights[rows]
+    return inputs, targets, torch.ones(len(rows), device=faces.device)
 
 
 def time_turns(

@@ -181,7 +181,7 @@ def test_padded_shortcuts(generator):
 def tiny_faces(count=4):
     images = torch.randint(0, 256, (count, 48, 48, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(count) % 7
-    return Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
+    return Faces(images, F.one_hot(labels, 7).float(), labels, CPU)
 
 
 def train_epochs(name, monkeypatch, epochs=2, **changes):

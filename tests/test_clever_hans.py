@@ -31,9 +31,11 @@ from ferlib.explanations.scores.terminal import describe_test
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import write_json
 from ferlib.training.trained import train_if_missing
 from ferlib.training.twins import BY_HEART, original_flags, twin_flags
 from models import model_spec
+from recipes import changed
 
 # ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,6 +170,17 @@ def test_a_twin_has_the_settings_of_the_run(tiny_run):
     assert twin.run.name == tiny_run.name.replace("synthetic", "synthetic_patch")
     assert twin.settings == original.settings
     assert twin_flags(original, "synthetic_permuted", BY_HEART).settings.regularization.dropout == 0
+
+
+def test_the_twin_of_a_run_that_is_older_than_a_setting_has_its_default(tiny_run, tmp_path):
+    history = json.loads(tiny_run.history.read_text())
+    del history["recipe"]["class_weights"]  # true by default, false in the recipe that the history names
+    older = replace(tiny_run, outputs_dir=tmp_path)
+    write_json(older.history, history)
+    original = original_flags(flags_of(older))
+    assert original.settings == changed(original_flags(flags_of(tiny_run)).settings, class_weights=True)
+    older.best_checkpoint.touch()
+    train_if_missing(original, lambda _: pytest.fail("trained again"))
 
 
 def test_a_finished_run_is_not_trained_again_and_another_s_settings_are_refused(tiny_run):

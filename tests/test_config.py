@@ -32,14 +32,28 @@ def test_official_counts_of_rafdb():
     assert [sum(counts[split]) for split in ("train", "test")] == [12271, 3068]
 
 
-def test_default_recipe_of_the_imagenet_models():
-    recipe = RECIPES[models.MODELS["resnet50"].recipe].flat()
-    expected = {"weights": "imagenet", "optimizer": "adamw", "lr": 1e-4, "weight_decay": 1e-4}
-    expected |= {"schedule": "cosine", "min_lr": 1e-6, "batch_size": 64, "epochs": 30, "monitor": "loss", "patience": 8}
-    expected |= {"label_smoothing": 0.1, "class_weights": True, "clip_norm": 1.0}
-    expected |= {"flip": 0.5, "rotation": 10, "brightness": 0.2, "contrast": 0.2}
-    assert models.MODELS["resnet50"].image_size == models.MODELS["efficientnet_b0"].image_size == 224
-    assert recipe.items() >= expected.items()
+OF_IMAGENET = {
+    "weights": "imagenet", "optimizer": "adamw", "lr": 1e-4, "weight_decay": 1e-4, "schedule": "cosine", "min_lr": 1e-6,
+    "warmup_epochs": 0.0, "batch_size": 64, "epochs": 30, "patience": 8, "label_smoothing": 0.1, "class_weights": True,
+    "clip_norm": 1.0, "dropout": 0.4, "flip": 0.5, "rotation": 10, "brightness": 0.2, "contrast": 0.2,
+}  # fmt: skip
+
+
+def test_the_recipe_of_fer_xai_is_that_of_its_code():
+    expected = {"monitor": "accuracy", "stop_on": "objective", "min_delta": 1e-4, "class_weighting": "terms"}
+    expected |= {"decay_all": True, "per_epoch": True}
+    expected |= {"erasing": 0.2, "erasing_area": 0.33, "erasing_inside": True, "erasing_fill": "mean"}
+    assert RECIPES["fer_xai"] == changed(Recipe(), **OF_IMAGENET, **expected)
+    trained = {name for name, spec in models.MODELS.items() if spec.recipe == "fer_xai"}
+    assert trained == {"resnet50", "efficientnet_b0"}
+    assert {models.MODELS[name].image_size for name in trained} == {224}
+
+
+def test_the_defaults_are_the_recipe_of_the_other_imagenet_models():
+    expected = {"monitor": "loss", "stop_on": "monitor", "min_delta": 0.0, "class_weighting": "faces"}
+    expected |= {"decay_all": False, "per_epoch": False, "erasing": 0.0, "erasing_area": 0.2, "erasing_inside": False}
+    assert RECIPES["finetune"] == Recipe() == changed(Recipe(), **OF_IMAGENET, **expected)
+    assert models.MODELS["resnet18"].recipe == models.model_spec("timm/resnet18").recipe == "finetune"
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -47,7 +61,7 @@ def test_every_recipe_names_what_exists(name):
     recipe = RECIPES[name]
     assert recipe.optimization.optimizer in optimizers.OPTIMIZERS
     assert recipe.learning_rate.schedule in schedules.SCHEDULES
-    assert recipe.selection.monitor in schedules.BETTER
+    assert {recipe.selection.monitor, recipe.selection.stop_metric} <= schedules.BETTER.keys()
     assert recipe.objective.loss in LOSSES
 
 

@@ -106,14 +106,15 @@ def test_pictures_of_an_evaluation(drawn, synthetic, run):
     check(drawn)
 
 
+@pytest.mark.parametrize("objective", [{}, {"val_objective": 1.2}], ids=["loss", "objective"])
 @pytest.mark.parametrize("count", [1, 60])
-def test_pictures_of_a_training(drawn, count):
-    epochs = [
-        {"epoch": n, **{f"{split}_{kind}": 1 / n for split in ("train", "val") for kind in ("loss", "accuracy")}}
-        for n in range(1, count + 1)
-    ]
+def test_pictures_of_a_training(drawn, count, objective):
+    names = [f"{split}_{kind}" for split in ("train", "val") for kind in ("loss", "accuracy")]
+    epochs = [{"epoch": n, **dict.fromkeys(names, 1 / n), **objective} for n in range(1, count + 1)]
     training_plots.plot_training_curves(Path("curves.png"), epochs, 1, (findings.of_training(epochs, 1), "of a run"))
     check(drawn)
+    said = [text.get_text() for text in drawn["curves"].legends[0].get_texts()]
+    assert ("loss of val as trained: class weights, smoothing" in said) == bool(objective)
 
 
 def test_picture_of_a_temperature(drawn, tmp_path):

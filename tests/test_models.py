@@ -124,7 +124,7 @@ def test_timm_weights_without_a_network():
 )
 def test_cam_layers_of_timm(name, layer, grid):
     spec = models.model_spec(f"timm/{name}")
-    assert (spec.cam_layer, spec.recipe, spec.channels) == (layer, "fer_xai", 3)
+    assert (spec.cam_layer, spec.recipe, spec.channels) == (layer, "finetune", 3)
     with torch.device("meta"):
         backbone = spec.backbone().eval()
     output = timm_backbones.output_of(

@@ -26,7 +26,7 @@ from ferlib.training.schedules import (
 )
 from ferlib.training.state import make_optimizer
 from models import create_model
-from recipes import RECIPES, LearningRate
+from recipes import RECIPES, LearningRate, changed
 
 # ── learning rate ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -60,6 +60,20 @@ def test_warm_restarts():
     rate = LearningRate(lr=1.0, min_lr=0, schedule="warm_restarts", restart_epochs=2)
     assert rates(rate, 30, 0, 1, 2, 4, 6) == pytest.approx([1, 0.5, 1, 0.5, 1])
     assert warm_restarts(1.5, warmup_epochs=0.5, first_cycle=2) == pytest.approx(0.5)
+
+
+def test_a_rate_per_epoch_is_that_of_torch_s_scheduler_and_constant_within_an_epoch():
+    rate = LearningRate(lr=1e-4, min_lr=1e-6, schedule="cosine", per_epoch=True)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], rate.lr)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30, eta_min=rate.min_lr)
+    for epoch in range(30):
+        found = rates(rate, 30, *(epoch + step / 449 for step in range(449)))
+        assert set(found) == {found[0]}
+        assert found[0] == pytest.approx(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    warming = LearningRate(lr=1.0, min_lr=0.0, schedule="one_cycle", warmup_epochs=2, per_epoch=True)
+    assert rates(warming, 10, 0.9, 1.9, 2.9, 6.5) == pytest.approx([0.01, 0.5, 1, 0.5])
 
 
 def test_ends_of_the_cycles():
@@ -113,6 +127,20 @@ def test_groups_of_backbone_and_head():
     optimizer = torch.optim.SGD(groups, 1.0)
     set_learning_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125, 0.5, 0.5]
+
+
+def test_all_parameters_decay_on_demand():
+    model = create_model("mini_resnet")
+    found = make_optimizer(model, changed(RECIPES["quick"], decay_all=True, weight_decay=0.1), torch.float32)
+    assert [group["weight_decay"] for group in found.param_groups] == [0.1]
+    parameters = {parameter for group in found.param_groups for parameter in group["params"]}
+    assert parameters == set(model.parameters())
+    apart = make_optimizer(
+        model, changed(RECIPES["quick"], decay_all=True, weight_decay=0.1, backbone_lr=1e-5), torch.float32
+    )
+    assert [group["weight_decay"] for group in apart.param_groups] == [0.1, 0.1]
+    kernels_only = make_optimizer(model, changed(RECIPES["quick"], weight_decay=0.1), torch.float32)
+    assert [group["weight_decay"] for group in kernels_only.param_groups] == [0.1, 0.0]
 
 
 def test_layers_nearer_to_the_input_learn_more_slowly():

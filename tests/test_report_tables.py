@@ -258,3 +258,16 @@ def test_training_curves_of_a_history(tmp_path):
     assert loss.lines[0].points == ((1, 2), (2, 1), (3, pytest.approx(2 / 3)))
     assert loss.y.low <= 2 / 3
     assert loss.y.high >= 2
+    assert [line.name for line in loss.lines] == ["Training split", "Validation split"]
+
+
+def test_the_curve_of_the_loss_as_trained_says_so(tmp_path):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    losses = {"train_loss": 1.5, "val_loss": 1.2, "val_objective": 1.8}
+    epochs = [{"epoch": number, **losses, "train_accuracy": 0.4, "val_accuracy": 0.5} for number in (1, 2)]
+    write_history(run, epochs=epochs, best_epoch=2)
+    accuracy, loss = report_charts.training_charts(json.loads(run.history.read_text()))
+    assert [line.points[0][1] for line in loss.lines] == [1.5, 1.2, 1.8]
+    assert loss.lines[2].name == "Validation split, as trained"
+    assert loss.lines[2].note == "class weights, smoothing"
+    assert len(accuracy.lines) == 2

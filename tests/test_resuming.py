@@ -19,7 +19,7 @@ from ferlib.runtime import files
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.locks import sole_process
 from ferlib.training import fitting, resuming
-from recipes import RECIPES, changed
+from recipes import DEFAULTS, RECIPES, changed
 
 # trained in bfloat16
 
@@ -98,6 +98,35 @@ def test_leaks_are_left_out_and_a_run_with_them_does_not_go_on_without(train_fla
     with pytest.raises(UserError, match=r"these differ: exclude_leaks \(was True\)"):
         train.fit(replace(flags, exclude_leaks=False, resume=True))
     train.fit(replace(flags, resume=True))
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_with_its_default(train_flags):
+    flags = train_flags("older", epochs=1)
+    train.fit(flags)
+    content = torch.load(flags.run.last_checkpoint, weights_only=True)
+    recipe = content["identity"]["recipe"]
+    for name, value in DEFAULTS.items():
+        if recipe[name] == value and name != "epochs":
+            del recipe[name]
+    assert {"drop", "clip_norm"}.isdisjoint(recipe)
+    torch.save(content, flags.run.last_checkpoint)
+    longer = changed(flags.settings, epochs=2)
+    with pytest.raises(UserError, match=r"these differ: clip_norm \(was 1\.0\)$"):
+        train.fit(replace(flags, resume=True, settings=changed(longer, clip_norm=0.5)))
+    assert len(train.fit(replace(flags, resume=True, settings=longer))["epochs"]) == 2
+
+
+def test_a_run_of_fer_xai_before_it_followed_the_published_code_is_told_how_to_go_on():
+    then = {name: RECIPES["finetune"].flat()[name] for name in ("weights", "epochs", "monitor", "patience", "erasing")}
+    saved = {"seed": 0, "recipe": then}
+    now = {"seed": 0, "recipe": RECIPES["fer_xai"].flat()}
+    with pytest.raises(
+        UserError, match=r"decay_all \(was False\).*erasing \(was 0\.0\).* of --recipe finetune$"
+    ) as error:
+        resuming.check_identity(Path("last.pth"), saved, now)
+    differing = {name for name in now["recipe"] if f"{name} (was" in str(error.value)}
+    assert differing == {name for name in now["recipe"] if now["recipe"][name] != DEFAULTS[name]}
+    assert resuming.check_identity(Path("last.pth"), saved, {"seed": 0, "recipe": RECIPES["finetune"].flat()}) == 30
 
 
 def test_resume_refuses_other_settings(train_flags):

@@ -22,7 +22,8 @@ from ferlib.runtime.files import write_json
 from ferlib.runtime.runs import Run
 from ferlib.training import engine, fitting
 from ferlib.training.batches import Faces, draw_batches
-from ferlib.training.losses import Criterion, cross_entropy
+from ferlib.training.losses import Criterion, class_weights, cross_entropy
+from ferlib.training.selection import best_epoch, should_stop
 from ferlib.training.state import start_training
 from models import MODELS, create_model, load_checkpoint, resized
 from recipes import RECIPES, Recipe, Selection, changed
@@ -79,11 +80,73 @@ def test_best_epoch_is_the_earliest_of_equals():
         {"epoch": 2, "val_loss": 1.0, "val_accuracy": 0.7},
         {"epoch": 3, "val_loss": 1.5, "val_accuracy": 0.7},
     ]
-    assert fitting.best_epoch(epochs, "loss") == 2
-    assert fitting.best_epoch(epochs, "accuracy") == 2
-    assert fitting.should_stop(epochs, Selection(patience=1, monitor="loss"))
-    assert not fitting.should_stop(epochs, Selection(patience=2, monitor="loss"))
-    assert not fitting.should_stop(epochs, Selection(patience=0, monitor="loss"))
+    assert best_epoch(epochs, "loss") == 2
+    assert best_epoch(epochs, "accuracy") == 2
+    assert should_stop(epochs, Selection(patience=1, monitor="loss"))
+    assert not should_stop(epochs, Selection(patience=2, monitor="loss"))
+    assert not should_stop(epochs, Selection(patience=0, monitor="loss"))
+    assert not should_stop([], Selection(patience=1, monitor="loss"))
+
+
+def stops_after(selection, **metrics):
+    """The number of epochs after which training stops; metrics: the values of each on val."""
+    epochs = [dict(zip(metrics, values, strict=True)) for values in zip(*metrics.values(), strict=True)]
+    return next((n for n in range(1, len(epochs) + 1) if should_stop(epochs[:n], selection)), None)
+
+
+def test_gains_below_min_delta_do_not_keep_a_training_going():
+    losses = [1.0, 0.95, 0.91, 0.85, 0.80, 0.76, 0.70, 0.69]  # gains of more than 0.1: 0.85, then 0.70
+    assert stops_after(Selection(patience=2, min_delta=0.1), val_loss=losses) == 3
+    assert stops_after(Selection(patience=3, min_delta=0.1), val_loss=losses) is None
+    assert stops_after(Selection(patience=1), val_loss=losses) is None
+    accuracies = [0.5, 0.55, 0.62, 0.65, 0.7, 0.73]
+    rising = Selection(monitor="accuracy", patience=2, min_delta=0.1)
+    assert stops_after(rising, val_accuracy=accuracies) == 5
+    exactly = [1.0, 0.75, 0.5, 0.25]  # a gain of min_delta itself is none
+    assert stops_after(Selection(patience=1, min_delta=0.25), val_loss=exactly) == 2
+
+
+def test_a_training_stops_on_another_metric_than_that_of_its_best_epoch():
+    falling, rising, level = [0.9, 0.8, 0.7, 0.6], [0.9, 1.0, 1.1, 1.2], [0.5, 0.6, 0.4, 0.4]
+    metrics = {"val_loss": falling, "val_objective": rising, "val_accuracy": level}
+    for stop_on, expected in (("loss", None), ("objective", 3), ("accuracy", 4), ("monitor", 4)):
+        selection = Selection(monitor="accuracy", stop_on=stop_on, patience=2)
+        assert stops_after(selection, **metrics) == expected, stop_on
+
+
+def test_fer_xai_keeps_the_best_accuracy_and_stops_on_the_loss_as_trained(train_flags, monkeypatch):
+    """The epoch of the lowest loss is another one, and gains of less than 1e-4 do not count."""
+    figures = {
+        "val_loss": (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6),
+        "val_objective": (1.5, 1.4, 1.39995, 1.39993, 1.39992, 1.3, 1.2),
+        "val_accuracy": (0.5, 0.6, 0.65, 0.7, 0.6, 0.8, 0.9),
+        "val_macro_f1": (0.5,) * 7,
+    }
+    rows = iter([dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)])
+    monkeypatch.setattr(fitting, "validate", lambda *_: next(rows))
+    selection = dataclasses.asdict(RECIPES["fer_xai"].selection) | {"patience": 3}
+    flags = train_flags("fer-xai", epochs=7, max_steps=1, **selection)
+    history = train.fit(flags)
+    assert [epoch["val_objective"] for epoch in history["epochs"]] == [1.5, 1.4, 1.39995, 1.39993, 1.39992]
+    assert history["best_epoch"] == read_tensors(flags.run.best_checkpoint)["epoch"] == 4
+    assert train.fit(replace(flags, resume=True))["epochs"] == history["epochs"]
+
+
+def test_the_loss_as_trained_is_that_of_torch_on_val(train_flags, synthetic):
+    """Class weights of the training faces, smoothing, and a mean over batches as in training."""
+    flags = train_flags("objective", epochs=2, stop_on="objective", class_weighting="terms", class_weights=True)
+    history = train.fit(flags)
+    saved = load_checkpoint(flags.run.best_checkpoint, CPU)
+    val, labels = synthetic.split("val"), torch.from_numpy(synthetic.split("val").labels)
+    with torch.inference_mode():
+        logits = saved.model(center_view(torch.from_numpy(val.images), saved.spec))
+    weights = torch.from_numpy(class_weights(synthetic.split("train").labels, 7))
+    loss = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)
+    batches = zip(logits.split(16), labels.split(16), strict=True)
+    expected = sum(loss(z, y).item() * len(y) for z, y in batches) / len(labels)
+    epoch = history["epochs"][history["best_epoch"] - 1]
+    assert epoch["val_objective"] == pytest.approx(expected, rel=1e-4)
+    assert epoch["val_loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
 
 
 def test_faces_grow_to_their_full_size():
@@ -100,7 +163,7 @@ def test_faces_grow_to_their_full_size():
 def tiny_faces(count=4, side=48):
     images = torch.randint(0, 256, (count, side, side, 1), dtype=torch.uint8)
     labels = torch.arange(count) % 7
-    return Faces(images, F.one_hot(labels, 7).float(), labels, torch.ones(count), CPU)
+    return Faces(images, F.one_hot(labels, 7).float(), labels, CPU)
 
 
 def start(name, **changes):
@@ -109,7 +172,7 @@ def start(name, **changes):
 
 
 def one_step(training, faces, **options):
-    batch = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, faces.weights
+    batch = faces.images.permute(0, 3, 1, 2) / 255, faces.targets, torch.ones(len(faces.labels))
     return engine.update_weights(training, batch, Criterion(cross_entropy, 7), dtype=torch.float32, **options)
 
 
@@ -198,6 +261,18 @@ def test_the_cosine_ends_with_the_last_epoch(train_flags):
     history = fitting.fit(train_flags("cosine", epochs=3, max_steps=1, warmup_epochs=0.0, lr=1e-3, min_lr=0.0))
     rates = [epoch["lr"] for epoch in history["epochs"]]
     assert rates == pytest.approx([1e-3, 0.75e-3, 0.25e-3])
+
+
+@pytest.mark.parametrize("per_epoch", [False, True])
+def test_the_rate_changes_at_each_step_or_once_an_epoch(train_flags, monkeypatch, per_epoch):
+    rates = []
+    original = engine.set_learning_rate
+    monkeypatch.setattr(engine, "set_learning_rate", lambda o, rate: (rates.append(rate), original(o, rate)))
+    history = fitting.fit(train_flags(f"per-epoch-{per_epoch}", per_epoch=per_epoch, max_steps=3, warmup_epochs=0.0))
+    begun = [epoch["lr"] for epoch in history["epochs"]]
+    assert [rates[0], rates[3]] == begun
+    assert begun[0] > begun[1]
+    assert len(set(rates)) == (2 if per_epoch else 6)
 
 
 def test_backbone_of_another_run(train_flags, shared_outputs):
@@ -392,6 +467,7 @@ def test_a_name_that_a_run_on_other_data_has_is_refused(tmp_path):
     [
         ({"max_steps": 0}, {}, "--max-steps 0 is not a number of steps from 1 up"),
         ({"max_steps": -1}, {}, "--max-steps -1 is not a number of steps from 1 up"),
+        ({}, {"erasing_area": 0.01}, r"--erasing-area is a share in 0\.02\.\.1"),
         ({}, {"min_lr": -1.0, "drop": -0.5}, r"--min-lr -1\.0, --drop -0\.5: no setting of a recipe is below 0"),
     ],
 )

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
+from torchvision.transforms import v2
 
 from ferlib.inference.views import center_view, face_views
 from ferlib.training.augmentation import augment, mix
@@ -90,6 +93,71 @@ def test_erasing_covers_a_share_of_the_faces(generator):
     share = erased.flatten(1).float().mean(1)
     assert 0.24 < (share > 0).float().mean() < 0.36
     assert share.max() <= 0.22
+
+
+# ── erasing as torchvision's ─────────────────────────────────────────────────────────────────────────────────────────
+
+AS_TORCHVISION = replace(STILL, erasing_area=0.33, erasing_inside=True, erasing_fill="mean")
+
+
+def rectangles(erased):
+    """Rows of area, height, width, top and left of the rectangles of N×H×W, of faces that have one."""
+    found = []
+    for face in erased[erased.any((1, 2))]:
+        rows, columns = face.any(1).nonzero().flatten(), face.any(0).nonzero().flatten()
+        assert face.sum() == len(rows) * len(columns), "a rectangle in one piece"
+        found.append((face.sum().item(), len(rows), len(columns), rows[0].item(), columns[0].item()))
+    return np.array(found)
+
+
+def test_erased_rectangles_are_distributed_as_those_of_torchvision(generator):
+    white = torch.full((4000, 48, 48, 1), 255, dtype=torch.uint8)
+    ours = augment(white, SPEC, replace(AS_TORCHVISION, erasing=1.0), generator)[:, 0] < 0.75
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        stock = v2.RandomErasing(p=1.0)
+        theirs = torch.cat([stock(torch.ones(1, 48, 48)) for _ in range(4000)]) == 0
+    assert ours.any((1, 2)).all()
+    assert theirs.any((1, 2)).all()
+    ours, theirs = rectangles(ours), rectangles(theirs)
+    for name, first, second in zip(("area", "height", "width", "top", "left"), ours.T, theirs.T, strict=True):
+        assert stats.ks_2samp(first, second).pvalue > 0.01, name
+        assert first.mean() == pytest.approx(second.mean(), rel=0.05), name
+    shares = ours[:, 0] / 48**2
+    assert 0.015 < shares.min() < 0.03
+    assert 0.32 < shares.max() < 0.34
+
+
+def test_erasing_has_the_probability_of_torchvision(generator):
+    white = torch.full((5000, 24, 24, 1), 255, dtype=torch.uint8)
+    spec = replace(SPEC, image_size=24)
+    ours = augment(white, spec, replace(AS_TORCHVISION, erasing=0.2), generator)[:, 0] < 0.75
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        stock = v2.RandomErasing(p=0.2)
+        theirs = torch.stack([stock(torch.ones(1, 24, 24)).amin() == 0 for _ in range(5000)])
+    for erased in (ours.any((1, 2)), theirs):  # 0.2 ± three standard errors
+        assert erased.float().mean().item() == pytest.approx(0.2, abs=0.017)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_erased_pixels_are_0_after_normalisation(channels, generator):
+    """As where torchvision erases after v2.Normalize; the rest of a grey face stays grey."""
+    spec = replace(MODELS["resnet50"], image_size=48)
+    images = torch.randint(0, 256, (20, 48, 48, channels), dtype=torch.uint8, generator=generator)
+    found = augment(images, spec, replace(AS_TORCHVISION, erasing=1.0), generator)
+    normalised = v2.Normalize(spec.mean, spec.std)(found)
+    erased = (normalised.abs() < 1e-6).all(1, keepdim=True)
+    assert 0.1 < erased.float().mean() < 0.3
+    whole = as_float(images).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(found.where(~erased, whole), whole, atol=1e-4, rtol=0)
+
+
+def test_a_grey_model_erases_to_its_own_mean(generator):
+    images = torch.full((20, 48, 48, 3), 255, dtype=torch.uint8)
+    found = augment(images, SPEC, replace(AS_TORCHVISION, erasing=1.0), generator)
+    assert found.shape == (20, 3, 48, 48)
+    assert found.unique().tolist() == pytest.approx([SPEC.mean[0], 1.0], abs=1e-4)
 
 
 def test_same_seed_same_faces(faces):

@@ -29,7 +29,7 @@ from ferlib.training.search import workers
 from ferlib.training.search.presets import PRESETS
 from ferlib.training.search.results import trial_run
 from ferlib.training.search.space import grid, parse_search
-from ferlib.training.search.study import open_study, planned_trials, prepare_study
+from ferlib.training.search.study import check_identity, open_study, planned_trials, prepare_study
 from recipes import RECIPES, changed
 
 GRID = ("optimizer=sgd,adam,adamw", "flip=0.0,0.5")
@@ -233,6 +233,15 @@ def test_study_of_other_settings_is_refused(calls, make_flags):
     with pytest.raises(UserError, match=r"these differ: seed, epochs, lr\."):
         tune.search(make_flags("fixed", "flip=0.0,0.5", sampler="grid", epochs=2, lr=0.1, seed=3))
     assert len(calls) == 2
+
+
+def test_a_study_that_is_older_than_a_setting_goes_on_with_its_default():
+    study = optuna.create_study()
+    shared = {"model": "a", "dataset": "b", "fingerprint": "c", "seed": 0, "search": {"lr": 1}}
+    check_identity(study, {**shared, "settings": {"epochs": 2}})
+    check_identity(study, {**shared, "settings": {"epochs": 2, "mixup": 0.0}})
+    with pytest.raises(UserError, match=r"these differ: mixup\."):
+        check_identity(study, {**shared, "settings": {"epochs": 2, "mixup": 0.1}})
 
 
 @pytest.mark.parametrize(

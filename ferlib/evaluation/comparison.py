@@ -20,8 +20,8 @@ from ferlib.evaluation.saved_runs import ModelReport, read_models
 from ferlib.evaluation.slices import find_slices, score_slices
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.provenance import provenance
+from recipes import DEFAULTS, recorded
 
-SEED_FREE = ("recipe", "recipe_name", *RUN_SETTINGS)  # what runs that differ in their seed alone have in common
 MOST = 12  # contestants: 66 pairs
 
 
@@ -73,6 +73,13 @@ def check_same_faces(reports: Sequence[ModelReport], saved: Sequence[SavedPredic
             )
 
 
+def settings_of(history: dict[str, Any]) -> dict[str, Any]:
+    """What decides the weights beside the seed; settings that are newer than the run have their defaults."""
+    kept = {**LATER_SETTINGS, **history}
+    recipe = {name: recorded(history["recipe"], name) for name in DEFAULTS}
+    return recipe | {name: kept.get(name) for name in RUN_SETTINGS}
+
+
 def group_seeds(reports: Sequence[ModelReport]) -> list[list[int]]:
     """The places of runs that differ in their seed alone, together; the others each alone, in the given order.
 
@@ -80,12 +87,7 @@ def group_seeds(reports: Sequence[ModelReport]) -> list[list[int]]:
     """
     groups: dict[str, list[int]] = {}
     for place, report in enumerate(reports):
-        history = {**LATER_SETTINGS, **report.history} if report.history else {}
-        key = (
-            [report.run.model, report.results["views"], *(history.get(name) for name in SEED_FREE)]
-            if history
-            else place
-        )
+        key = [report.run.model, report.results["views"], settings_of(report.history)] if report.history else place
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(place)
     distinct = [{reports[place].history.get("seed") for place in group} for group in groups.values()]
     joined = [

@@ -72,7 +72,7 @@ HISTORY: dict[str, Any] = {
     "versions": is_versions,
     "epochs": [
         {"epoch": is_positive, "train_loss?": is_number, "train_accuracy?": NUMBER, "val_loss?": is_number,
-         "val_accuracy": is_share},
+         "val_accuracy": is_share, "val_objective?": is_number},
     ],
     "best_epoch": is_positive,
     "finished": bool,

@@ -69,6 +69,7 @@ def from_torchvision(
     image_size: int = 224,
     auxiliary: Mapping[str, int] = NOTHING,
     arguments: Mapping[str, Any] = NOTHING,
+    recipe: str = "finetune",
     **facts: Any,
 ) -> ModelSpec:
     """A row of torchvision's `name` without its `classifier`.
@@ -82,7 +83,7 @@ def from_torchvision(
         hidden=512,
         auxiliary=tuple(auxiliary.values()),
         imagenet=network("torchvision_backbones:torchvision_state", name),
-        recipe="fer_xai",
+        recipe=recipe,
         **facts,
     )
 
@@ -92,6 +93,6 @@ def from_resnet(name: str, backbone: Callable[[], nn.Module], cam_layer: str, **
     defaults: dict[str, Any] = {
         "imagenet": network("torchvision_backbones:torchvision_state", name),
         "hidden": 512,
-        "recipe": "fer_xai",
+        "recipe": "finetune",
     }
     return ModelSpec(backbone, cam_layer, 224, **defaults | facts)

@@ -46,7 +46,7 @@ def from_timm(name: str) -> ModelSpec:
         hidden=512,
         to_grid=to_grid,
         imagenet=partial(timm_state, name, facts) if has_weights(facts) else None,
-        recipe="fer_xai",
+        recipe="finetune",
     )
 
 

@@ -20,7 +20,7 @@ from ferlib.runtime.runs import Run
 
 POINTS = 90  # of a curve at most: finer than a screen shows
 FEW = 10  # faces of a bin below which its dot is faint
-TRAIN, VAL, BAND = 8, 7, 9  # rows of the palette that are no class
+TRAIN, VAL, BAND, AS_TRAINED = 8, 7, 9, 10  # rows of the palette that are no class
 COLORS = (5, 0, 1, 3, 2, 6, 4)  # the same, for lines that are no class
 
 
@@ -126,17 +126,19 @@ def simplify(*columns: np.ndarray) -> tuple[tuple[float, float], ...]:
 
 
 def training_charts(history: dict[str, Any]) -> tuple[Chart, ...]:
-    """Accuracy and loss of train and val by epoch, the kept epoch marked."""
+    """Accuracy and loss of train and val by epoch, the kept epoch marked; on val also the loss as trained, if known."""
     epochs = history["epochs"]
     across = fitting("Epoch", [row["epoch"] for row in epochs], whole=True)
     mark = (history["best_epoch"], "kept")
     charts = []
     for kind, axis in (("accuracy", shares("Accuracy, %")), ("loss", None)):
-        named = (("Training split", "train", TRAIN), ("Validation split", "val", VAL))
+        named = [("Training split", f"train_{kind}", TRAIN, ""), ("Validation split", f"val_{kind}", VAL, "")]
+        if kind == "loss":
+            named.append(("Validation split, as trained", "val_objective", AS_TRAINED, "class weights, smoothing"))
         lines = tuple(
-            Line(name, color, tuple((row["epoch"], row[f"{split}_{kind}"]) for row in epochs))
-            for name, split, color in named
-            if all(row.get(f"{split}_{kind}") is not None for row in epochs)
+            Line(name, color, tuple((row["epoch"], row[key]) for row in epochs), note)
+            for name, key, color, note in named
+            if all(row.get(key) is not None for row in epochs)
         )
         values = [value for line in lines for _, value in line.points]
         words = f"{kind} after each epoch on the faces of the training and the validation split"

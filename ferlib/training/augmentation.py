@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
 from ferlib.inference.views import to_float
 from models import ModelSpec
 from recipes import Augmentation
+
+SMALLEST, TRIES = 0.02, 10  # of erased rectangles: share of the face, and how many are drawn for one that lies inside
 
 
 def augment(
@@ -19,7 +24,7 @@ def augment(
     grid = F.affine_grid(random_affine(len(faces), spec, augmentation, generator), size, align_corners=False)
     faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     faces = jitter(faces, augmentation.brightness, augmentation.contrast, generator)
-    faces = erase(faces, augmentation.erasing, generator)
+    faces = erase(faces, augmentation, spec.mean, generator)
     return faces.contiguous(memory_format=torch.channels_last)
 
 
@@ -45,18 +50,56 @@ def jitter(faces: torch.Tensor, brightness: float, contrast: float, generator: t
     return torch.lerp(mean, faces, contrasts).mul_(factors).clamp_(0, 1)
 
 
-def erase(faces: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
-    """A grey rectangle of 2 to 20 % of the area over a share of the faces (Zhong et al., "Random Erasing", 2020)."""
-    if not probability:
+def erase(
+    faces: torch.Tensor, augmentation: Augmentation, mean: Sequence[float], generator: torch.Generator
+) -> torch.Tensor:
+    """A rectangle of one colour over a share of the faces N×C×H×W (Zhong et al., "Random Erasing", 2020).
+
+    mean: the colour in 0..1 that the model's normalisation makes 0; grey faces get its channels where it is the fill.
+    """
+    if not augmentation.erasing:
         return faces
+    draw = whole_rectangles if augmentation.erasing_inside else cut_rectangles
+    erased = draw(faces, augmentation.erasing, augmentation.erasing_area, generator)
+    if augmentation.erasing_fill == "grey":
+        return faces.masked_fill(erased, 0.5)
+    return torch.where(erased, torch.tensor(mean, device=faces.device).view(1, -1, 1, 1), faces)
+
+
+def cut_rectangles(faces: torch.Tensor, probability: float, largest: float, generator: torch.Generator) -> torch.Tensor:
+    """bool N×1×H×W: rectangles whose centres lie anywhere, of which the edges of a face may cut a part."""
     count, _, height, width = faces.shape
     random = torch.rand(5, count, 1, 1, 1, generator=generator, device=generator.device)
-    area, aspect = 0.02 + 0.18 * random[0], torch.exp((2 * random[1] - 1) * 1.2)  # aspect 0.3 to 3.3
+    area = SMALLEST + (largest - SMALLEST) * random[0]
+    aspect = torch.exp((2 * random[1] - 1) * 1.2)  # 0.3 to 3.3
     half_height, half_width = (area * aspect).sqrt() / 2, (area / aspect).sqrt() / 2
     rows = (torch.arange(height, device=faces.device).view(1, 1, -1, 1) + 0.5) / height
     columns = (torch.arange(width, device=faces.device).view(1, 1, 1, -1) + 0.5) / width
     inside = ((rows - random[2]).abs() < half_height) & ((columns - random[3]).abs() < half_width)
-    return faces.masked_fill(inside & (random[4] < probability), 0.5)
+    return inside & (random[4] < probability)
+
+
+def whole_rectangles(
+    faces: torch.Tensor, probability: float, largest: float, generator: torch.Generator
+) -> torch.Tensor:
+    """bool N×1×H×W: rectangles that lie in the face, with the distribution of torchvision's RandomErasing.
+
+    As there, sides are whole pixels, and the first of ten that fits is taken; a face for which none fits has none.
+    """
+    count, _, height, width = faces.shape
+    random = torch.rand(2, TRIES, count, generator=generator, device=generator.device)
+    area = height * width * (SMALLEST + (largest - SMALLEST) * random[0])
+    aspect = torch.exp(math.log(0.3) + math.log(3.3 / 0.3) * random[1])
+    heights, widths = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (heights < height) & (widths < width)
+    first = fits.int().argmax(0, keepdim=True)
+    heights, widths = (sides.gather(0, first).view(count, 1, 1, 1) for sides in (heights, widths))
+    place = torch.rand(3, count, 1, 1, 1, generator=generator, device=generator.device)
+    tops, lefts = (place[0] * (height - heights + 1)).floor(), (place[1] * (width - widths + 1)).floor()
+    rows = torch.arange(height, device=faces.device).view(1, 1, -1, 1)
+    columns = torch.arange(width, device=faces.device).view(1, 1, 1, -1)
+    inside = (rows >= tops) & (rows < tops + heights) & (columns >= lefts) & (columns < lefts + widths)
+    return inside & (place[2] < probability) & fits.any(0).view(count, 1, 1, 1)
 
 
 def uniform(count: int, limit: float, generator: torch.Generator) -> torch.Tensor:

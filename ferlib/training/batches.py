@@ -21,13 +21,13 @@ DEVICE_SHARE = 0.4  # of the free memory of a GPU that the decoded faces may fil
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of a split where the compute is, or on the host if they do not fit there."""
+    """The training faces where the compute is, or on the host if they do not fit there."""
 
     images: torch.Tensor  # uint8 N,H,W,C
     targets: torch.Tensor  # float32 N,kinds·classes, as losses.Criterion reads them
     labels: torch.Tensor  # int64 N
-    weights: torch.Tensor  # float32 N, of each face in the loss
     device: torch.device
+    class_weights: torch.Tensor | None = None  # float32, of each class in the loss; none: all are 1
 
     def batches(self, rows: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         """The images of each batch on the device; from the host, the next batch travels while one is computed."""
@@ -46,7 +46,7 @@ class Faces:
 
 
 def place_faces(data: FaceData, objective: Objective, device: torch.device, taught: np.ndarray | None = None) -> Faces:
-    """The training faces with the targets and weights that an objective gives them.
+    """The training faces with the targets and class weights that an objective gives them.
 
     taught: the teachers' probabilities N×classes, if there are any.
     """
@@ -57,15 +57,9 @@ def place_faces(data: FaceData, objective: Objective, device: torch.device, taug
     if device.type == "cuda" and images.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         images = images.to(device)
     labels = torch.from_numpy(data.labels).to(device)
+    targets = torch.from_numpy(join_targets(data, objective, taught)).to(device)
     weights = torch.from_numpy(class_weights(data.labels, len(data.classes))).to(device)
-    targets = join_targets(data, objective, taught)
-    return Faces(
-        images,
-        torch.from_numpy(targets).to(device),
-        labels,
-        weights[labels] if objective.class_weights else torch.ones(len(labels), device=device),
-        device,
-    )
+    return Faces(images, targets, labels, device, weights if objective.class_weights else None)
 
 
 def draw_batches(labels: torch.Tensor, recipe: Recipe, generator: torch.Generator) -> list[torch.Tensor]:

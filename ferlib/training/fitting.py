@@ -35,16 +35,18 @@ from ferlib.runtime.files import UnwritableError, check_writable, explain_unwrit
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run, check_dataset
+from ferlib.training.augmentation import SMALLEST
 from ferlib.training.batches import Faces, place_faces
 from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
-from ferlib.training.losses import effective_loss, make_criterion
+from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
 from ferlib.training.resuming import resume
-from ferlib.training.schedules import BETTER, finished_cycle
+from ferlib.training.schedules import finished_cycle
+from ferlib.training.selection import best_epoch, is_complete
 from ferlib.training.state import Training, start_training
 from ferlib.training.teachers import digests_of, find_teachers, teach
 from models import model_spec, resized
-from recipes import Recipe, Selection
+from recipes import Recipe
 
 AfterEpoch = Callable[[dict[str, Any]], None]
 SAVED_COPIES = 8  # sizes of the weights that a run needs on disk: best and last with average and optimizer, old and new
@@ -127,10 +129,13 @@ def run_epoch(
     epoch, objective = len(training.epochs) + 1, flags.settings.objective
     spec = resized(model_spec(flags.model), flags.image_size)
     began, started = time_now(), time.perf_counter()
+    criterion = make_criterion(
+        loss, objective, len(val.classes), weights=faces.class_weights, taught=bool(flags.teacher)
+    )
     scores = train_one_epoch(
         training,
         faces,
-        make_criterion(loss, objective, len(val.classes), taught=bool(flags.teacher)),
+        criterion,
         spec,
         flags.settings,
         epoch=epoch,
@@ -139,7 +144,7 @@ def run_epoch(
         max_steps=flags.max_steps,
         before_step=monitor.pause_while_hot,
     )
-    scores |= validate(training.deployed, spec, val, faces.device, dtype)
+    scores |= validate(training.deployed, spec, val, faces.device, dtype, criterion, flags.settings)
     seconds = time.perf_counter() - started - scores["paused_seconds"]
     return {"epoch": epoch, **scores, "seconds": seconds, "began": began, "ended": time_now()}
 
@@ -155,6 +160,8 @@ def check_settings(recipe: Recipe, snapshots: bool) -> None:
     objective = recipe.objective
     if objective.teacher_weight > 1 or not objective.teacher_temperature:
         raise UserError("--teacher-weight is a share in 0..1, and --teacher-temperature is above 0")
+    if not SMALLEST <= recipe.augmentation.erasing_area <= 1:
+        raise UserError(f"--erasing-area is a share in {SMALLEST}..1")
     if recipe.training.epochs < 1 or batch_size < 2:
         raise UserError("--epochs must be at least 1 and --batch-size at least 2")
     parts = recipe.training.accumulate * world_size()
@@ -218,9 +225,19 @@ def votes_identity(recipe: Recipe, data: FaceData) -> dict[str, str]:
 
 
 def validate(
-    model: FaceClassifier, spec: ModelSpec, val: FaceData, device: torch.device, dtype: torch.dtype
+    model: FaceClassifier,
+    spec: ModelSpec,
+    val: FaceData,
+    device: torch.device,
+    dtype: torch.dtype,
+    criterion: Criterion,
+    recipe: Recipe,
 ) -> dict[str, float]:
-    """Cross-entropy, accuracy and macro F1 on val; UserError for a loss that is not finite."""
+    """Cross-entropy, accuracy and macro F1 on val, and the loss as trained where the recipe selects by it.
+
+    The latter is the mean over batches of the training's size, since batches normalise class weights. UserError for a
+    loss that is not finite.
+    """
     logits = predict_split(
         model, spec, val.images, device=device, dtype=dtype, classes=len(val.classes), progress="validating"
     )
@@ -228,11 +245,16 @@ def validate(
     loss = F.cross_entropy(logits, labels).item()
     if not math.isfinite(loss):
         raise UserError(f"the loss on val is {loss}; try a smaller --lr, or --no-amp")
-    return {
+    scores = {
         "val_loss": loss,
         "val_accuracy": (predictions == labels).float().mean().item(),
         "val_macro_f1": average_f1(val.labels, predictions.numpy(), "macro"),
     }
+    if recipe.selection.needs_objective:
+        targets = torch.from_numpy(make_targets(val, loss=recipe.objective.loss))
+        logits, labels, targets = (values.to(device) for values in (logits, labels, targets))
+        scores["val_objective"] = criterion.mean_over(logits, labels, targets, recipe.training.batch_size)
+    return scores
 
 
 def process_gpu_log(flags: config.Train) -> Path:
@@ -249,23 +271,6 @@ def time_now() -> str:
 
 
 # ── after an epoch ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def best_epoch(epochs: list[dict[str, Any]], monitor: str) -> int:
-    """Number of the epoch with the best value on val, the earliest of equals."""
-    return BETTER[monitor](epochs, key=lambda epoch: epoch[f"val_{monitor}"])["epoch"]
-
-
-def should_stop(epochs: list[dict[str, Any]], selection: Selection) -> bool:
-    """Whether the last `patience` epochs brought no better value on val."""
-    if not epochs or not selection.patience:
-        return False
-    return len(epochs) - best_epoch(epochs, selection.monitor) >= selection.patience
-
-
-def is_complete(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
-    """Whether no epoch is left to train."""
-    return len(epochs) >= recipe.training.epochs or should_stop(epochs, recipe.selection)
 
 
 def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]) -> None:

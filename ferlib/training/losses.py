@@ -16,22 +16,33 @@ from ferlib.runtime.errors import UserError
 from recipes import Objective
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits N×classes, targets N×classes → losses N
+TINY = 1e-12  # in place of a weight of 0, by which is divided: that of a class without training faces
+
+# Each loss is a sum of terms, one per class, which `class_weights` float32 (classes) multiply.
 
 
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0, class_weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """Losses N of logits N×classes against target distributions N×classes (Szegedy et al., 2016, section 7)."""
-    return F.cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
+    return F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing, reduction="none")
 
 
-def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+def focal(
+    logits: torch.Tensor, targets: torch.Tensor, gamma: float = 2.0, class_weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """−Σ t (1 − p)^γ log p (Lin et al., "Focal Loss", 2017, equation 4), for target distributions."""
     log_probabilities = logits.log_softmax(1)
-    return -(targets * (1 - log_probabilities.exp()) ** gamma * log_probabilities).sum(1)
+    terms = targets * (1 - log_probabilities.exp()) ** gamma * log_probabilities
+    return -(terms if class_weights is None else class_weights * terms).sum(1)
 
 
-def vote_divergence(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def vote_divergence(
+    logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+) -> torch.Tensor:
     """KL divergence of the model's distribution from the annotators' (Barsoum et al., 2016, section 3.4)."""
-    return F.kl_div(logits.log_softmax(1), targets, reduction="none").sum(1)
+    terms = F.kl_div(logits.log_softmax(1), targets, reduction="none")
+    return (terms if class_weights is None else class_weights * terms).sum(1)
 
 
 def distillation(logits: torch.Tensor, teachers: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -42,11 +53,21 @@ def distillation(logits: torch.Tensor, teachers: torch.Tensor, temperature: floa
     return temperature**2 * F.kl_div((logits / temperature).log_softmax(1), teachers, reduction="none").sum(1)
 
 
-LOSSES: dict[str, Callable[[float, float], Loss]] = {  # label smoothing, focal gamma → loss
+LOSSES: dict[str, Callable[[float, float], Callable[..., torch.Tensor]]] = {  # label smoothing, focal gamma → loss
     "cross_entropy": lambda smoothing, _: partial(cross_entropy, label_smoothing=smoothing),
     "focal": lambda _, gamma: partial(focal, gamma=gamma),
     "votes": lambda *_: vote_divergence,
 }
+
+
+def weighted_terms(
+    logits: torch.Tensor, targets: torch.Tensor, loss: Callable[..., torch.Tensor], class_weights: torch.Tensor
+) -> torch.Tensor:
+    """Losses N with weighted terms, each divided by the weight of its face's target.
+
+    Their mean, weighted by the latter, is the loss of torch.nn.CrossEntropyLoss(weight, label_smoothing=…) for labels.
+    """
+    return loss(logits, targets, class_weights=class_weights) / (targets @ class_weights).clamp(min=TINY)
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,8 @@ class Criterion:
     teacher_weight: float = 0.0
     temperature: float = 1.0
     votes_weight: float = 0.0
+    class_weights: torch.Tensor | None = None  # float32, one per class; none: all are 1
+    by_terms: bool = False  # whether they multiply the terms of the loss of the labels, or the loss of a face
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Losses N of the model's own logits N×classes."""
@@ -78,15 +101,44 @@ class Criterion:
         """The targets N×classes that come from the labels."""
         return targets[:, : self.classes]
 
+    def weigh(self, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The weights N of a whole batch, by which losses are multiplied before their mean is taken.
 
-def make_criterion(name: str, objective: Objective, classes: int, *, taught: bool = False) -> Criterion:
-    """The loss of an objective, `name` in place of its own; taught: there are teachers."""
+        Those of the labels' classes or, by terms, those of the classes in the targets with mean 1 over the batch.
+        """
+        if self.class_weights is None:
+            return torch.ones(len(labels), device=labels.device)
+        if not self.by_terms:
+            return self.class_weights[labels]
+        weights = self.labels(targets) @ self.class_weights
+        return weights / weights.mean().clamp(min=TINY)
+
+    def mean_over(self, logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor, batch_size: int) -> float:
+        """The weighted loss of the labels, without teachers and votes: the mean over batches, each by its faces."""
+        batches = zip(*(values.split(batch_size) for values in (logits, labels, targets)), strict=True)
+        return sum((self.weigh(y, t) * self.of_labels(z, t)).sum().item() for z, y, t in batches) / len(labels)
+
+
+def make_criterion(
+    name: str,
+    objective: Objective,
+    classes: int,
+    *,
+    weights: torch.Tensor | None = None,
+    taught: bool = False,
+) -> Criterion:
+    """The loss of an objective, `name` in place of its own; weights: of the classes; taught: there are teachers."""
+    loss, by_terms = LOSSES[name](objective.label_smoothing, objective.focal_gamma), False
+    if weights is not None and objective.class_weighting == "terms":
+        loss, by_terms = partial(weighted_terms, loss=loss, class_weights=weights), True
     return Criterion(
-        LOSSES[name](objective.label_smoothing, objective.focal_gamma),
+        loss,
         classes,
         objective.teacher_weight if taught else 0.0,
         objective.teacher_temperature,
         objective.votes_weight,
+        weights,
+        by_terms,
     )
 
 

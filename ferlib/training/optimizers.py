@@ -21,8 +21,9 @@ def parameter_groups(
     backbone_lr: float | None = None,
     layer_decay: float = 1.0,
     weight_decay: float = 0.0,
+    decay_all: bool = False,
 ) -> Groups:
-    """Parts apart whose rates differ (`scale`: the share of the rate); kernels decay, biases and norms do not.
+    """Parts apart whose rates differ (`scale`: the share of the rate); kernels decay, and all others with `decay_all`.
 
     layer_decay: factor between the rates of one layer of the backbone and the next; the last one has `backbone_lr`
     (Clark et al., "ELECTRA" (2020), section 3.1, after Howard & Ruder, 2018).
@@ -34,11 +35,11 @@ def parameter_groups(
         parts.setdefault(scale, []).extend(parameters)
     groups = []
     for scale, parameters in parts.items():
-        kernels = [parameter for parameter in parameters if parameter.ndim > 1]
-        others = [parameter for parameter in parameters if parameter.ndim <= 1]
+        decaying = [parameter for parameter in parameters if decay_all or parameter.ndim > 1]
+        others = [] if decay_all else [parameter for parameter in parameters if parameter.ndim <= 1]
         groups += [
             {"params": chosen, "weight_decay": decay, "scale": scale}
-            for chosen, decay in ((kernels, weight_decay), (others, 0.0))
+            for chosen, decay in ((decaying, weight_decay), (others, 0.0))
             if chosen
         ]
     return groups

@@ -13,7 +13,7 @@ from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.training.state import Training
-from recipes import Recipe
+from recipes import RECIPES, Recipe, recorded
 
 UNRECORDED = ("votes",)  # of the identity, what earlier versions did not record and is taken to be as it was
 BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
@@ -69,13 +69,26 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     planned = saved["recipe"].get("epochs", wanted["recipe"].get("epochs"))
     as_long = {**wanted, "recipe": {**wanted["recipe"], "epochs": planned}}
     if changed := changed_settings(saved, as_long):
-        old = {**saved, **saved["recipe"]}
-        were = ", ".join(f"{name} (was {old.get(name)})" for name in changed)
-        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {were}")
+        were = ", ".join(f"{name} (was {saved.get(name, recorded(saved['recipe'], name))})" for name in changed)
+        raise UserError(
+            f"--resume needs the settings that {path} was made with; these differ: {were}{find_recipe(saved)}"
+        )
     return planned
 
 
+def find_recipe(saved: dict[str, Any]) -> str:
+    """A sentence on the row of RECIPES that has the settings of a checkpoint, but for the epochs; empty for none."""
+    for name, recipe in RECIPES.items():
+        if not set(changed_settings(saved, {"recipe": recipe.flat()})) - {"epochs"}:
+            return f". Its settings are those of --recipe {name}"
+    return ""
+
+
 def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given."""
+    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given.
+
+    What was saved before there was a setting counts as made with its default.
+    """
+    saved = {**LATER_SETTINGS, **saved}
     changed = [name for name, value in wanted.items() if name != "recipe" and saved.get(name) != value]
-    return changed + [name for name, value in wanted["recipe"].items() if saved["recipe"].get(name) != value]
+    return changed + [name for name, value in wanted["recipe"].items() if recorded(saved["recipe"], name) != value]

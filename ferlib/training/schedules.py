@@ -10,7 +10,12 @@ import torch
 
 from recipes import LearningRate
 
-BETTER: dict[str, Callable] = {"loss": min, "accuracy": max, "macro_f1": max}  # by the metric that chooses the epoch
+BETTER: dict[str, Callable] = {  # by the metric on val that chooses the epoch
+    "loss": min,
+    "objective": min,
+    "accuracy": max,
+    "macro_f1": max,
+}
 
 
 def cosine(progress: float) -> float:
@@ -81,8 +86,10 @@ def learning_rate(
 ) -> float:
     """The rate after `epoch` of `epochs` epochs (a fraction within one): a linear warm-up, then the schedule.
 
+    With `per_epoch` it is that at the beginning of the epoch, as of torch's schedulers that step once an epoch.
     values: the metric that chooses the epoch, after each epoch so far; better: min or max, the better of two values.
     """
+    epoch = math.floor(epoch) if rate.per_epoch else epoch
     if epoch < rate.warmup_epochs:
         return rate.lr * max(epoch / rate.warmup_epochs, 0.01)
     length = max(epochs - rate.warmup_epochs, 1e-9)

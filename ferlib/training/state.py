@@ -108,6 +108,7 @@ def make_optimizer(model: FaceClassifier, recipe: Recipe, dtype: torch.dtype) ->
         backbone_lr=recipe.learning_rate.backbone_lr,
         layer_decay=recipe.learning_rate.layer_decay,
         weight_decay=recipe.regularization.weight_decay,
+        decay_all=recipe.regularization.decay_all,
     )
     make = lookup(OPTIMIZERS, recipe.optimization.optimizer, "optimizer")
     return make(groups, recipe.learning_rate.lr, recipe.optimization.momentum, dtype)

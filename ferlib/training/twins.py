@@ -10,7 +10,7 @@ from config import RUN_SETTINGS, Stage, Train
 from ferlib.runtime.errors import UserError
 from ferlib.training.trained import history_of
 from models import model_spec
-from recipes import RECIPES, SETTINGS, changed
+from recipes import RECIPES, SETTINGS, Recipe, changed
 
 SHARED = ("model", "dataset", "tag", "data_dir", "outputs_dir", "device", "amp", "seed", "fold")  # with other stages
 # What lets a network learn labels by heart: no random changes of the faces, nothing against overfitting.
@@ -40,7 +40,7 @@ def original_flags(flags: Stage) -> Train:
     for name in RUN_SETTINGS:
         if name in history:
             own[name] = tuple(history[name]) if isinstance(history[name], list) else history[name]
-    settings = changed(RECIPES.get(recipe, RECIPES[spec.recipe]), **history.get("recipe", {}))
+    settings = changed(Recipe(), **history["recipe"]) if history else RECIPES[spec.recipe]
     return Train(**own | {"seed": history.get("seed", flags.seed)}, recipe=recipe, settings=settings)
 
 

@@ -32,6 +32,7 @@ from ferlib.runtime.files import check_writable, require
 from ferlib.runtime.runs import Run, cache_dir
 from ferlib.training.search.space import Space, grid, parse_search
 from models import model_spec
+from recipes import recorded
 
 DEFAULT_TRIALS = 30  # of TPE
 PRUNING_STARTS = 0.25  # share of the epochs before which no trial is stopped
@@ -148,13 +149,14 @@ def study_identity(flags: config.Tune, space: Space, fingerprint: str) -> dict[s
 
 
 def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
-    """Notes a new study's identity; UserError if an old one's differs."""
+    """Notes a new study's identity; UserError if an old one's differs, except for settings that are newer than it."""
     found = study.user_attrs.get("identity")
     if found is None:
         study.set_user_attr("identity", wanted)
         return
+    kept = {**config.LATER_SETTINGS, **found["settings"]}
+    found = {**found, "settings": {name: recorded(kept, name) for name in (*kept, *wanted["settings"])}}
     changed = [name for name in ("model", "dataset", "fingerprint", "seed") if found[name] != wanted[name]]
-    found = {**found, "settings": {**config.LATER_SETTINGS, **found["settings"]}}
     for part, label in (("search", "--search {}"), ("settings", "{}")):
         names = dict.fromkeys([*found[part], *wanted[part]])
         changed += [label.format(name) for name in names if found[part].get(name) != wanted[part].get(name)]
