@@ -66,7 +66,7 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     saved = {**{name: wanted[name] for name in UNRECORDED if name in wanted}, **LATER_SETTINGS, **saved}
     if missing := [name for name in wanted if name not in saved]:
         raise UserError(f"{path} was begun by an earlier version, which did not record {missing[0]}; train it again")
-    planned = saved["recipe"].get("epochs", wanted["recipe"].get("epochs"))
+    planned = recorded(saved["recipe"], "epochs")
     as_long = {**wanted, "recipe": {**wanted["recipe"], "epochs": planned}}
     if changed := changed_settings(saved, as_long):
         were = ", ".join(f"{name} (was {saved.get(name, recorded(saved['recipe'], name))})" for name in changed)
