@@ -193,6 +193,16 @@ class Checkpoint:
     spec: ModelSpec
     info: dict[str, Any]  # all that was saved beside the weights
 
+    def excludes_leaks(self, fingerprint: str) -> bool:
+        """Whether no training face was a copy or near copy of a face of val or test of the data with this fingerprint.
+
+        False also where it began from other weights than ImageNet's, or has teachers, of which that is not known.
+        """
+        identity = self.info.get("identity") or {}
+        alone = identity.get("recipe", {}).get("weights") in ("none", "imagenet")
+        alone = alone and not identity.get("init_from") and not identity.get("teacher")
+        return alone and bool(identity.get("exclude_leaks")) and identity.get("fingerprint") == fingerprint
+
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """Rebuilds a model from its checkpoint, on `device`, in evaluation mode.

@@ -20,7 +20,8 @@ from ferlib.evaluation.scoring import score_predictions
 from ferlib.evaluation.terminal import summarize
 from ferlib.inference import splits as prediction
 from ferlib.inference.confidence import read_calibration
-from ferlib.networks.checkpoints import save_checkpoint
+from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
+from ferlib.networks.tensor_files import save_tensors
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
@@ -99,9 +100,60 @@ def test_broken_predictions(tmp_path):
 
 def test_copies_are_searched_once(flags, results, monkeypatch):
     calls = []
-    monkeypatch.setattr(scoring, "training_copies", lambda data: calls.append(1) or training_copies(data))
+    monkeypatch.setattr(
+        scoring, "training_copies", lambda data, **known: calls.append(1) or training_copies(data, **known)
+    )
     evaluate.evaluate(replace(flags, compare_views=True, figures=False))
     assert len(calls) == 1
+
+
+@pytest.fixture
+def leaky(synthetic, monkeypatch):
+    """The drawn faces with copies in train of five test faces and three val faces."""
+    rows = {split: np.flatnonzero(synthetic.splits == code) for code, split in enumerate(SPLITS)}
+    images = np.array(synthetic.images)
+    images[rows["train"][:5]] = images[rows["test"][:5]]
+    images[rows["train"][5:8]] = images[rows["val"][:3]]
+    data = replace(synthetic, images=images)
+    monkeypatch.setattr(evaluate, "load_stage", lambda _: data)
+    return data
+
+
+def saved_with(flags, path, **settings):
+    """The flags with a checkpoint that was trained with other settings beside the recipe."""
+    content = read_checkpoint(flags.run.best_checkpoint)
+    identity = content["identity"]
+    recipe = identity["recipe"] | settings.pop("recipe", {})
+    save_tensors(path, {**content, "identity": {**identity, **settings, "recipe": recipe}})
+    return replace(flags, tag="without-leaks", checkpoint=path, figures=False)
+
+
+def test_a_training_without_leaks_has_no_copies(flags, leaky, tmp_path):
+    results = evaluate.evaluate(saved_with(flags, tmp_path / "clean.pth", exclude_leaks=True))
+    clean = results["without_training_copies"]
+    assert results["exclude_leaks"] is True
+    assert (clean["samples"], clean["accuracy"]) == (results["samples"], results["accuracy"])
+    assert results["on_val"]["clean_samples"] == results["on_val"]["samples"]
+    text = summarize(results)
+    assert "none of these faces has a copy or near copy in train: --exclude-leaks left those out" in text
+    assert "without a copy in train" not in text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"exclude_leaks": True, "init_from": "another"},
+        {"exclude_leaks": True, "teacher": ["another"]},
+        {"exclude_leaks": True, "recipe": {"weights": "another.pth"}},
+        {"exclude_leaks": True, "fingerprint": "of another version of the data"},
+    ],
+)
+def test_other_trainings_may_have_learned_from_copies(flags, leaky, tmp_path, settings):
+    results = evaluate.evaluate(saved_with(flags, tmp_path / "leaky.pth", **settings))
+    assert results["exclude_leaks"] is False
+    assert results["without_training_copies"]["samples"] == results["samples"] - 5
+    assert results["on_val"]["clean_samples"] == results["on_val"]["samples"] - 3
 
 
 def test_summary_reads_well(results):

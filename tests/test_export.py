@@ -117,6 +117,28 @@ def test_the_card_tells_teachers_and_extra_labels(evaluated, tmp_path):
     assert "weights at the start: start.pth, whose training counts too |" in text
 
 
+def test_the_card_of_a_training_without_leaks_has_no_figures_without_copies(evaluated, tmp_path):
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert "| the first without faces that have a copy in training |" in text
+    assert "| recall without copies |" in text
+    change(evaluated.history, exclude_leaks=True, leaks={"faces": 1922, "exact": 1703, "near": 219})
+    change(evaluated.results, exclude_leaks=True)
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert "| left out of training | 1,922 faces that stand in val or test, 219 of them as near copies |" in text
+    assert "| copies of val and test in training | none, nor near copies: `--exclude-leaks` left them out |" in text
+    assert "without training copies" not in text
+    assert "without copies" not in text
+    assert "without faces that have a copy" not in text
+
+
+def test_a_class_without_clean_faces_has_no_recall_without_copies(evaluated, tmp_path):
+    results = json.loads(evaluated.results.read_text())
+    results["without_training_copies"]["per_class"][1] |= {"support": 0, "recall": 0.0}
+    change(evaluated.results, **results)
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert next(line for line in text.splitlines() if line.startswith("| Disgust")).endswith("| – | 0 |")
+
+
 def test_the_card_tells_targets_and_that_no_other_faces_were_seen(evaluated, tmp_path):
     text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
     assert "training faces and no others; weights at the start: none |" in text

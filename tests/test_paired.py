@@ -188,11 +188,12 @@ def test_published_rows_have_the_interval_of_their_faces():
 
 
 def make_faces(synthetic):
-    """Twenty test faces and one train face: two dark, two blank and thus blurred, a copy in train, votes."""
+    """Thirty test faces and ten train faces: four dark, four blank, a copy and a near copy in train, votes."""
     images = np.random.default_rng(0).integers(100, 156, (40, 48, 48, 3), np.uint8)
     images[:4] //= 4
     images[4:8] = 128
     images[39] = images[20]
+    images[38], images[37] = images[21] + 1, images[20] + 1
     votes = np.zeros((40, 7), np.float32)
     votes[:, 0] = 1
     votes[10:22] = [0.4, 0.3, 0.3, 0, 0, 0, 0]
@@ -213,6 +214,7 @@ def test_slices_are_what_they_say(synthetic, monkeypatch):
     assert len(found["dark"]) == count
     assert found["low contrast"] == found["blurred"] == [4, 5, 6, 7]
     assert found["copied"] == [20]
+    assert found["nearly copied"] == [21]
     assert found["contested"] == list(range(10, 22))
     assert found["label without votes"] == list(range(22, 30))
     assert found["agreed"] == list(range(10))

@@ -105,6 +105,9 @@ def test_leaks_that_were_left_out_of_training_are_told(outputs, tmp_path):
     page = build_report(tmp_path, DATASET).read_text()
     assert "trained without the 921 training faces that stand in the validation or test split" in page
     assert "the less biased figure" not in page
+    assert page.count("none in training") == 1
+    assert "Recall without copies" not in page
+    assert write_reports(tmp_path, [DATASET], DATASET, ("md",))[0].read_text().count("none in training") == 1
 
 
 @pytest.mark.parametrize("width", [1440, 400])

@@ -8,10 +8,15 @@ from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
 
 
-def training_copies(data: FaceData) -> np.ndarray:
-    """bool N: which faces of the test split have a pixel-identical copy in the train split."""
-    train = data.splits == SPLITS.index("train")
-    return find_copies(data.split("test"), data.split("train")) if train.any() else np.zeros(len(data), dtype=bool)
+def training_copies(data: FaceData, *, exclude_leaks: bool = False) -> np.ndarray:
+    """bool N: which faces of the test split have a pixel-identical copy among the training faces.
+
+    exclude_leaks: whether the training left out its faces that stand in val or test; then there is none.
+    """
+    faces = data.split("test")
+    if exclude_leaks or not (data.splits == SPLITS.index("train")).any():
+        return np.zeros(len(faces), dtype=bool)
+    return find_copies(faces, data.split("train"))
 
 
 def find_copies(faces: FaceData, others: FaceData) -> np.ndarray:

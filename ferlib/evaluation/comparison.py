@@ -77,7 +77,7 @@ def settings_of(history: dict[str, Any]) -> dict[str, Any]:
     """What decides the weights beside the seed; settings that are newer than the run have their defaults."""
     kept = {**LATER_SETTINGS, **history}
     recipe = {name: recorded(history["recipe"], name) for name in DEFAULTS}
-    return recipe | {name: kept.get(name) for name in RUN_SETTINGS}
+    return recipe | {name: kept.get(name) for name in ("recipe_name", *RUN_SETTINGS)}
 
 
 def group_seeds(reports: Sequence[ModelReport]) -> list[list[int]]:
@@ -196,6 +196,7 @@ def score_contestant(
         "views": reports[0].results["views"],
         "seeds": contestant.seeds,
         **{name: mean_of([metrics[name] for metrics in each]) for name in HEADLINES},
+        "exclude_leaks": reports[0].exclude_leaks,
         "clean_accuracy": mean_of(clean),
         "recall": [
             mean_of([metrics["per_class"][code]["recall"] for metrics in each]) for code in range(len(EMOTIONS))

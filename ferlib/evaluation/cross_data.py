@@ -10,6 +10,7 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.data.copies import find_copies
 from ferlib.data.face_data import FaceData
+from ferlib.data.leaks import without_leaks
 from ferlib.evaluation.metrics import clean_metrics, compute_metrics
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_json
@@ -30,6 +31,8 @@ def evaluate_elsewhere(
     from ferlib.runtime.distributed import is_main
 
     found = []
+    if own and predict.checkpoint.excludes_leaks(own.fingerprint):
+        own = without_leaks(own)[0]
     for other in others:
         results = score_elsewhere(run, predict, own, other, views)
         found.append(results)

@@ -41,6 +41,7 @@ class Member:
     name: str
     logits: dict[str, np.ndarray]  # val and test: float64 N×7
     facts: dict[str, Any]  # FACTS
+    exclude_leaks: bool = False  # whether its training left out the faces that stand in val or test
 
 
 # ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,7 +100,7 @@ def saved_member(name: str, report: ModelReport, data: FaceData) -> Member:
     logits = {part: read_logits(require(path, command), data.split(part), command) for part, path in paths.items()}
     if report.results["fingerprint"] != data.fingerprint:
         raise UserError(f"{name} was evaluated on another version of {data.dataset}; run: {command}")
-    return Member(name, logits, {key: report.results[key] for key in FACTS})
+    return Member(name, logits, {key: report.results[key] for key in FACTS}, report.exclude_leaks)
 
 
 def read_logits(path: Path, faces: FaceData, command: str) -> np.ndarray:
@@ -127,7 +128,7 @@ def predict_member(
         "images_per_second": sum(map(len, logits.values())) / (time.perf_counter() - started),
         **predict.hardware,
     }
-    return Member(name, logits, facts)
+    return Member(name, logits, facts, predict.checkpoint.excludes_leaks(data.fingerprint))
 
 
 # ── the ensemble ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,6 +141,7 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
     """
     comparison, probabilities, val_probabilities = compare(members, data, method)
     faces, facts = data.split("test"), common_facts(members, comparison["weights"])
+    exclude_leaks = all(member.exclude_leaks for member in members if comparison["weights"][member.name])
     options = {name: facts[name] for name in ("views", "precision")}
     logits = np.log(probabilities.clip(min=1e-300))
     on_val = make_predictions(
@@ -149,10 +151,11 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
         "run": run.identity(),
         "split": "test",
         "fingerprint": data.fingerprint,
-        **score_predictions(faces, probabilities, training_copies(data)),
+        "exclude_leaks": exclude_leaks,
+        **score_predictions(faces, probabilities, training_copies(data, exclude_leaks=exclude_leaks)),
         **facts,
         "other_views": {},
-        "on_val": score_val(data, on_val),
+        "on_val": score_val(data, on_val, exclude_leaks=exclude_leaks),
         "calibrated": calibrated_results(on_val, faces.labels, logits, faces.subjects),
         "checkpoint": None,
         "ensemble": comparison,

@@ -65,6 +65,14 @@ class ModelReport:
         return without["accuracy"] if without else None
 
     @property
+    def exclude_leaks(self) -> bool:
+        """Whether its training left out the faces that stand in val or test, so that no test face has a copy in it.
+
+        As the results say or, of an earlier version, the history.
+        """
+        return bool(self.results.get("exclude_leaks", self.history.get("exclude_leaks")))
+
+    @property
     def best_epoch(self) -> dict[str, Any] | None:
         """The row of the chosen epoch in the history."""
         return next((row for row in self.history.get("epochs", ()) if row["epoch"] == self.history["best_epoch"]), None)
@@ -265,7 +273,7 @@ def is_useful(results: dict[str, Any]) -> bool:
 def find_highest(evaluated: Iterable[ModelReport]) -> dict[str, float | None]:
     """The highest of each headline figure; None for one on which all models agree."""
     columns = {name: [model.results[name] for model in evaluated] for name in HEADLINES}
-    columns["clean_accuracy"] = [model.clean_accuracy for model in evaluated]
+    columns["clean_accuracy"] = [model.clean_accuracy for model in evaluated if not model.exclude_leaks]
     known = {name: {value for value in values if value is not None} for name, values in columns.items()}
     return {name: max(values) if len(values) > 1 else None for name, values in known.items()}
 

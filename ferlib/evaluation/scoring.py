@@ -78,11 +78,15 @@ def headline(faces: FaceData, probabilities: np.ndarray, copies: np.ndarray | No
     }
 
 
-def score_val(data: FaceData, val: SavedPredictions) -> dict[str, Any]:
-    """The accuracy on val, of the same views as that on test, also on its faces without a copy in train."""
+def score_val(data: FaceData, val: SavedPredictions, *, exclude_leaks: bool = False) -> dict[str, Any]:
+    """The accuracy on val, of the same views as that on test, also on its faces without a copy in train.
+
+    exclude_leaks: as in data.copies.training_copies.
+    """
     faces = data.split("val")
     correct = val.probabilities.argmax(1) == val.labels
-    clean = ~find_copies(faces, data.split("train")) if any(data.counts()["train"]) else np.zeros(len(faces), bool)
+    searched = any(data.counts()["train"]) and not exclude_leaks
+    clean = ~find_copies(faces, data.split("train")) if searched else np.full(len(faces), exclude_leaks)
     return {
         "samples": len(faces),
         "views": val.views,
@@ -160,7 +164,8 @@ def evaluate_alone(
     from ferlib.runtime.distributed import is_main
 
     faces = data.split(split)
-    copies = training_copies(data) if split == "test" else None
+    exclude_leaks = predict.checkpoint.excludes_leaks(data.fingerprint)
+    copies = training_copies(data, exclude_leaks=exclude_leaks) if split == "test" else None
     predictions, seconds = predict_faces(predict, faces, views, f"evaluating {run.name}")
     on_val = predict_val(predict, data, views) if split == "test" else {}
     others = [name for name in VIEWS if compare_views and name != views]
@@ -169,8 +174,9 @@ def evaluate_alone(
         "split": split,
         "fingerprint": data.fingerprint,
         "views": views,
+        "exclude_leaks": exclude_leaks,
         **score_predictions(faces, predictions.probabilities, copies),
-        "on_val": score_val(data, on_val[views]) if on_val else None,
+        "on_val": score_val(data, on_val[views], exclude_leaks=exclude_leaks) if on_val else None,
         "calibrated": calibrated_results(
             on_val[views], faces.labels, predictions.logits, faces.subjects, learned_votes(predict, data)
         )
@@ -234,12 +240,14 @@ def join_folds(run: Run, folds: Sequence[Evaluation]) -> Evaluation:
         rows = fold.data.splits == SPLITS.index("test")
         logits[rows], probabilities[rows] = fold.predictions.logits, fold.predictions.probabilities
     columns = {name: [fold.results[name] for fold in folds] for name in FOLD_FIGURES}
+    exclude_leaks = all(fold.results["exclude_leaks"] for fold in folds)
     results = {
         "run": run.identity(),
         "split": "test",
         "fingerprint": data.fingerprint,
         "views": first.predictions.views,
-        **score_predictions(data, probabilities, copies=None),
+        "exclude_leaks": exclude_leaks,
+        **score_predictions(data, probabilities, np.zeros(len(data), bool) if exclude_leaks else None),
         "on_val": None,
         "calibrated": None,
         "folds": [

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ferlib.data.copies import find_copies
+from ferlib.data.audit.duplicates import copied_faces, either_copies
+from ferlib.data.copies import copy_numbers
 from ferlib.data.face_data import FaceData
+from ferlib.data.facts import SPLITS
+from ferlib.data.near_copies import find_near_copies
 from ferlib.data.picture_quality import measure_pictures
 from ferlib.evaluation.metrics import accuracy_interval
 from ferlib.evaluation.paired import Contestant
@@ -43,8 +46,7 @@ def find_slices(data: FaceData) -> list[Slice]:
     measures = measure_pictures(faces.images)
     found = [tail(name, meaning, sign * measures[measure]) for name, measure, sign, meaning in TAILS]
     if any(data.counts()["train"]):
-        copied = find_copies(faces, data.split("train"))
-        found.append(Slice("copied", "a pixel-identical face is in the training split", copied))
+        found += copies_in_training(data)
     if faces.votes is not None and faces.votes.any():
         voted, most = faces.votes.any(1), faces.votes.max(1)
         named = faces.votes[np.arange(len(faces)), faces.labels]
@@ -56,6 +58,18 @@ def find_slices(data: FaceData) -> list[Slice]:
             Slice("label without votes", "no annotator names the label", voted & (named == 0)),
         ]
     return [each for each in found if FEWEST <= each.rows.sum() <= len(faces) - FEWEST]
+
+
+def copies_in_training(data: FaceData) -> list[Slice]:
+    """The test faces with a copy in the training split, and those with a near copy alone, as the audit finds them."""
+    train, test = (data.splits == SPLITS.index(split) for split in ("train", "test"))
+    pairs = find_near_copies(data.images, np.flatnonzero(train), np.flatnonzero(test))
+    copied = copied_faces(copy_numbers(data), data.splits)["train"][test]
+    near = either_copies(data, pairs)["train"][test] & ~copied
+    return [
+        Slice("copied", "a pixel-identical face is in the training split", copied),
+        Slice("nearly copied", "a near copy is in the training split, and no pixel-identical face", near),
+    ]
 
 
 def tail(name: str, meaning: str, values: np.ndarray) -> Slice:

@@ -168,6 +168,7 @@ RESULTS: dict[str, Any] = {
     "fingerprint": str,
     "views": str,
     "other_views": is_views,
+    "exclude_leaks?": bool,
     "without_training_copies": CLEAN,
     "against_votes?": (
         {"faces": is_positive, "predictions": AGREEMENT, "labels": AGREEMENT},
@@ -328,7 +329,8 @@ COMPARISON: dict[str, Any] = {
     "contestants": [
         {"name": str, "runs": [str], "views": str, "seeds": is_positive, "accuracy": is_share, "macro_f1": is_share,
          "balanced_accuracy": is_share, "top2_accuracy": is_share, "kappa": NUMBER, "mcc": NUMBER,
-         "clean_accuracy": SHARE, "recall": [SHARE] * CLASSES, "intervals": dict, "sd": (dict, None)},
+         "clean_accuracy": SHARE, "exclude_leaks?": bool, "recall": [SHARE] * CLASSES, "intervals": dict,
+         "sd": (dict, None)},
     ],
     "pairs": [
         {"first": str, "second": str, **DIFFERENCE, "test": str, "p": is_share, "p_holm": is_share, "better": is_share,

@@ -29,7 +29,8 @@ COLUMNS = {"precision": ".1%", "recall": ".1%", "f1": ".1%", "auc": ".3f", "aver
 def summarize(results: dict[str, Any]) -> str:
     """Headline figures with their 95 % intervals, other views, the classes, the main confusions."""
     parts = (
-        headline_lines, contempt_lines, vote_lines, val_lines, calibrated_lines, view_lines, class_lines, error_lines,
+        headline_lines, leak_lines, contempt_lines, vote_lines, val_lines, calibrated_lines, view_lines, class_lines,
+        error_lines,
     )  # fmt: skip
     return "\n".join(line for lines in parts for line in lines(results))
 
@@ -38,7 +39,7 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
     """A line for each figure: on all faces and, where there are any, on those without a copy in train."""
     clean = results["without_training_copies"]
     columns = {f"{results['samples']:,} faces (95 % interval)": results}
-    if clean and clean["samples"]:
+    if clean and clean["samples"] and not results.get("exclude_leaks"):
         columns[f"{clean['samples']:,} faces without a copy in train"] = clean
     lines = [f"{'':<13}" + "".join(f"{title:<36}" for title in columns)]
     for name, (title, form) in HEADLINES.items():
@@ -46,6 +47,13 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
         cells = [with_interval(column[name], end, form) for column, end in zip(columns.values(), ends, strict=True)]
         lines.append(f"{title:<13}" + "".join(f"{cell:<36}" for cell in cells))
     return [line.rstrip() for line in lines]
+
+
+def leak_lines(results: dict[str, Any]) -> list[str]:
+    """Of a training without leaks, that no figure comes from copies."""
+    if not results.get("exclude_leaks"):
+        return []
+    return [f"{'copies':<13}none of these faces has a copy or near copy in train: --exclude-leaks left those out"]
 
 
 def with_interval(value: float | None, ends: list[float] | None, form: str) -> str:

@@ -418,7 +418,8 @@ def summarize(
     figures: Sequence[str | None],
 ) -> dict[str, Any]:
     """What was explained, how, from which checkpoint and with which result, as plain Python."""
-    copies = training_copies(subject.data) if method.table and not flags.image else None
+    marked = method.table and not flags.image
+    copies = training_copies(subject.data, exclude_leaks=subject.exclude_leaks) if marked else None
     own = {"samples": flags.samples, "only": flags.only, **method.fixed, **values, **method.constants}
     rows = [
         {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}

@@ -51,6 +51,7 @@ class Subject:
     face_count: int = 1  # faces to be explained, for the worth of compiling
     engine: Engine = TORCH  # of forward passes
     converted: nn.Module | None = None  # the network of another engine
+    exclude_leaks: bool = False  # whether its training left out the faces that stand in val or test
 
     def plain(self) -> nn.Module:
         """Images → logits, as it was trained."""
@@ -115,15 +116,17 @@ def open_subject(flags: Explain) -> Subject:
     check_model(checkpoint.info["model"], flags.model, str(path))
     if flags.checkpoint is None and is_main() and is_held(flags.run.lock("train")):
         print(f"note: {flags.run.name} is being trained; this is its best epoch so far, {checkpoint.info.get('epoch')}")
+    data = load_stage(flags)
     return Subject(
         run=flags.run,
         checkpoint=path,
         checkpoint_digest=digest_file(path),
         model=LogitModel(checkpoint.model, engine.dtype),
         spec=checkpoint.spec,
-        data=load_stage(flags),
+        data=data,
         device=device,
         batch_size=flags.batch_size,
         seed=flags.seed,
         engine=engine,
+        exclude_leaks=checkpoint.excludes_leaks(data.fingerprint),
     )
