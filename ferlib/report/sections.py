@@ -179,7 +179,7 @@ def make_report(
     looks = {model.run.name: mean_maps(model) for model in models if model.scores}
     plots = [path for paths in left.values() for path in paths.values()]
     tests = [path for model in models for kind in model.clever_hans for path in test_pictures(model, kind)]
-    pictures = embed_pictures([*plots, *looks.values(), *tests], plot_bytes)
+    pictures = embed_pictures([*plots, *looks.values(), *tests], plot_bytes, left_out)
     methods = shown_methods(models)
     return DatasetReport(
         dataset=dataset,
