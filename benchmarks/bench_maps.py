@@ -26,12 +26,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from config import Explain
+from benchmarks.explained_run import RunFlags, open_run
 from ferlib.explanations import cam, lime, shap
 from ferlib.explanations.binding import provide_cells
-from ferlib.explanations.flags import engine_flags, explain_flags
 from ferlib.explanations.perturbations import Segments, perturbed_faces, predict_perturbations
-from ferlib.explanations.subject import Subject, open_subject
+from ferlib.explanations.subject import Subject
 from ferlib.explanations.superpixels import choose_segmentation, segmenter
 from ferlib.runtime.files import write_json
 
@@ -39,14 +38,9 @@ TOP = 8  # regions that are compared
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(RunFlags):
     """Flags of the benchmark."""
 
-    model: str = "fer_resnet_wide"
-    dataset: str = "fer2013"
-    checkpoint: Path = Path("fer2013")
-    data_dir: Path = Path("data")
-    outputs_dir: Path = Path("outputs")
     faces: int = 50
     cam_faces: int = 100
     shap_faces: int = 20
@@ -55,9 +49,7 @@ class Flags:
     segmentations: tuple[str, ...] = ("quickshift", "auto", "merged")
     shap_samples: tuple[str, ...] = ("200:100", "260:50")  # samples:background faces
     reference: int = 32  # samples a background face of the run that SHAP is compared with
-    batch_size: int = 64
     seed: int = 1
-    json: Path | None = None
 
 
 # ── LIME ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,20 +179,6 @@ def draw_faces(subject: Subject, flags: Flags) -> Faces:
         labels = torch.cat([subject.plain()(part).argmax(1) for part in images.split(flags.batch_size)])
     order = np.random.default_rng(flags.seed).permutation(count)
     return Faces(images[order], np.eye(7)[labels.numpy()[order]])
-
-
-def open_run(flags: Flags) -> Subject:
-    """The network and its data."""
-    made = explain_flags("explain_lime.py")(
-        model=flags.model,
-        dataset=flags.dataset,
-        checkpoint=flags.checkpoint,
-        data_dir=flags.data_dir,
-        outputs_dir=flags.outputs_dir,
-    )
-    assert isinstance(made, Explain)
-    subject = open_subject(made)
-    return subject.with_engine(engine_flags(made), made.amp, passes=10**6)
 
 
 def show(title: str, row: dict[str, float]) -> None:

@@ -25,12 +25,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from config import Score
+from benchmarks.explained_run import RunFlags, open_run
 from ferlib.explanations.choice import pick_faces
-from ferlib.explanations.flags import engine_flags
 from ferlib.explanations.scores import scorer
 from ferlib.explanations.scores.setup import Shared, bind_method, provide_scorer
-from ferlib.explanations.subject import open_subject
+from ferlib.explanations.subject import Subject
 from ferlib.runtime.files import write_json
 from ferlib.runtime.processor import describe_processor
 
@@ -38,29 +37,17 @@ SCORED = ("lime", "shap", "regions", "occlusion", "hirescam", "gradcam", "salien
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(RunFlags):
     """Flags of the benchmark."""
 
-    model: str = "fer_resnet_wide"
-    dataset: str = "fer2013"
-    checkpoint: Path = Path("fer2013")
-    data_dir: Path = Path("data")
-    outputs_dir: Path = Path("outputs")
     faces: int = 8  # explained in one call
     rounds: int = 5
-    batch_size: int = 64
-    json: Path | None = None
 
 
 def main(flags: Flags) -> None:
     """Prints a row per contestant: seconds of a face, passes of a face, ratio to the bare passes."""
     torch.manual_seed(0)
-    given = Score(
-        **{name: getattr(flags, name) for name in ("model", "dataset", "checkpoint", "data_dir", "outputs_dir")},
-        batch_size=flags.batch_size,
-    )
-    subject = open_subject(given)
-    subject = subject.with_engine(engine_flags(given), given.amp, 1_000_000)
+    subject = open_run(flags)
     test = subject.data.split("test")
     images = subject.views(test.images[pick_faces(test.labels, flags.faces, 0)])
     targets = torch.eye(7, device=images.device)[subject.plain()(images).argmax(1)]
@@ -101,7 +88,7 @@ def main(flags: Flags) -> None:
 
 
 def scoring(
-    network: Shared, subject: Any, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]
+    network: Shared, subject: Subject, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]
 ) -> Callable[[], None]:
     """Scores faces whose maps are made already."""
     made = provide_scorer({"methods": list(SCORED), "baseline": "grey"}, subject, network.plain())["scorer"]

@@ -171,7 +171,10 @@ def write_explanations(run: Run, method: str, faces: list[dict], side: int = 44)
     maps = np.random.default_rng(len(method)).normal(size=(len(faces), side, side)).astype(np.float16)
     maps = maps if METHODS[method].signed else np.abs(maps)
     indices = np.array([each["index"] for each in faces])
-    np.savez_compressed(run.explanation_maps(method), maps=maps, indices=indices)
+    targets = np.array([EMOTIONS.index(each["target"]) for each in faces])
+    np.savez_compressed(
+        run.explanation_maps(method), maps=maps, indices=indices, targets=targets, against=np.full(len(faces), -1)
+    )
 
 
 def write_scores(run: Run, methods=("regions", "lime")) -> None:

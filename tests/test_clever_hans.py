@@ -345,7 +345,7 @@ def test_faces_and_class_are_those_of_the_test(tiny_run):
 def test_a_network_that_cheats_is_exposed(tmp_path):
     """A pair that is trained in earnest: the patch turns faces into Sad, and HiResCAM shows it."""
     settings = {"recipe": "quick", "outputs_dir": tmp_path, "device": "cpu"}
-    parsed = train.parse_run(["--epochs", "6"], "mini_resnet", "")
+    parsed = train.parse_run(["--epochs", "12"], "mini_resnet", "")
     train.fit(replace(parsed, **settings))
     flags = Score(outputs_dir=tmp_path, samples=40, methods=("hirescam", "occlusion"), clever_hans=True)
     found = score_explanations.expose(flags)

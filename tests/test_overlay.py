@@ -198,3 +198,14 @@ def test_fills_and_texts_stop_at_the_edges():
     fill(picture, (30, 30, 40, 40), (0, 0, 0), 1)
     draw_text(picture, np.ones((8, 8), np.float32), 16, 16, (255, 0, 0))
     assert picture[19, 19].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("box", [(20, 30, 100, 120), (10, 2, 90, 110), (0, 0, 640, 480), (4, 20, 60, 8)])
+def test_no_label_covers_the_scale_of_the_maps(box):
+    rate = grey()
+    corner = overlay.draw_rate(rate, 25, True, 1)
+    drawn = draw_faces(grey(), [tracked(box, map=np.zeros((40, 40), np.float32))], 25)
+    left, top, right, bottom = corner
+    inner = (slice(top + 5, bottom - 2), slice(left + 5, right - 2))  # without the outline of the largest box
+    unlike = (np.abs(drawn[inner].astype(int) - rate[inner]) > 60).any(-1)
+    assert unlike.mean() < 0.1  # the box's outline may cross it

@@ -255,7 +255,7 @@ def check_form(page: str) -> None:
 def test_plots_stay_in_the_limit(tmp_path):
     for number in range(9):
         write_picture(tmp_path / f"{number}.png", side=450, noise=True)  # noise is the hardest to compress
-    pictures = report_pictures.embed_pictures(tmp_path.glob("*.png"), 9 * 150_000)
+    pictures = report_pictures.embed_pictures(tmp_path.glob("*.png"), 9 * 150_000, [])
     assert {picture.width for picture in pictures.values()} == {640}
     assert sum(len(picture.uri) for picture in pictures.values()) < 9 * 150_000 * 4 / 3 + 9 * 30
 

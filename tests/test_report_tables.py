@@ -152,6 +152,35 @@ def test_maps_that_are_gone_and_broken(run):
     assert re.search(r"maps are left out: .*maps\.npz holds code or text.*run: python explain_lime\.py", left_out[0])
 
 
+def test_maps_of_another_class_are_not_shown(run):
+    path = run.explanation_maps("lime")
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez_compressed(path, **arrays | {"targets": (arrays["targets"] + 1) % 7})
+    card = report_gallery.build_gallery(
+        [read_model(run, [])], FaceStore(run.outputs_dir, DATASET), run.outputs_dir, []
+    )[0]
+    assert [bool(tile.scales) for tile in card.answers[0].tiles] == [False, True]
+
+
+def test_facts_that_are_no_numbers_are_not_shown(run):
+    summary = json.loads(run.explanation_summary("lime").read_text())
+    summary["faces"][0]["r2"] = "high"
+    run.explanation_summary("lime").write_text(json.dumps(summary))
+    card = report_gallery.build_gallery(
+        [read_model(run, [])], FaceStore(run.outputs_dir, DATASET), run.outputs_dir, []
+    )[0]
+    assert "high" not in str(card.answers[0].tiles[0].facts)
+
+
+def test_a_damaged_picture_is_named(tmp_path):
+    (tmp_path / "curves.png").write_bytes(b"no picture")
+    left_out = []
+    assert report_pictures.embed_pictures([tmp_path / "curves.png", tmp_path / "none.png"], 10**6, left_out) == {}
+    assert len(left_out) == 1
+    assert "curves.png is damaged" in left_out[0]
+
+
 def test_colours_of_a_map():
     values = np.zeros((8, 8), np.float32)
     values[0, 0], values[7, 7] = 1, -1

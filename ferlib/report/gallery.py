@@ -11,14 +11,17 @@ from urllib.parse import quote
 
 import numpy as np
 
+from config import EMOTIONS
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.explanations.maps import color_limit, locate
 from ferlib.explanations.methods import METHODS
+from ferlib.explanations.records import Target
 from ferlib.explanations.region_words import describe_expected, list_regions
 from ferlib.explanations.specs import Method
 from ferlib.report.faces import FaceStore, face_key
 from ferlib.report.pictures import Picture, drawn_values, face_picture, map_picture
 from ferlib.runtime.arrays import DamagedError, read_npz
+from ferlib.runtime.shapes import is_number
 
 
 @dataclass(frozen=True)
@@ -104,23 +107,35 @@ def explained_faces(model: ModelReport, left_out: list[str]) -> Iterator[Explain
             continue
         maps = read_maps(model, method, left_out)
         for face in summary["faces"]:
-            yield Explained(model, method, summary, face, maps.get(face["index"]))
+            yield Explained(model, method, summary, face, maps.get((face["index"], face["target"])))
 
 
-def read_maps(model: ModelReport, method: str, left_out: list[str]) -> dict[int, np.ndarray]:
-    """Index of a face → its map H×W; empty where the file is gone or damaged, with a line in `left_out`."""
+def read_maps(model: ModelReport, method: str, left_out: list[str]) -> dict[tuple[int, str], np.ndarray]:
+    """Index of a face and what is explained → its map H×W; empty where the file is gone or damaged, with a line in
+    `left_out`.
+    """
     path = model.run.explanation_maps(method)
     try:
-        arrays = read_npz(path, ("indices", "maps"))
-        if arrays["maps"].ndim != 3 or arrays["maps"].dtype.kind != "f" or arrays["indices"].dtype.kind != "i":
+        arrays = read_npz(path, ("indices", "targets", "against", "maps"))
+        numbers = [arrays[name] for name in ("indices", "targets", "against")]
+        if (
+            arrays["maps"].ndim != 3
+            or arrays["maps"].dtype.kind != "f"
+            or any(each.dtype.kind != "i" for each in numbers)
+        ):
             raise DamagedError(f"{path} does not hold maps N×H×W")
+        if not all(len(each) == len(arrays["maps"]) and each.max(initial=0) < len(EMOTIONS) for each in numbers[1:]):
+            raise DamagedError(f"{path} does not hold a class for each map")
     except FileNotFoundError:
         return {}
     except DamagedError as error:
         command = model.run.command(METHODS[method].script)
         left_out.append(f"maps are left out: {error}; run: {command}")
         return {}
-    return dict(zip(arrays["indices"].tolist(), arrays["maps"], strict=True))
+    rows = zip(*(each.tolist() for each in numbers), arrays["maps"], strict=True)
+    return {
+        (index, Target(label, None if against < 0 else against).name): values for index, label, against, values in rows
+    }
 
 
 # ── cards ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,7 +192,7 @@ def make_tile(explained: Explained, page_dir: Path, shared: dict[str, float]) ->
     return Tile(
         method=explained.method,
         target=face["target"],
-        facts=tuple((name, face[key]) for key, name in method.facts.items() if face.get(key) is not None),
+        facts=tuple((name, face[key]) for key, name in method.facts.items() if is_number(face.get(key))),
         scales=() if values is None else make_scales(values, method, shared[explained.method]),
         doubt=find_doubt(method, face),
         place="" if values is None else locate(values),

@@ -56,13 +56,21 @@ def to_webp(image: Image.Image, **options: object) -> bytes:
 # ── plots ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def embed_pictures(paths: Iterable[Path], total: int) -> dict[Path, Picture]:
-    """The pictures of `paths` that exist and can be read, sized so that all of them together stay in `total` bytes."""
+def embed_pictures(paths: Iterable[Path], total: int, left_out: list[str]) -> dict[Path, Picture]:
+    """The pictures of `paths` that exist and can be read, sized so that all of them together stay in `total` bytes.
+
+    left_out: gets a line on each that cannot be read.
+    """
     there = sorted({path for path in paths if path.exists()})
     limit = total // max(1, len(there))
     with ThreadPoolExecutor() as pool:
-        pictures = pool.map(lambda path: embed_picture(path, limit), there)
-        return {path: picture for path, picture in zip(there, pictures, strict=True) if picture}
+        pictures = dict(zip(there, pool.map(lambda path: embed_picture(path, limit), there), strict=True))
+    left_out += [
+        f"a picture is left out: {path} is damaged; delete it and draw it again"
+        for path, picture in pictures.items()
+        if not picture
+    ]
+    return {path: picture for path, picture in pictures.items() if picture}
 
 
 def embed_picture(path: Path, limit: int) -> Picture | None:

@@ -190,7 +190,7 @@ def make_report(
     tests = [path for model in models for kind in model.clever_hans for path in test_pictures(model, kind)]
     audited, sheets = find_audit(outputs_dir, dataset, left_out), audit_pictures(outputs_dir, dataset)
     shown_sheets = sheets.values() if audited else ()
-    pictures = embed_pictures([*plots, *looks.values(), *tests, *shown_sheets], plot_bytes)
+    pictures = embed_pictures([*plots, *looks.values(), *tests, *shown_sheets], plot_bytes, left_out)
     audit = make_audit_section(audited, sheets, pictures, models, page_dir)
     methods = shown_methods(models)
     comparisons = read_comparisons(outputs_dir, dataset, models, page_dir, left_out)

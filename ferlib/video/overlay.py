@@ -45,7 +45,7 @@ def draw_faces(picture: np.ndarray, faces: Sequence[TrackedFace], rate: float) -
     labels = [draw_rate(picture, rate, mapped, unit)]
     for face, box in zip(faces, boxes, strict=True):
         draw_box(picture, box, CLASS_COLORS[face.code], unit)
-        labels.append(draw_label(picture, face, box, unit))
+        labels.append(draw_label(picture, face, box, labels[0], unit))
     for face, box, label in zip(faces, boxes, labels[1:], strict=True):
         if face.regions:
             both = (label[0], min(label[1], box[1]), max(label[2], box[2]), box[3])
@@ -93,8 +93,11 @@ def draw_box(picture: np.ndarray, box: Pixels, color: Color, unit: float) -> Non
     cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), color, line, cv2.LINE_AA)
 
 
-def draw_label(picture: np.ndarray, face: TrackedFace, box: Pixels, unit: float) -> Pixels:
-    """Class, probability and track above the box, or within it at the picture's upper edge; returns the place."""
+def draw_label(picture: np.ndarray, face: TrackedFace, box: Pixels, corner: Pixels, unit: float) -> Pixels:
+    """Class, probability and track above the box, or within it at the picture's upper edge; returns the place.
+
+    corner: what is not covered, the scale of the maps.
+    """
     text = text_mask(f"{EMOTIONS[face.code]} {face.probabilities[face.code]:.0%}", round(16 * unit), True)
     number = text_mask(f"#{face.track}", round(12 * unit))
     gap, stripe = round(5 * unit), max(3, round(5 * unit))
@@ -102,7 +105,10 @@ def draw_label(picture: np.ndarray, face: TrackedFace, box: Pixels, unit: float)
     height = text.shape[0] + gap
     left = max(0, min(box[0] - round(unit), picture.shape[1] - width))
     top = box[1] - height - round(2 * unit)
-    top = box[1] + round(2 * unit) if top < 0 else top
+    if top < 0 or overlaps((left, top, left + width, top + height), corner):
+        top = box[1] + round(2 * unit)
+    if overlaps((left, top, left + width, top + height), corner):
+        top = corner[3] + round(2 * unit)
     place = (left, top, left + width, top + height)
     fill(picture, place, GROUND, 0.78)
     fill(picture, (left, top, left + stripe, top + height), CLASS_COLORS[face.code], 1)
