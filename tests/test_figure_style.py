@@ -104,6 +104,10 @@ def test_pictures_of_an_evaluation(drawn, synthetic, run):
     draw_plots(run, faces, probabilities, results)
     assert len(drawn) == 8
     check(drawn)
+    said = " ".join(
+        " ".join(text.get_text() for text in drawn[run.plot("confident_errors").stem].axes[0].texts[:2]).split()
+    )
+    assert "the network’s own probabilities, without its temperature" in said
 
 
 @pytest.mark.parametrize("objective", [{}, {"val_objective": 1.2}], ids=["loss", "objective"])

@@ -15,6 +15,9 @@ from PIL import Image
 from damage import mutated, mutated_json
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
+from ferlib.evaluation.error_analysis import confident_errors
+from ferlib.evaluation.predictions import SavedPredictions
+from ferlib.evaluation.recalibration import calibrated_results
 from ferlib.explanations import methods as report_methods
 from ferlib.explanations.scores.columns import COLUMNS
 from ferlib.report import caveats as report_caveats
@@ -31,6 +34,8 @@ from report_outputs import (
     DATASET,
     NASTY,
     face,
+    labels_and_probabilities,
+    make_matrix,
     write_cache,
     write_complete,
     write_explanations,
@@ -295,6 +300,22 @@ def test_caveats_of_a_small_close_and_copied_test_split(tmp_path):
     assert "interval of aaa: bbb" in found
     assert "3.0 points lower" in found
     assert "Every class has fewer than 100" in found
+
+
+def test_probabilities_beside_faces_are_said_to_be_the_networks_own(complete):
+    """Only where others, with a temperature, stand elsewhere on the page."""
+    labels, probabilities = labels_and_probabilities(make_matrix(300))
+    errors = confident_errors(labels, probabilities, np.array([f"face_{index}.png" for index in range(len(labels))]))
+    write_cache(complete.outputs_dir)
+    write_results(complete, confident_errors=errors)
+    assert "own, without" not in text_of(build(complete))
+    val = SavedPredictions(labels, probabilities, np.log(probabilities), labels.astype(str), views="single")
+    calibrated = calibrated_results(val, labels, np.log(probabilities))
+    write_results(complete, confident_errors=errors, calibrated=calibrated)
+    page = text_of(build(complete))
+    assert "some of them are errors of the label. Probabilities are the network’s own, without its temperature." in page
+    assert "to see its faces, with the network’s own probabilities, without its temperature." in page
+    assert "Probabilities beside the faces are the networks’ own, which the methods explain, without" in page
 
 
 def test_caveat_of_a_rare_class(tmp_path):

@@ -153,7 +153,7 @@ def draw_label_errors(path: Path, scene: Scene) -> bool:
     votes = ", blue below: votes" if shown[0]["votes"] is not None else ""
     subject = (
         f"{scene.title}, {' and '.join(labels['splits'])}: the first {len(shown)}, by {labels['run']['model']}. Bars: "
-        f"probabilities, green of the label, vermilion of the predicted class{votes}"
+        f"the network’s own probabilities, green of the label, vermilion of the predicted class{votes}"
     )
     finding = f"{labels['candidates']:,} of {labels['faces']:,} labels are likely errors"
     cells = [(scene.whole.images[face["row"]], face) for face in shown]

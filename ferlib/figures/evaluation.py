@@ -53,5 +53,6 @@ def draw_plots(
             f"{subject}\ntemperature {calibrated['temperature']:.2f} and thresholds fitted on {calibrated['split']}"
         )
         plot_confidence(run.plot("confidence"), calibrated, (findings.of_confidence(calibrated), scaled), formats)
-    surest = (findings.of_errors(errors[:SHOWN]), subject)
+    own = f"{subject}; the network’s own probabilities, without its temperature" if calibrated else subject
+    surest = (findings.of_errors(errors[:SHOWN]), own)
     plot_confident_errors(run.plot("confident_errors"), faces.images, errors, surest, formats)

@@ -125,6 +125,11 @@ class DatasetReport:
         return any(len(tile.scales) > 1 for tile in tiles)
 
     @property
+    def has_temperatures(self) -> bool:
+        """Whether some run has calibrated probabilities beside its own."""
+        return any(model.results.get("calibrated") for model in self.models)
+
+    @property
     def best(self) -> ModelReport | None:
         """The evaluated run with the highest accuracy."""
         return next(iter(self.evaluated), None)
