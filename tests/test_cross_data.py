@@ -10,9 +10,11 @@ from PIL import Image
 import config
 import datasets
 import evaluate
+import models
 import train
 from config import EMOTIONS
 from datasets import in_folds
+from ferlib.data.facts import SPLITS
 from ferlib.evaluation.cross_data import keep_classes
 from ferlib.evaluation.metrics import clean_metrics
 from ferlib.evaluation.terminal import summarize_elsewhere
@@ -56,6 +58,19 @@ def test_a_run_on_its_own_faces_gives_its_own_results(flags, synthetic):
     (results,) = evaluate.evaluate_on_others(replace(flags, on=("synthetic",)))
     assert results["confusion_matrix"] == own["confusion_matrix"]
     assert results["without_training_copies"]["samples"] == own["without_training_copies"]["samples"]
+
+
+@pytest.mark.parametrize(("excluded", "copies"), [(False, 5), (True, 0)])
+def test_training_faces_that_were_left_out_are_no_copies(flags, synthetic, monkeypatch, excluded, copies):
+    test, train_rows = (np.flatnonzero(synthetic.splits == SPLITS.index(split)) for split in ("test", "train"))
+    images = np.array(synthetic.images)
+    images[train_rows[:5]] = images[test[:5]]
+    leaky = replace(synthetic, images=images)
+    monkeypatch.setattr(models.Checkpoint, "excludes_leaks", lambda *_: excluded)
+    monkeypatch.setattr(evaluate, "load_stage", lambda _: leaky)
+    monkeypatch.setattr(evaluate, "load_faces", lambda *_: leaky)
+    (results,) = evaluate.evaluate_on_others(replace(flags, on=("synthetic",)))
+    assert results["without_training_copies"]["samples"] == results["samples"] - copies
 
 
 def test_probabilities_of_the_classes_that_there_are():

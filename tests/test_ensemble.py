@@ -15,8 +15,9 @@ import train
 from conftest import TINY
 from datasets import load_stage
 from ensemble import join
+from ferlib.data.facts import SPLITS
 from ferlib.evaluation.combining import RULES
-from ferlib.evaluation.ensembles import compare, read_members
+from ferlib.evaluation.ensembles import compare, join_members, read_members
 from ferlib.evaluation.terminal import summarize_members
 from ferlib.inference.splits import open_predictor
 from ferlib.inference.views import center_view
@@ -97,6 +98,19 @@ def test_its_probabilities_are_calibrated_too(flags):
     assert results["calibrated"]["temperature"] > 0
     chosen = next(row for row in results["ensemble"]["methods"] if row["name"] == results["ensemble"]["chosen"])
     assert results["on_val"]["accuracy"] == chosen["val_accuracy"]
+
+
+def test_it_has_no_copies_only_where_no_member_has(flags):
+    data = load_stage(flags)
+    rows = {split: np.flatnonzero(data.splits == code) for code, split in enumerate(SPLITS)}
+    images = np.array(data.images)
+    images[rows["train"][:5]] = images[rows["test"][:5]]
+    leaky, members = replace(data, images=images), members_of(flags, flags.members)
+    for excluded, copies in (((True, True), 0), ((True, False), 5), ((False, False), 5)):
+        chosen = [replace(member, exclude_leaks=each) for member, each in zip(members, excluded, strict=True)]
+        results = join_members(flags.run, leaky, chosen, "mean").results
+        assert results["exclude_leaks"] is all(excluded)
+        assert results["without_training_copies"]["samples"] == results["samples"] - copies
 
 
 def test_every_member_and_method_is_compared(flags):
