@@ -1,9 +1,12 @@
 """The pictures of an evaluation: they can be opened and show what they should, also of the smallest results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.error_analysis import analyse_errors, confident_errors
 from ferlib.evaluation.metrics import compute_metrics
 from ferlib.evaluation.predictions import SavedPredictions
@@ -86,7 +89,14 @@ def test_every_picture_of_a_run_is_in_the_report(tmp_path, synthetic):
     probabilities = np.random.default_rng(0).dirichlet(np.ones(7), len(faces))
     results = compute_metrics(faces.labels, probabilities) | analyse_errors(faces.labels, probabilities, faces.names)
     val = SavedPredictions(faces.labels, probabilities, np.log(probabilities), faces.names)
-    results |= {"views": "single", "calibrated": calibrated_results(val, faces.labels, np.log(probabilities))}
+    votes = np.random.default_rng(1).dirichlet(np.ones(7), len(faces))
+    faces = replace(faces, votes=votes)
+    calibrated = calibrated_results(val, faces.labels, np.log(probabilities), votes=votes)
+    results |= {
+        "views": "single",
+        "calibrated": calibrated,
+        "against_votes": against_votes(faces.labels, probabilities, votes),
+    }
     run = Run("mini_resnet", "synthetic", outputs_dir=tmp_path)
     draw_plots(run, faces, probabilities, results)
     kinds = [kind for kind, plot in PLOTS.items() if plot.script == "evaluate.py"]

@@ -118,7 +118,15 @@ def test_runs_on_other_data_sets_make_a_table(tmp_path):
 def test_complete_run_has_nothing_missing(complete):
     page = build(complete)
     assert "-missing" not in page
-    kinds = {"confident_errors", "misclassifications", "members", "gpu_temperature", "confidence"}  # not drawn here
+    kinds = {
+        "confident_errors",
+        "misclassifications",
+        "members",
+        "gpu_temperature",
+        "confidence",
+        "votes",
+        "vote_errors",
+    }
     assert page.count('src="data:image/webp;base64,') == len(kinds) + 2 * len(report_methods.METHODS)
 
 

@@ -18,14 +18,21 @@ def compute_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
     `equal_mass_ece` and `classwise_ece` as in the functions of these names.
     """
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+    return {
+        **reliability(confidence, correct),
+        "equal_mass_ece": equal_mass_ece(confidence, correct),
+        "classwise_ece": classwise_ece(labels, probabilities),
+    }
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
+    """Confidence N beside how right the predictions are: 0 or 1, or the share of annotators who say the same, N."""
     bins = confidence_bins(confidence)
     rows = [reliability_row(code, confidence[bins == code], correct[bins == code]) for code in range(BINS)]
     filled = [row for row in rows if row["faces"]]
     return {
-        "ece": sum(row["faces"] * abs(row["gap"]) for row in filled) / len(labels),
+        "ece": sum(row["faces"] * abs(row["gap"]) for row in filled) / len(confidence),
         "largest_gap": max(abs(row["gap"]) for row in filled),
-        "equal_mass_ece": equal_mass_ece(confidence, correct),
-        "classwise_ece": classwise_ece(labels, probabilities),
         "mean_confidence": float(confidence.mean()),
         "bins": rows,
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from config import EMOTIONS, LATER_SETTINGS, RUN_SETTINGS
 from ferlib.data.face_data import FaceData
-from ferlib.evaluation.agreement import against_votes
+from ferlib.evaluation.agreement import agree_with_labels
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.evaluation.paired import EQUAL, Contestant, compare_pairs, describe_pair, differing_faces
 from ferlib.evaluation.predictions import SavedPredictions, read_predictions
@@ -145,7 +145,7 @@ def compare_runs(reports: Sequence[ModelReport], dataset: str, data: FaceData | 
         ],
         "pairs": pairs,
         "published": published_rows(dataset) if is_official(data, len(labels)) else [],
-        "people": against_votes(labels, labels, faces.votes) if faces else None,
+        "people": agree_with_labels(labels, faces.votes) if faces else None,
         "slices": score_slices(find_slices(data), contestants, subjects) if faces and data else [],
         "left_out": [] if faces else ["slices and people: the data set is not at hand, or is another version"],
         **provenance(),

@@ -86,7 +86,7 @@ def reference_lines(found: dict[str, Any]) -> list[str]:
     lines = ["", "for comparison, as published; none was run here"] if found["published"] else []
     for row in found["published"]:
         cell = with_interval(row["accuracy"], row["interval"], ".2%")
-        lines.append(f"  {row['system']}: {cell} on {row['scored']}; {row['views']} views, epoch: {row['picked']}")
+        lines.append(f"  {row['system']}: {cell} on {row['scored']}; views: {row['views']}; epoch: {row['picked']}")
     people = found["people"]
     if people:
         shares = people["labels"]

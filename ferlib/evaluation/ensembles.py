@@ -156,7 +156,7 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
         **facts,
         "other_views": {},
         "on_val": score_val(data, on_val, exclude_leaks=exclude_leaks),
-        "calibrated": calibrated_results(on_val, faces.labels, logits, faces.subjects),
+        "calibrated": calibrated_results(on_val, faces.labels, logits, faces.subjects, votes=faces.votes),
         "checkpoint": None,
         "ensemble": comparison,
         **provenance(),

@@ -54,7 +54,7 @@ PUBLISHED = {
             "the same and six others, Pham et al. 2020",
             0.7682,
             "PrivateTest",
-            "an ensemble of seven",
+            "best accuracy on PublicTest, of each of seven networks",
             "ImageNet",
             "averaged",
         ),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ferlib.evaluation.agreement import uncertainty
 from ferlib.evaluation.calibration import binned_errors, compute_calibration, face_brier_scores, face_losses
 from ferlib.evaluation.conformal import class_thresholds, common_threshold, measure_sets
 from ferlib.evaluation.ece_interval import infer_binned_error
@@ -43,13 +44,15 @@ def calibrated_results(
     labels: np.ndarray,
     logits: np.ndarray,
     subjects: np.ndarray | None = None,
+    *,
     votes: np.ndarray | None = None,
+    val_votes: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """The figures of calibrated probabilities on test, against the labels.
+    """The figures of calibrated probabilities on test, against the labels and, where they are known, the votes.
 
-    val: predictions of val; labels N and logits N×7 of test; votes: as in fit_calibration, of val.
+    val: predictions of val. labels N, logits N×7, subjects N and votes N×7 of test. val_votes: as in fit_calibration.
     """
-    fitted, wide = fit_calibration(val, votes), val.logits.astype(np.float64)
+    fitted, wide = fit_calibration(val, val_votes), val.logits.astype(np.float64)
     on_val = {
         name: probability_scores(val.labels, scale.probabilities(wide))
         for name, scale in (("before", Calibration()), ("after", fitted))
@@ -65,6 +68,7 @@ def calibrated_results(
         "on_val": on_val,
         **probability_scores(labels, probabilities, subjects),
         "calibration": compute_calibration(labels, probabilities),
+        "against_votes": uncertainty(probabilities, votes),
         "sets": {
             "level": LEVEL,
             "thresholds": list(fitted.thresholds),

@@ -62,6 +62,7 @@ def score_predictions(faces: FaceData, probabilities: np.ndarray, copies: np.nda
         **compute_metrics(faces.labels, probabilities, faces.subjects),
         **analyse_errors(faces.labels, probabilities, faces.names),
         "without_training_copies": clean_metrics(faces.labels, probabilities, copies, faces.subjects),
+        "against_votes": against_votes(faces.labels, probabilities, faces.votes, faces.subjects),
     }
 
 
@@ -178,11 +179,15 @@ def evaluate_alone(
         **score_predictions(faces, predictions.probabilities, copies),
         "on_val": score_val(data, on_val[views], exclude_leaks=exclude_leaks) if on_val else None,
         "calibrated": calibrated_results(
-            on_val[views], faces.labels, predictions.logits, faces.subjects, learned_votes(predict, data)
+            on_val[views],
+            faces.labels,
+            predictions.logits,
+            faces.subjects,
+            votes=faces.votes,
+            val_votes=learned_votes(predict, data),
         )
         if on_val
         else None,
-        "against_votes": against_votes(faces.labels, predictions.probabilities.argmax(1), faces.votes),
         "with_contempt": with_contempt(data, (predictions.probabilities.argmax(1) == faces.labels).sum(), split),
         "other_views": {
             name: headline(faces, predict_faces(predict, faces, name, name)[0].probabilities, copies) for name in others

@@ -85,6 +85,7 @@ CALIBRATION = {
     "ece": is_number, "largest_gap": is_number, "mean_confidence": is_share, "bins": [BIN],
     "equal_mass_ece?": is_number, "classwise_ece?": is_number,
 }  # fmt: skip
+ENTROPY = {"network": is_number, "people": is_number, "rank_correlation": NUMBER}
 PROBABILITY_SCORES = {
     "ece": is_number, "ece_debiased": SHARE, "nll": is_number, "brier": is_number,
     "intervals": dict.fromkeys(("ece", "nll", "brier"), INTERVAL),
@@ -100,6 +101,7 @@ CALIBRATED = (
         "on_val": {"before": PROBABILITY_SCORES, "after": PROBABILITY_SCORES},
         **PROBABILITY_SCORES,
         "calibration": CALIBRATION,
+        "against_votes?": ({"calibration": CALIBRATION, "entropy": ENTROPY}, None),
         "sets": {**SETS, "level": is_share, "thresholds": [SHARE] * CLASSES, "one_threshold": SETS},
         "selective": {"aurc": is_share, "curve": [{"coverage": is_share, "faces": is_positive, "accuracy": is_share,
                                                    "interval": [is_share, is_share]}]},
@@ -161,6 +163,14 @@ MEMBER = {"name": str, "val_accuracy": is_share, "accuracy": is_share, "interval
 GAIN = {"gain": is_number, "interval": [is_number, is_number], "p": is_share}
 
 AGREEMENT = {"one_annotator": is_share, "most_annotators": is_share}
+PART = {"faces": is_count, "accuracy": SHARE, "interval": INTERVAL}
+VOTED = {
+    "index": is_count,
+    "true": EMOTION,
+    "predicted": EMOTION,
+    "probability": is_share,
+    "votes": [is_share] * CLASSES,
+}
 
 RESULTS: dict[str, Any] = {
     **FIGURES,
@@ -171,7 +181,31 @@ RESULTS: dict[str, Any] = {
     "exclude_leaks?": bool,
     "without_training_copies": CLEAN,
     "against_votes?": (
-        {"faces": is_positive, "predictions": AGREEMENT, "labels": AGREEMENT},
+        {
+            "faces": is_positive,
+            "predictions": AGREEMENT,
+            "labels": AGREEMENT,
+            "labels_without_votes?": is_share,
+            "label_has_most_votes?": PART,
+            "elsewhere?": PART,
+            "by_share?": [{**PART, "low": is_number, "high": is_share}],
+            "errors?": {
+                "count": is_count,
+                **dict.fromkeys(("most", "some", "none", "label_without_votes"), is_count),
+                "surest": {"most": [VOTED], "none": [VOTED]},
+            },
+            "calibration?": CALIBRATION,
+            "entropy?": ENTROPY,
+            "per_class?": [
+                {
+                    "emotion": EMOTION,
+                    "faces": is_count,
+                    "votes": ([is_share] * CLASSES, None),
+                    **dict.fromkeys(("label_without_votes", "most_annotators", "recall"), SHARE),
+                    "network": (AGREEMENT, None),
+                }
+            ],
+        },
         None,
     ),
     "with_contempt?": ({"samples": is_positive, "contempt": is_positive, "accuracy": is_share}, None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
+from ferlib.evaluation.agreement import CLAIMS
 from ferlib.evaluation.error_analysis import describe_pair, describe_test
 from ferlib.evaluation.temperature import describe_direction
 
@@ -86,7 +87,29 @@ def vote_lines(results: dict[str, Any]) -> list[str]:
         f"{found['predictions'][name]:.2%} of {title} (the labels: {found['labels'][name]:.2%})"
         for name, title in (("one_annotator", "one annotator"), ("most_annotators", "most annotators"))
     ]
-    return [f"{'agrees with':<13}{', '.join(cells)}; {found['faces']:,} faces with votes"]
+    lines = [f"{'agrees with':<13}{', '.join(cells)}; {found['faces']:,} faces with votes"]
+    if "errors" not in found:  # results of an earlier version
+        return lines
+    errors, entropy = found["errors"], found["entropy"]
+    parts = [
+        f"{with_interval(part['accuracy'], part['interval'], '.1%')} {where} ({part['faces']:,} faces)"
+        for part, where in (
+            (found["label_has_most_votes"], "where the label has the most votes"),
+            (found["elsewhere"], "elsewhere"),
+        )
+        if part["faces"]
+    ]
+    kinds = [f"{errors[name] / max(1, errors['count']):.1%} {claim}" for name, claim in CLAIMS.items()]
+    blank = f"{errors['label_without_votes'] / max(1, errors['count']):.1%}"
+    after = (results.get("calibrated") or {}).get("against_votes")
+    ece = f"ECE {found['calibration']['ece']:.1%}" + (f", then {after['calibration']['ece']:.1%}" if after else "")
+    return [
+        *lines,
+        f"{'':<13}accuracy {', '.join(parts)}",
+        f"{'':<13}of {errors['count']:,} errors: {', '.join(kinds)}; the label of {blank} has no vote",
+        f"{'':<13}against the shares of the votes: {ece}; entropy {entropy['network']:.2f} nats, of people "
+        f"{entropy['people']:.2f}, rank correlation {shown(entropy['rank_correlation'], '.2f')}",
+    ]
 
 
 def describe_ece(results: dict[str, Any]) -> str:

@@ -41,12 +41,13 @@ def plot_confident_errors(
         for place, error in enumerate(errors[:SHOWN]):
             row, column = divmod(place, COLUMNS)
             left, bottom = 0.08 + CELL[0] * column, 0.06 + CELL[1] * (rows - 1 - row)
-            draw_face(axis, left, bottom, images[error["index"]], error)
-            draw_probabilities(axis, left + FACE + 0.23, bottom, error)
+            draw_picture(axis, left, bottom, images[error["index"]], error)
+            colors = {error["true"]: GREEN, error["predicted"]: VERMILION}
+            draw_bars(axis, left + FACE + 0.23, bottom, error["probabilities"], colors)
         axis.set(xlim=(0, WIDTH), ylim=(0, height), aspect="auto")
 
 
-def draw_face(axis: Axes, left: float, bottom: float, image: np.ndarray, error: dict[str, Any]) -> None:
+def draw_picture(axis: Axes, left: float, bottom: float, image: np.ndarray, error: dict[str, Any]) -> None:
     """A face of FACE×FACE inches at (left, bottom), and above it what it was taken for."""
     extent = (left, left + FACE, bottom, bottom + FACE)
     axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, extent=extent)
@@ -54,12 +55,11 @@ def draw_face(axis: Axes, left: float, bottom: float, image: np.ndarray, error: 
     axis.text(left, bottom + FACE + 0.03, words, fontsize=8, linespacing=1)
 
 
-def draw_probabilities(axis: Axes, left: float, bottom: float, error: dict[str, Any]) -> None:
-    """Seven bars on tracks from 0 to 1, that of the label green and that of the predicted class vermilion."""
-    marked = {error["true"]: GREEN, error["predicted"]: VERMILION}
+def draw_bars(axis: Axes, left: float, bottom: float, shares: Sequence[float], marked: dict[str, str]) -> None:
+    """Seven bars on tracks from 0 to 1, those of the `marked` classes in colours."""
     colors = [marked.get(emotion, QUIET) for emotion in EMOTIONS]
     heights = bottom + FACE * (1 - (np.arange(len(EMOTIONS)) + 0.5) / len(EMOTIONS))
     axis.barh(heights, BAR, 0.09, left, color="#efefef")
-    axis.barh(heights, BAR * np.array(error["probabilities"]), 0.09, left, color=colors)
+    axis.barh(heights, BAR * np.array(shares), 0.09, left, color=colors)
     for height, emotion in zip(heights, EMOTIONS, strict=True):
         axis.text(left - 0.03, height, emotion[:2], ha="right", va="center_baseline", fontsize=8)

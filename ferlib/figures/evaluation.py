@@ -18,6 +18,7 @@ from ferlib.figures.confusion import plot_confusion_matrix, plot_misclassificati
 from ferlib.figures.curves import plot_precision_recall, plot_roc_curves
 from ferlib.figures.reliability import plot_reliability
 from ferlib.figures.style import PNG
+from ferlib.figures.votes import plot_vote_errors, plot_votes
 from ferlib.runtime.runs import Run
 
 
@@ -53,6 +54,14 @@ def draw_plots(
             f"{subject}\ntemperature {calibrated['temperature']:.2f} and thresholds fitted on {calibrated['split']}"
         )
         plot_confidence(run.plot("confidence"), calibrated, (findings.of_confidence(calibrated), scaled), formats)
+    if (found := results.get("against_votes")) and faces.votes is not None:
+        rows = faces.votes.any(1)
+        told = (findings.of_votes(found, run), f"{subject}; {found['faces']:,} of them have votes")
+        after_votes = calibrated["against_votes"] if calibrated else None
+        plot_votes(run.plot("votes"), found, after_votes, (probabilities[rows], faces.votes[rows]), told, formats)
+        if found["errors"]["count"]:
+            judged = (findings.of_vote_errors(found["errors"]), told[1])
+            plot_vote_errors(run.plot("vote_errors"), faces.images, found["errors"], judged, formats)
     own = f"{subject}; the network’s own probabilities, without its temperature" if calibrated else subject
     surest = (findings.of_errors(errors[:SHOWN]), own)
     plot_confident_errors(run.plot("confident_errors"), faces.images, errors, surest, formats)

@@ -109,3 +109,19 @@ def of_training(epochs: list[dict[str, Any]], best_epoch: int) -> str:
     """The accuracy of the best epoch; `epochs` as in the history."""
     accuracy = epochs[best_epoch - 1]["val_accuracy"]
     return f"{accuracy:.1%} on val in the best epoch, {best_epoch} of {len(epochs)}"
+
+
+def of_votes(found: dict[str, Any], run: Run) -> str:
+    """How often one annotator and the network give the label, and how often both say the same."""
+    title = dataset_facts(run.dataset).title
+    network = sum(row["recall"] * row["faces"] for row in found["per_class"] if row["faces"]) / found["faces"]
+    return (
+        f"One annotator gives the label of {found['labels']['one_annotator']:.0%} of {title}’s faces, the network of "
+        f"{network:.0%}"
+    )
+
+
+def of_vote_errors(errors: dict[str, Any]) -> str:
+    """How many of the errors people would make too."""
+    agreed, alone = (errors[name] / errors["count"] for name in ("most", "none"))
+    return f"Of {errors['count']:,} errors, most annotators agree with {agreed:.0%}, none with {alone:.0%}"

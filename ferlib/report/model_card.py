@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from ferlib.data.facts import dataset_facts
+from ferlib.evaluation.agreement import describe_agreement
 from ferlib.report.words import number, percent
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
@@ -39,6 +40,7 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
         history=history,
         command=portable_command(history["command"]),
         results={**optional, **results, "without_training_copies": clean and {"per_class": None, **clean}},
+        agreement=describe_agreement(results),
         best=best,
         start=portable_name(str(history["recipe"]["weights"])),
         earlier=history.get("init_from"),

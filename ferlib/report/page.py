@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from config import EMOTIONS
 from ferlib.data.facts import dataset_facts
+from ferlib.evaluation.agreement import describe_agreement
 from ferlib.evaluation.error_analysis import describe_test, main_confusions
 from ferlib.evaluation.saved_runs import CrossTable, majority, read_cross
 from ferlib.evaluation.temperature import describe_direction
@@ -69,6 +70,7 @@ FILTERS = {
     "in_words": describe_test,
     "ece_in_words": describe_ece,
     "direction": describe_direction,
+    "agreement": describe_agreement,
     "md": escape_markdown,
 }
 

@@ -59,6 +59,19 @@ PLOTS = {
         "the misclassified faces whose predicted class is the most probable, with the probability of every class; "
         "some of them are errors of the label",
     ),
+    "votes": Plot(
+        "people’s votes",
+        "evaluate.py",
+        "how often annotators and the network give the label of each class; accuracy by the share of the annotators "
+        "who give it; confidence beside the share of them who say the same; entropy of both",
+        expected=False,
+    ),
+    "vote_errors": Plot(
+        "errors by people’s votes",
+        "evaluate.py",
+        "errors that most annotators would make too, and errors that none would, with the votes for every class",
+        expected=False,
+    ),
     "gpu_temperature": Plot(
         "GPU temperature", "train.py", "temperature of the GPU while the model was trained", expected=False
     ),

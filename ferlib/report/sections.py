@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import DatasetFacts, dataset_facts
+from ferlib.evaluation.agreement import describe_agreement
 from ferlib.evaluation.saved_runs import (
     ModelReport,
     SavedRuns,
@@ -112,6 +113,11 @@ class DatasetReport:
     def evaluated(self) -> list[ModelReport]:
         """The runs that have results, by falling accuracy."""
         return [model for model in self.models if model.results]
+
+    @property
+    def voted(self) -> list[ModelReport]:
+        """The models whose results stand beside annotators' votes."""
+        return [model for model in self.evaluated if describe_agreement(model.results)]
 
     @property
     def scored(self) -> list[ScoreTable]:
