@@ -116,13 +116,26 @@ def valid_names(kind: Any) -> set[str]:
 
 def flags_of_benchmark(path: Path) -> set[str]:
     """The flags of a benchmark, read from its source: importing one loads every library."""
-    classes = {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)}
-    if "Flags" not in classes:
-        return set()
-    names = [item.target.id for item in classes["Flags"].body if isinstance(item, ast.AnnAssign)]
-    bases = [ast.unparse(base).removeprefix("config.") for base in classes["Flags"].bases]
-    names += [name for base in bases for name in get_type_hints(getattr(config, base))]
+    names = fields_of_class(path, "Flags")
     return {f"--{prefix}{name.replace('_', '-')}" for name in names for prefix in ("", "no-")}
+
+
+def fields_of_class(path: Path, name: str) -> list[str]:
+    """The fields of a class of a benchmark, with those of its bases in config or in another file of benchmarks/."""
+    body = ast.parse(path.read_text()).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    if name not in classes:
+        return []
+    imports = [node for node in body if isinstance(node, ast.ImportFrom) and node.module]
+    modules = {each.name: str(node.module) for node in imports for each in node.names}
+    found = [item.target.id for item in classes[name].body if isinstance(item, ast.AnnAssign)]
+    for base in (ast.unparse(base).removeprefix("config.") for base in classes[name].bases):
+        folder, _, module = modules.get(base, "").partition(".")
+        if folder == "benchmarks":
+            found += fields_of_class(ROOT / folder / f"{module}.py", base)
+        else:
+            found += get_type_hints(getattr(config, base))
+    return found
 
 
 def flags_in(words: list[str]) -> set[str]:
