@@ -13,7 +13,6 @@ from config import EMOTIONS
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
 from ferlib.data.picture_files import print_note
-from ferlib.data.picture_matching import match_pictures
 from ferlib.data.readers.face_files import CSV_NAME, Face
 from ferlib.data.readers.trees import size_and_time
 from ferlib.data.readers.vote_sources import VotedFaces, find_pictures, find_tables
@@ -76,6 +75,8 @@ def by_picture(data: FaceData, known: VotedFaces) -> tuple[np.ndarray, str]:
     Copies of a picture share out the votes of its rows, within a split in the order of their labels: annotators saw a
     picture alone, so that the votes of its copies are exchangeable. UserError where most faces are not found.
     """
+    from ferlib.data.picture_matching import match_pictures  # scipy, which most commands do not need
+
     match = match_pictures(data.images, known.images, (data.splits, known.splits), (data.labels, known.labels))
     counts = np.where(match.refused[:, None], 0, known.counts[match.rows])
     refused = int(match.refused.sum())

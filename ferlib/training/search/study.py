@@ -154,7 +154,8 @@ def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
     if found is None:
         study.set_user_attr("identity", wanted)
         return
-    kept = {**config.LATER_SETTINGS, **found["settings"]}
+    kept, given = ({**config.LATER_SETTINGS, **each["settings"]} for each in (found, wanted))
+    wanted = {**wanted, "settings": given}
     found = {**found, "settings": {name: recorded(kept, name) for name in (*kept, *wanted["settings"])}}
     changed = [name for name in ("model", "dataset", "fingerprint", "seed") if found[name] != wanted[name]]
     for part, label in (("search", "--search {}"), ("settings", "{}")):
