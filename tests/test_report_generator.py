@@ -28,7 +28,7 @@ from ferlib.report.plots import PLOTS
 from ferlib.report.sections import Missing
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, shipped_checkpoint
 from report_generator import build_report
 from report_outputs import (
     DATASET,
@@ -42,6 +42,7 @@ from report_outputs import (
     write_history,
     write_picture,
     write_results,
+    write_scores,
 )
 
 
@@ -416,6 +417,33 @@ def test_highest_is_none_where_all_agree(tmp_path):
 def test_no_runs_name_the_training_command(tmp_path):
     with pytest.raises(UserError, match=re.escape("python train.py --model mini_resnet --dataset fer2013")):
         build_report(tmp_path, DATASET)
+
+
+def test_runs_that_were_only_explained_are_named_with_the_command_that_evaluates_them(started, capsys):
+    shipped = shipped_checkpoint()
+    for dataset in (DATASET, "rafdb"):
+        write_scores(Run("resnet50", dataset, outputs_dir=started.outputs_dir), checkpoint=str(shipped))
+    command = "python evaluate.py --model resnet50 --dataset {} --checkpoint fer2013 --outputs-dir"
+    assert command.format(DATASET) in text_of(build(started))
+    assert "rafdb" not in capsys.readouterr().err
+    write_reports(started.outputs_dir, [DATASET], "all", ("html",))
+    notes = capsys.readouterr().err
+    assert command.format(DATASET) in notes
+    assert command.format("rafdb") in notes
+    with pytest.raises(UserError, match=command.format("rafdb")) as error:
+        build_report(started.outputs_dir, "rafdb")
+    assert "train.py" not in str(error.value)
+
+
+def test_a_checkpoint_from_elsewhere_lacks_no_training(tmp_path):
+    run = Run("resnet50", DATASET, outputs_dir=tmp_path)
+    write_results(run, checkpoint={"path": "/else where/best.pth", "epoch": 1, "metrics": {}})
+    page = build(run)
+    assert "Evaluated from /else where/best.pth; its training is not recorded here." in text_of(page)
+    assert "train.py" not in page
+    assert "explain_lime.py --model resnet50 --dataset fer2013 --checkpoint '/else where/best.pth'" in text_of(page)
+    write_results(run)  # of its own checkpoint, whose history is gone
+    assert "No history, training curves yet; run: python train.py" in text_of(build(run))
 
 
 def test_unknown_data_set_lists_the_known(tmp_path):

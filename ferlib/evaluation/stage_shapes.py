@@ -252,6 +252,8 @@ SUMMARY: dict[str, Any] = {
     ],
 }  # fmt: skip
 
+EXPLAINED: dict[str, Any] = {"run": RUN, "checkpoint?": str}  # what summaries and scores have in common
+
 CELL = {"mean": is_number, "low": NUMBER, "high": NUMBER, "faces": is_positive, "rank": NUMBER,
         "beats_simple": (bool, None)}  # fmt: skip
 CONCORDANCE = ({"w": is_number, "columns": [str], "methods": [str]}, None)

@@ -72,7 +72,7 @@ class Missing:
     @property
     def command(self) -> str:
         """The command that makes the files."""
-        return self.model.run.command(self.script)
+        return self.model.command(self.script)
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,9 @@ def lacking_methods(model: ModelReport, methods: dict[str, Method]) -> list[str]
 
 
 def missing_files(model: ModelReport, methods: dict[str, Method]) -> dict[str, list[str]]:
-    """script → the files of this run that it has not written; an ensemble is written whole."""
+    """script → the files of this run that it has not written; an ensemble is written whole, and a checkpoint from
+    elsewhere was not trained here.
+    """
     if model.is_ensemble:
         return {}
     plots = {kind: plot for kind, plot in PLOTS.items() if plot.expected}
@@ -310,6 +312,6 @@ def missing_files(model: ModelReport, methods: dict[str, Method]) -> dict[str, l
     ]
     missing: dict[str, list[str]] = {}
     for script, what, found in expected:
-        if not found:
+        if not found and not (script == "train.py" and model.outside_checkpoint):
             missing.setdefault(script, []).append(what)
     return missing
