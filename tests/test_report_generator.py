@@ -19,7 +19,7 @@ from ferlib.evaluation.error_analysis import confident_errors
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.recalibration import calibrated_results
 from ferlib.explanations import methods as report_methods
-from ferlib.explanations.scores.columns import COLUMNS
+from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES
 from ferlib.report import caveats as report_caveats
 from ferlib.report import pictures as report_pictures
 from ferlib.report import sections as report_sections
@@ -584,6 +584,9 @@ def test_scores_of_explanations_are_a_table(complete):
     for column in COLUMNS:
         assert f"{column.title} {'↑' if column.higher else '↓'}" in words
     assert words.index(">Facial regions</th>") < words.index(">Random</th>")
+    for title in KIND_TITLES.values():
+        assert f"<summary>{title}</summary>" in words or title == KIND_TITLES[COST]
+    assert '0.30 <small>1</small><br><span class="between">0.10 to 0.40</span>' in words
     assert "moved to one face by their landmarks" in words
     assert words.index("looks at.") < words.index("Caveats")
     complete.scores.unlink()

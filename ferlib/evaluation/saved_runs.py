@@ -150,7 +150,7 @@ def find_only_explained(outputs_dir: Path) -> dict[Run, str]:
         if run in found or run.history.exists() or run.results.exists():
             continue
         command = run.command("evaluate.py", outside_checkpoint(run, content))
-        found[run] = f"{run.name} was explained but not evaluated, and is left out; run: {command}"
+        found[run] = f"the run {run.name} was explained but not evaluated, and is left out; run: {command}"
     return found
 
 
