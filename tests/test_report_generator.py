@@ -95,6 +95,11 @@ def test_better_model_comes_first_and_is_bold(tmp_path):
     assert "<strong>50.0\u202f%</strong>" not in page
 
 
+def test_the_command_of_the_scores_is_among_those_of_the_run(complete):
+    write_scores(complete, command="python score_explanations.py --made-up")
+    assert "python score_explanations.py --made-up" in text_of(build(complete))
+
+
 def test_runs_on_other_data_sets_make_a_table(tmp_path):
     run = Run("aaa", DATASET, outputs_dir=tmp_path)
     write_results(run, 0.7)

@@ -302,6 +302,7 @@ SCORES: dict[str, Any] = {
     "baseline?": str,
     "explained?": str,
     "only?": str,
+    "command?": str,
     "passes": is_number,
 }
 
@@ -336,6 +337,7 @@ CLEVER_HANS: dict[str, Any] = {
     "area": is_share,
     "networks": {"honest": NETWORK, "cheating": NETWORK},
     "learned": bool,
+    "command?": str,
     "titles": is_versions,
     "methods": is_exposures,
 }

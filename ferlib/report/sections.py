@@ -10,6 +10,7 @@ from typing import Any
 from ferlib.data.facts import DatasetFacts, dataset_facts
 from ferlib.evaluation.agreement import describe_agreement
 from ferlib.evaluation.saved_runs import (
+    CrossTable,
     ModelReport,
     SavedRuns,
     find_highest,
@@ -108,6 +109,15 @@ class DatasetReport:
     def audit_command(self) -> str:
         """The command that audits the data."""
         return audit_command(self.outputs_dir, self.dataset)
+
+    def shared_commands(self, cross: CrossTable | None) -> list[str]:
+        """The commands behind what the page shows of no single run: audit, comparisons, scores on other data sets."""
+        found = [self.audit.content["command"]] if self.audit else []
+        found += [comparison.content["command"] for comparison in self.comparisons]
+        for run, cells in cross.rows if cross else ():
+            others = [name for name in cells if name != run.dataset and self.dataset in (name, run.dataset)]
+            found += [cells[name]["command"] for name in others]
+        return list(dict.fromkeys(found))
 
     @property
     def evaluated(self) -> list[ModelReport]:
