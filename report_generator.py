@@ -28,13 +28,15 @@ def write_report(flags: Report) -> list[Path]:
 
 def chosen_datasets(flags: Report) -> list[str]:
     """The data set that the flags name, or all that have runs; UserError where --all finds none."""
-    from ferlib.evaluation.saved_runs import find_datasets
+    from ferlib.evaluation.saved_runs import find_datasets, find_only_explained
 
     if not flags.all:
         return [flags.dataset]
     found = find_datasets(flags.outputs_dir)
     if not found:
-        raise UserError(f"{flags.outputs_dir} holds no run; run: python train.py --model mini_resnet")
+        explained = list(find_only_explained(flags.outputs_dir).values())
+        nothing = f"{flags.outputs_dir} holds no run; run: python train.py --model mini_resnet"
+        raise UserError(*(explained or [nothing]))
     return found
 
 

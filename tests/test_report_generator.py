@@ -19,7 +19,7 @@ from ferlib.evaluation.error_analysis import confident_errors
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.recalibration import calibrated_results
 from ferlib.explanations import methods as report_methods
-from ferlib.explanations.scores.columns import COLUMNS
+from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES
 from ferlib.report import caveats as report_caveats
 from ferlib.report import pictures as report_pictures
 from ferlib.report import sections as report_sections
@@ -28,7 +28,7 @@ from ferlib.report.plots import PLOTS
 from ferlib.report.sections import Missing
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, shipped_checkpoint
 from report_generator import build_report
 from report_outputs import (
     DATASET,
@@ -42,6 +42,7 @@ from report_outputs import (
     write_history,
     write_picture,
     write_results,
+    write_scores,
 )
 
 
@@ -92,6 +93,11 @@ def test_better_model_comes_first_and_is_bold(tmp_path):
     assert [model.label for model in report_data.read_models(tmp_path, DATASET).models] == ["bbb", "aaa"]
     assert "<strong>80.0\u202f%</strong>" in page
     assert "<strong>50.0\u202f%</strong>" not in page
+
+
+def test_the_command_of_the_scores_is_among_those_of_the_run(complete):
+    write_scores(complete, command="python score_explanations.py --made-up")
+    assert "python score_explanations.py --made-up" in text_of(build(complete))
 
 
 def test_runs_on_other_data_sets_make_a_table(tmp_path):
@@ -418,6 +424,33 @@ def test_no_runs_name_the_training_command(tmp_path):
         build_report(tmp_path, DATASET)
 
 
+def test_runs_that_were_only_explained_are_named_with_the_command_that_evaluates_them(started, capsys):
+    shipped = shipped_checkpoint()
+    for dataset in (DATASET, "rafdb"):
+        write_scores(Run("resnet50", dataset, outputs_dir=started.outputs_dir), checkpoint=str(shipped))
+    command = "python evaluate.py --model resnet50 --dataset {} --checkpoint fer2013 --outputs-dir"
+    assert command.format(DATASET) in text_of(build(started))
+    assert "rafdb" not in capsys.readouterr().err
+    write_reports(started.outputs_dir, [DATASET], "all", ("html",))
+    notes = capsys.readouterr().err
+    assert command.format(DATASET) in notes
+    assert command.format("rafdb") in notes
+    with pytest.raises(UserError, match=command.format("rafdb")) as error:
+        build_report(started.outputs_dir, "rafdb")
+    assert "train.py" not in str(error.value)
+
+
+def test_a_checkpoint_from_elsewhere_lacks_no_training(tmp_path):
+    run = Run("resnet50", DATASET, outputs_dir=tmp_path)
+    write_results(run, checkpoint={"path": "/else where/best.pth", "epoch": 1, "metrics": {}})
+    page = build(run)
+    assert "Evaluated from /else where/best.pth; its training is not recorded here." in text_of(page)
+    assert "train.py" not in page
+    assert "explain_lime.py --model resnet50 --dataset fer2013 --checkpoint '/else where/best.pth'" in text_of(page)
+    write_results(run)  # of its own checkpoint, whose history is gone
+    assert "No history, training curves yet; run: python train.py" in text_of(build(run))
+
+
 def test_unknown_data_set_lists_the_known(tmp_path):
     with pytest.raises(UserError, match="fer2013"):
         build_report(tmp_path, "fer2031")
@@ -556,6 +589,9 @@ def test_scores_of_explanations_are_a_table(complete):
     for column in COLUMNS:
         assert f"{column.title} {'↑' if column.higher else '↓'}" in words
     assert words.index(">Facial regions</th>") < words.index(">Random</th>")
+    for title in KIND_TITLES.values():
+        assert f"<summary>{title}</summary>" in words or title == KIND_TITLES[COST]
+    assert '0.30 <small>1</small><br><span class="between">0.10 to 0.40</span>' in words
     assert "moved to one face by their landmarks" in words
     assert words.index("looks at.") < words.index("Caveats")
     complete.scores.unlink()

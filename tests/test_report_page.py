@@ -20,6 +20,7 @@ from report_outputs import (
     write_picture,
     write_predictions,
     write_results,
+    write_scores,
 )
 
 MODELS = ("aaa", "bbb", "ccc", "ddd")
@@ -56,6 +57,7 @@ def page_path(tmp_path_factory):
     write_cache(outputs)
     for number, model in enumerate(MODELS):
         write_run(Run(model, DATASET, outputs_dir=outputs), 0.8 - 0.05 * number, side=224 if number < 2 else 44)
+    write_scores(Run(MODELS[0], DATASET, outputs_dir=outputs))
     return build_report(outputs, DATASET)
 
 
@@ -220,8 +222,11 @@ def test_nothing_is_wider_than_the_window(browser, page_path, width):
         visit.page.evaluate("document.querySelectorAll('details').forEach(it => it.open = true)")
         visit.page.get_by_role("button", name="Show all").click()
         assert overflow(visit.page) <= 0
+        assert visit.page.locator(".table.wide").evaluate_all(
+            "all => all.every(it => (it.scrollWidth > it.clientWidth + 1) === it.classList.contains('scrolls'))"
+        )
         cut = "all => all.filter(it => it.scrollWidth > it.clientWidth + 1).map(it => it.textContent.slice(0, 60))"
-        assert visit.page.locator(".table").evaluate_all(cut) == []
+        assert visit.page.locator(".table:not(.wide)").evaluate_all(cut) == []
 
 
 def test_without_scripts(browser, page_path):

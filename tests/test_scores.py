@@ -247,7 +247,7 @@ def test_agreement_is_the_mean_rank_correlation():
 def test_every_column_has_words():
     assert len({column.name for column in COLUMNS}) == len(COLUMNS)
     assert {column.kind for column in COLUMNS} == set(KIND_TITLES)
-    assert all(len(column.short) < 10 for column in COLUMNS)
+    assert all(len(column.short) < 15 for column in COLUMNS)
 
 
 # ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -376,7 +376,7 @@ def test_pictures_of_stages_that_are_left_out_are_removed(scored, tiny_run):
     score_explanations.score(flags_of(tiny_run, stability_faces=0, sanity_faces=0))
     pictures = {path.stem for path in tiny_run.explanations("scores").glob("*.png")}
     assert "truth" in pictures
-    assert not {"stability", "sanity"} & pictures
+    assert not {"stability", "sanity", "random_layers"} & pictures
 
 
 def test_flags_that_make_no_sense(tiny_run, tmp_path):
@@ -398,7 +398,39 @@ def test_the_terminal_shows_every_method(scored, tiny_run):
     for name in ("regions", "hirescam", "saliency"):
         assert METHODS[name].title in text
     assert "Kendall's W" in text
+    assert "error ↓" in text
+    assert max(map(len, text.split("→")[0].split("\n"))) <= 120
     assert EMOTIONS[0] not in text
+
+
+def test_numbers_at_the_terminal_have_real_minus_signs():
+    from ferlib.explanations.scores.terminal import show
+
+    assert show({"mean": -0.123, "beats_simple": True}, cost=False) == "−0.12 "
+    assert show({"mean": -0.001, "beats_simple": False}, cost=False) == "0.00*"
+
+
+# ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_best_curve_is_thick_and_methods_that_are_not_named_are_pale():
+    from ferlib.figures.scores import PALE, choose_looks
+
+    looks = choose_looks(["scorecam", "lime", "random", "eigencam"], "eigencam")
+    assert looks["scorecam"]["color"] == PALE != looks["eigencam"]["color"]
+    assert looks["eigencam"]["linewidth"] > looks["lime"]["linewidth"]
+    assert next(iter(looks)) == "scorecam", "below the others"
+
+
+def test_a_picture_explains_only_the_marks_that_it_has(scored):
+    from ferlib.figures.scores import explain_marks, faces_of
+
+    columns = {column.name: column for column in COLUMNS}
+    assert explain_marks(scored, ["regions"], [columns["sanity"]], 1) == []
+    [line] = explain_marks(
+        scored, ["regions", "random"], [columns["truth_rank"]], faces_of(scored, columns["truth_rank"])
+    )
+    assert "orange" in line
 
 
 # ── mean maps ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,13 +10,13 @@ from typing import Any
 
 from ferlib.data.facts import DATASETS, dataset_facts
 from ferlib.data.synthetic.variants import SHORTCUTS
-from ferlib.evaluation.stage_shapes import CLEVER_HANS, ELSEWHERE, HISTORY, RESULTS, RUN, SCORES, SUMMARY
+from ferlib.evaluation.stage_shapes import CLEVER_HANS, ELSEWHERE, EXPLAINED, HISTORY, RESULTS, RUN, SCORES, SUMMARY
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import is_temporary, read_json
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, checkpoint_name
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
 
@@ -46,7 +46,16 @@ class ModelReport:
     @property
     def scoring_command(self) -> str:
         """The command that makes results and predictions anew; an ensemble's names its members."""
-        return self.results["command"] if self.is_ensemble else self.run.command("evaluate.py")
+        return self.results["command"] if self.is_ensemble else self.command("evaluate.py")
+
+    @property
+    def outside_checkpoint(self) -> str:
+        """The file that was evaluated in place of a checkpoint of the run; "" where the run has its own training."""
+        return "" if self.history else outside_checkpoint(self.run, self.results)
+
+    def command(self, script: str) -> str:
+        """The command of a stage of the run, with the checkpoint that was evaluated where it is another's file."""
+        return self.run.command(script, self.outside_checkpoint)
 
     @property
     def fingerprint(self) -> str | None:
@@ -105,6 +114,7 @@ def read_models(outputs_dir: Path, dataset: str) -> SavedRuns:
     runs, left_out = find_runs(outputs_dir)
     models = [read_model(run, left_out) for run in runs if run.dataset == dataset]
     models = [model for model in models if model.history or model.results]
+    left_out += [line for run, line in find_only_explained(outputs_dir).items() if run.dataset == dataset]
     if not models:
         command = Run("mini_resnet", dataset, outputs_dir=outputs_dir).command("train.py")
         raise UserError(*(left_out or [f"{outputs_dir} holds no run on {dataset}; run: {command}"]))
@@ -125,6 +135,32 @@ def find_runs(outputs_dir: Path) -> tuple[list[Run], list[str]]:
     told = {path for run in runs for path in (run.history, run.results)}  # read_model says what is wrong with these
     lines = [line for path, line in damaged.items() if path not in told]
     return sorted(runs, key=lambda run: run.name), lines
+
+
+def find_only_explained(outputs_dir: Path) -> dict[Run, str]:
+    """The runs that were explained or scored, but neither trained here nor evaluated → a line that says what helps."""
+    folder = Path(outputs_dir) / "explanations"
+    found: dict[Run, str] = {}
+    for path in (*stage_files(folder / "scores"), *sorted(folder.glob("*/*/*_summary.json"))):
+        try:
+            content = read_json(path, "the script that explains", EXPLAINED)
+            run = Run(**content["run"], outputs_dir=Path(outputs_dir))
+        except (UserError, TypeError):
+            continue  # a damaged file of a run of which nothing else is known
+        if run in found or run.history.exists() or run.results.exists():
+            continue
+        command = run.command("evaluate.py", outside_checkpoint(run, content))
+        found[run] = f"the run {run.name} was explained but not evaluated, and is left out; run: {command}"
+    return found
+
+
+def outside_checkpoint(run: Run, content: dict[str, Any]) -> str:
+    """The checkpoint of results or a summary, as --checkpoint takes it; "" for the best one of the run."""
+    checkpoint = content.get("checkpoint")
+    path = checkpoint.get("path") if isinstance(checkpoint, dict) else checkpoint
+    if not path or Path(path).name == run.best_checkpoint.name:  # the outputs may have been moved
+        return ""
+    return checkpoint_name(Path(path))
 
 
 def stage_files(folder: Path) -> list[Path]:
@@ -151,8 +187,10 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
     `left_out`.
     """
 
+    given = ""  # the checkpoint file that was evaluated, where it is none of the run's own
+
     def part(path: Path, script: str, shape: dict[str, Any], title: str) -> dict[str, Any]:
-        command = run.command(script)
+        command = run.command(script, given)
         try:
             content = read_if_there(path, command, shape)
         except UserError as error:
@@ -166,7 +204,7 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
         return content
 
     def explained(name: str, method: Method) -> dict[str, Any]:
-        title, command = f"explanations by {method.title}", run.command(method.script)
+        title, command = f"explanations by {method.title}", run.command(method.script, given)
         summary = part(run.explanation_summary(name), method.script, SUMMARY, title)
         settings = summary.get("settings", method.constants)
         if any(settings.get(key) != value for key, value in method.constants.items()):
@@ -174,11 +212,14 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
             return {}
         return summary
 
+    history = part(run.history, "train.py", HISTORY, "figures of the training")
+    results = part(run.results, "evaluate.py", RESULTS, "results")
+    given = "" if history else outside_checkpoint(run, results)
     test = "score_explanations.py --clever-hans --shortcut {}"
     return ModelReport(
         run=run,
-        history=part(run.history, "train.py", HISTORY, "figures of the training"),
-        results=part(run.results, "evaluate.py", RESULTS, "results"),
+        history=history,
+        results=results,
         explanations={name: explained(name, method) for name, method in METHODS.items()},
         scores=part(run.scores, "score_explanations.py", SCORES, "scores of explanations"),
         clever_hans={

@@ -252,6 +252,8 @@ SUMMARY: dict[str, Any] = {
     ],
 }  # fmt: skip
 
+EXPLAINED: dict[str, Any] = {"run": RUN, "checkpoint?": str}  # what summaries and scores have in common
+
 CELL = {"mean": is_number, "low": NUMBER, "high": NUMBER, "faces": is_positive, "rank": NUMBER,
         "beats_simple": (bool, None)}  # fmt: skip
 CONCORDANCE = ({"w": is_number, "columns": [str], "methods": [str]}, None)
@@ -300,6 +302,7 @@ SCORES: dict[str, Any] = {
     "baseline?": str,
     "explained?": str,
     "only?": str,
+    "command?": str,
     "passes": is_number,
 }
 
@@ -334,6 +337,7 @@ CLEVER_HANS: dict[str, Any] = {
     "area": is_share,
     "networks": {"honest": NETWORK, "cheating": NETWORK},
     "learned": bool,
+    "command?": str,
     "titles": is_versions,
     "methods": is_exposures,
 }

@@ -302,7 +302,7 @@ def explain_faces(
             for position, entry in compute(positions):
                 send(channel, position, entry)
         return []
-    with Gathering(chosen.faces, found, archive, channel, method.name) as gathering:
+    with Gathering(chosen.faces, found, archive, channel, method.progress) as gathering:
         draw(sorted(set(range(len(found))).difference(missing)))
         for number, positions in enumerate(until_finished(shares, gathering)):
             entries = compute(positions) if positions else []
@@ -349,7 +349,7 @@ def announce(
     )
     check_writable(paths.maps, estimate.size)
     if estimate.duration >= LONG:
-        gathering.bar.write(str(estimate))
+        gathering.bar.write(f"{gathering.name}: {estimate}")
 
 
 def draw_faces(

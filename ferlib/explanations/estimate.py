@@ -51,5 +51,7 @@ def mean_size(paths: Iterable[Path]) -> float:
 
 
 def describe_size(size: float) -> str:
-    """0.5 MB, 12 MB, 1.2 GB."""
+    """20 kB, 0.5 MB, 12 MB, 1.2 GB."""
+    if size < 1e5:
+        return f"{size / 1e3:,.0f} kB"
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.{int(size < 1e7)}f} MB"

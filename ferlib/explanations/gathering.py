@@ -37,6 +37,7 @@ class Gathering:
         channel: Channel,
         name: str,
     ) -> None:
+        self.name = name  # of what is computed, in each line on the progress
         self.outcomes = list(outcomes)  # by position; None: not finished
         self._faces, self._archive, self._channel = faces, archive, channel
         self._fresh: list[int] = []

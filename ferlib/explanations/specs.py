@@ -92,6 +92,7 @@ class Method:
     doubt: str = ""  # MODULE:NAME likewise: facts of a face → why its map cannot be read, "" where it can
     table: str = ""  # MODULE:NAME likewise: faces of a summary → what the summary says of all of them, or None
     expected: bool = False  # of every run: the report names it where it is missing
+    step: str = ""  # of a script of several steps, which its lines on the progress name
     faces_per_call: tuple[int, int, int] = (64, 64, 64)  # on cpu, mps and cuda: lost at most by an interruption
     check: Callable[[Mapping[str, Any]], None] = accept  # UserError for values that do not go together
 
@@ -103,6 +104,11 @@ class Method:
     def count_passes(self, image_size: int, values: Mapping[str, Any]) -> int:
         """Forward passes of single images that a face takes, where nearly all are such; else 0."""
         return self.load("count_passes")(image_size, **values) if self.forward_only else 0
+
+    @property
+    def progress(self) -> str:
+        """What a line on the progress is about."""
+        return self.step or self.name
 
     @property
     def command(self) -> str:

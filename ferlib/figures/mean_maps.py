@@ -18,6 +18,9 @@ from ferlib.figures.panels import SIGNED, SIZES
 from ferlib.figures.style import WIDTH, entitle, saved_figure
 
 MOST = 6  # rows
+LABELS = 1.1  # inches of the methods' names
+CELL = (WIDTH - LABELS) / len(EMOTIONS)  # of a map
+NARROWEST = 4.2  # of a figure, so that its title has room
 FIRST = ("regions", "lime", "shap", "hirescam", "integrated_gradients", "occlusion")  # shown before others
 
 
@@ -35,27 +38,29 @@ def draw_mean_maps(
     if not emotions:
         return
     chosen = sorted((name for name in names if name not in SIMPLE), key=order)[:MOST]
-    with saved_figure(path, formats, figsize=(WIDTH, 0.93 * len(chosen) + 1.1), layout="constrained") as figure:
-        panels = figure.subplots(len(chosen), len(EMOTIONS), squeeze=False)
+    size = (max(NARROWEST, LABELS + CELL * len(emotions)), 0.93 * len(chosen) + 1.4)
+    absent = [emotion for emotion in EMOTIONS if emotion not in emotions]
+    with saved_figure(path, formats, figsize=size, layout="constrained") as figure:
+        panels = figure.subplots(len(chosen), len(emotions), squeeze=False)
         for row, name in zip(panels, chosen, strict=True):
-            for axes, emotion in zip(row, EMOTIONS, strict=True):
+            for axes, emotion in zip(row, emotions, strict=True):
                 hide(axes)
-                if emotion in emotions:
-                    draw_cell(axes, arrays, f"{emotion}_{ending}", names.index(name), METHODS[name].signed)
+                draw_cell(axes, arrays, f"{emotion}_{ending}", names.index(name), METHODS[name].signed)
             label = METHODS[name].title.replace(" ", "\n")
             row[0].set_ylabel(label, fontsize=7.5, rotation=0, ha="right", va="center")
-        for axes, emotion in zip(panels[0], EMOTIONS, strict=True):
-            count = int(arrays[f"{emotion}_{ending}_faces"]) if emotion in emotions else 0
+        for axes, emotion in zip(panels[0], emotions, strict=True):
+            count = int(arrays[f"{emotion}_{ending}_faces"])
             axes.set_title(f"{emotion}\n{count} face{'s' * (count != 1)}", fontsize=7.5)
         kinds = {METHODS[name].signed for name in chosen}
         ramps = {True: (SIGNED, -1, "against … for"), False: (SIZES, 0, "least … most")}
         for cmap, low, words in (ramps[kind] for kind in sorted(kinds, reverse=True)):
             scale = ScalarMappable(Normalize(low, 1), cmap)
-            bar = figure.colorbar(scale, ax=panels[-1], location="bottom", shrink=0.45, aspect=50, pad=0.05)
+            bar = figure.colorbar(scale, ax=panels, location="bottom", shrink=0.5, aspect=50, pad=0.03)
             bar.set_ticks([low, 0, 1] if low else [0, 1])
             bar.ax.tick_params(labelsize=7)
             bar.set_label(f"share of the row's largest mean ({words})", fontsize=7)
-        entitle(figure, f"What the network looks at: mean maps of faces predicted {ending}", subject)
+        without = f"\nno face is predicted {', '.join(absent)} and {ending}" * bool(absent)
+        entitle(figure, f"What the network looks at: mean maps of faces predicted {ending}", subject + without)
 
 
 def order(name: str) -> tuple[int, int]:

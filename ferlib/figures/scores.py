@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, KIND_TITLES, SIMPLE, Column
+from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, SIMPLE, Column
 from ferlib.figures.blending import IMPORTANCE
+from ferlib.figures.lettering import wrap
 from ferlib.figures.mean_maps import draw_mean_maps
-from ferlib.figures.palette import BLUE, COLORS, GREY, QUIET, VERMILION
+from ferlib.figures.palette import BLUE, COLORS, GREY, INK, QUIET, VERMILION
 from ferlib.figures.pool import FigurePool
 from ferlib.figures.style import UNDATED, WIDTH, entitle, saved_figure
 
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
     from config import Score
 
 SMALL = 7.5  # points
-PER_ROW = 4  # panels
-DISTINCT = [color for color in COLORS if color != GREY]  # of methods; simple maps are grey
+PER_ROW = 4  # panels at most
+LABELS = 1.3  # inches of the methods' names
+NAMED = ("regions", "lime", "shap", "occlusion", "hirescam", "gradcam", "saliency")  # among the curves, beside the best
+DISTINCT = [*(color for color in COLORS if color != GREY), INK]  # of these; simple maps are grey
+PALE = "#c9c9c9"  # of the other methods' curves
 
 
 def no_figures() -> FigurePool:
@@ -32,16 +38,18 @@ def no_figures() -> FigurePool:
 def draw_scores(found: Mapping[str, Any], flags: Score) -> None:
     """All pictures of a summary, beside its JSON file."""
     folder = flags.run.explanations("scores")
-    subject = describe_faces(flags, found["faces"], intervals=False)
+    subject = describe_faces(flags, found["faces"], found["faces"], intervals=False)
     measured = {name for row in found["table"].values() for name in row}
     for kind in KIND_TITLES:
         columns = [each for each in COLUMNS if each.kind == kind and each.name in measured]
         if columns and kind != COST:
             cells = [row[each.name] for row in found["table"].values() for each in columns if each.name in row]
-            about = describe_faces(flags, max(cell["faces"] for cell in cells))
+            about = describe_faces(flags, max(cell["faces"] for cell in cells), found["faces"])
             draw_columns(folder / f"{kind}.png", found, columns, KIND_TITLES[kind], about, flags)
     draw_agreement(folder / "agreement.png", found, subject, flags)
     draw_curves(folder / "curves.png", found, subject, flags)
+    if found["curves"]["sanity"]:
+        draw_random_layers(folder / "random_layers.png", found, flags)
     with np.load(folder / "mean_maps.npz") as saved:
         arrays = dict(saved)
     about = f"{flags.run.name} · faces of the test split, moved to one face by their landmarks"
@@ -56,10 +64,13 @@ def remove_figures(folder: Path) -> None:
             old.unlink()
 
 
-def describe_faces(flags: Score, count: int, intervals: bool = True) -> str:
-    """What a picture is of."""
+def describe_faces(flags: Score, count: int, total: int, intervals: bool = True) -> str:
+    """What a picture is of: `count` of the `total` faces that were scored."""
     bounds = " · 95 % intervals over faces" * intervals
-    return f"{flags.run.name} · {count} face{'s' * (count != 1)} of the test split, fill {flags.baseline}{bounds}"
+    of_all = f" of {total}" * (count < total)
+    return (
+        f"{flags.run.name} · {count}{of_all} face{'s' * (total != 1)} of the test split, fill {flags.baseline}{bounds}"
+    )
 
 
 def draw_columns(
@@ -68,18 +79,39 @@ def draw_columns(
     """A panel per column, a row per method, from the best to the worst by the mean rank of these columns."""
     names = by_rank(found["table"], columns)
     rows = -(-len(columns) // PER_ROW)
-    across = min(len(columns), PER_ROW)
-    height = rows * (0.19 * len(names) + 1.0) + 0.8
+    across = -(-len(columns) // rows)
+    height = rows * (0.19 * len(names) + 1.4) + 0.9
+    most = max(faces_of(found, column) for column in columns)
     with saved_figure(path, flags.format, figsize=(WIDTH, height), layout="constrained") as figure:
         panels = np.atleast_1d(figure.subplots(rows, across, sharey=True, squeeze=False)).ravel()
         for axes, column in zip(panels, columns, strict=False):
             draw_column(axes, found, names, column)
+            says = column.says[:1].upper() + column.says[1:]
+            toward = "→ better" if column.higher else "better ←"
+            width = (WIDTH - LABELS) / across
+            axes.set_xlabel(f"{wrap(says, width, 6.5)}\n{toward}", fontsize=6.5, color=QUIET)
+            count = faces_of(found, column)
+            axes.set_title(column.title + f"\n{count} faces" * (count < most), fontsize=SMALL + 1)
         for axes in panels[len(columns) :]:
             axes.axis("off")
-        note = "orange: maps that need no network" + " · ○: not better than all of these" * (
-            columns[0].kind in COMPARED
-        )
-        entitle(figure, title, f"{subject}\n{note}")
+        entitle(figure, title, "\n".join([subject, *explain_marks(found, names, columns, most)]))
+
+
+def faces_of(found: Mapping[str, Any], column: Column) -> int:
+    """The faces that a column is of."""
+    return max(row[column.name]["faces"] for row in found["table"].values() if column.name in row)
+
+
+def explain_marks(found: Mapping[str, Any], names: Sequence[str], columns: Sequence[Column], most: int) -> list[str]:
+    """Lines on the marks and the missing faces of a picture, of those that it has."""
+    cells = [found["table"][name][each.name] for name in names for each in columns if each.name in found["table"][name]]
+    marks = ["orange: maps that need no network"] * any(name in SIMPLE for name in names)
+    marks += ["○: not better than all of these"] * any(cell["beats_simple"] is False for cell in cells)
+    fewer = any(each.name == "emfacs" and faces_of(found, each) < max(most, found["faces"]) for each in columns)
+    lines = [" · ".join(marks)] * bool(marks)
+    return (
+        lines + ["Regions of EMFACS: without faces explained for Neutral, of which it expects no action units"] * fewer
+    )
 
 
 def by_rank(table: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
@@ -108,8 +140,6 @@ def draw_column(axes: Axes, found: Mapping[str, Any], names: Sequence[str], colu
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="x", labelsize=SMALL)
     axes.locator_params(axis="x", nbins=4)
-    axes.set_title(column.title, fontsize=SMALL + 1)
-    axes.set_xlabel("→ better" if column.higher else "better ←", fontsize=SMALL, color=QUIET)
     axes.grid(True, axis="x", linewidth=0.4)
     axes.grid(True, axis="y", linewidth=0.3)
 
@@ -133,39 +163,74 @@ def draw_agreement(path: Path, found: Mapping[str, Any], subject: str, flags: Sc
 
 
 def draw_curves(path: Path, found: Mapping[str, Any], subject: str, flags: Score) -> None:
-    """Deletion, insertion and, where it was measured, weights at random."""
-    sanity = found["curves"]["sanity"]
-    panels = 3 if sanity else 2
-    strongest = [name for name in found["titles"] if name in found["curves"]["pixels"]]
-    with saved_figure(path, flags.format, figsize=(WIDTH, 3.9), layout="constrained") as figure:
-        axes = figure.subplots(1, panels)
-        for side, title in enumerate(("Deletion: lower is better", "Insertion: higher is better")):
-            for number, name in enumerate(strongest):
-                curve = found["curves"]["pixels"][name]["blur"][side]
-                shares = np.linspace(0, 100, len(curve))
-                axes[side].plot(shares, curve, label=found["titles"][name], **look(number, name))
-            axes[side].set_title(title, fontsize=SMALL + 1)
-            axes[side].set_xlabel(f"% of pixels {('blurred', 'inserted into the blurred face')[side]}", fontsize=SMALL)
-        axes[0].set_ylabel("probability of the class", fontsize=SMALL)
-        if sanity:
-            for number, name in enumerate(strongest):
-                if name in sanity:
-                    axes[2].plot(np.abs(sanity[name]), **look(number, name))
-            axes[2].set_title("Random layers: lower is better", fontsize=SMALL + 1)
-            axes[2].set_xlabel("parts randomised, from the head", fontsize=SMALL)
-            axes[2].set_ylabel("|rank correlation| with the map", fontsize=SMALL)
-        for each in axes:
-            each.tick_params(labelsize=SMALL)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=SMALL)
-        entitle(figure, "What the output does as pixels go and come in a map's order", subject)
+    """Deletion and insertion of pixels."""
+    curves = {name: both["blur"] for name, both in found["curves"]["pixels"].items()}
+    gains = {name: np.mean(inserted) - np.mean(deleted) for name, (deleted, inserted) in curves.items()}
+    best = max((name for name in curves if name not in SIMPLE), key=gains.__getitem__)
+    looks = choose_looks(curves, best)
+    words = (
+        ("Deletion: lower is better", "% of pixels blurred"),
+        ("Insertion: higher is better", "% of pixels inserted"),
+    )
+    with saved_figure(path, flags.format, figsize=(WIDTH, 4.2), layout="constrained") as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for side, (axes, (title, label)) in enumerate(zip(panels, words, strict=True)):
+            for name, look in looks.items():
+                shares = np.linspace(0, 100, len(curves[name][side]))
+                axes.plot(shares, curves[name][side], **look)
+            axes.set_title(title, fontsize=SMALL + 1)
+            axes.set_xlabel(f"{label}{' into the blurred face' * side}", fontsize=SMALL)
+            axes.tick_params(labelsize=SMALL)
+        panels[0].set_ylabel("probability of the class", fontsize=SMALL)
+        add_legend(figure, found, looks, sorted(looks, key=lambda name: -gains[name]))
+        finding = f"Insertion less deletion of pixels is largest in the order of {found['titles'][best]}"
+        entitle(figure, finding, f"{subject}\nin the legend from the largest to the smallest difference")
 
 
-def look(number: int, name: str) -> dict[str, Any]:
-    """Colour and line of a row."""
-    if name in SIMPLE:
-        return {"color": GREY, "linestyle": ("-", "--", ":")[list(SIMPLE).index(name)], "linewidth": 1}
-    return {
-        "color": DISTINCT[number % len(DISTINCT)],
-        "linestyle": ("-", "--", ":")[number // len(DISTINCT) % 3],
-        "linewidth": 1.2,
+def draw_random_layers(path: Path, found: Mapping[str, Any], flags: Score) -> None:
+    """What is left of the maps as the network's weights are made random, from the head down."""
+    curves = {name: np.abs(values) for name, values in found["curves"]["sanity"].items()}
+    means = {name: float(np.mean(values[1:])) for name, values in curves.items()}
+    best = min(curves, key=means.__getitem__)
+    looks = choose_looks(curves, best)
+    with saved_figure(path, flags.format, figsize=(WIDTH, 4.2), layout="constrained") as figure:
+        axes = figure.subplots()
+        for name, look in looks.items():
+            axes.plot(curves[name], **look)
+        axes.set_xlabel("parts of the network with random weights, from the head down", fontsize=SMALL)
+        axes.set_ylabel("|rank correlation| with the map: lower is better", fontsize=SMALL)
+        axes.tick_params(labelsize=SMALL)
+        axes.locator_params(axis="x", integer=True)
+        add_legend(figure, found, looks, sorted(looks, key=means.__getitem__))
+        count = max(row["sanity"]["faces"] for row in found["table"].values() if "sanity" in row)
+        about = describe_faces(flags, count, found["faces"], intervals=False)
+        finding = f"As weights are made random, the map of {found['titles'][best]} changes most"
+        entitle(figure, finding, f"{about}\nin the legend from the lowest to the highest mean")
+
+
+def choose_looks(names: Iterable[str], best: str) -> dict[str, dict[str, Any]]:
+    """Colour and line of each curve, the pale ones first, so that they lie below the others; the best one is thick."""
+    drawn = list(names)
+    named = [name for name in dict.fromkeys((*NAMED, best)) if name in drawn]
+    looks: dict[str, dict[str, Any]] = {
+        name: {"color": PALE, "linewidth": 0.8} for name in drawn if name not in SIMPLE and name not in named
     }
+    for name in SIMPLE.keys() & drawn:
+        looks[name] = {"color": GREY, "linestyle": ("-", "--", ":")[list(SIMPLE).index(name)], "linewidth": 1}
+    for number, name in enumerate(named):
+        style = "-" if number < len(DISTINCT) else "--"
+        looks[name] = {"color": DISTINCT[number % len(DISTINCT)], "linestyle": style, "linewidth": 1.3}
+    looks[best] |= {"linewidth": 2.4}
+    return looks
+
+
+def add_legend(
+    figure: Figure, found: Mapping[str, Any], looks: Mapping[str, Mapping[str, Any]], order: Sequence[str]
+) -> None:
+    """Names of the curves in a given order; the pale ones share an entry."""
+    lines = [
+        Line2D([], [], label=found["titles"][name], **looks[name]) for name in order if looks[name]["color"] != PALE
+    ]
+    if len(lines) < len(looks):
+        lines.append(Line2D([], [], label="other methods", color=PALE, linewidth=0.8))
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, fontsize=SMALL)

@@ -129,7 +129,7 @@ def read_maps(model: ModelReport, method: str, left_out: list[str]) -> dict[tupl
     except FileNotFoundError:
         return {}
     except DamagedError as error:
-        command = model.run.command(METHODS[method].script)
+        command = model.command(METHODS[method].script)
         left_out.append(f"maps are left out: {error}; run: {command}")
         return {}
     rows = zip(*(each.tolist() for each in numbers), arrays["maps"], strict=True)

@@ -18,7 +18,7 @@ from config import EMOTIONS
 from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.agreement import describe_agreement
 from ferlib.evaluation.error_analysis import describe_test, main_confusions
-from ferlib.evaluation.saved_runs import CrossTable, majority, read_cross
+from ferlib.evaluation.saved_runs import CrossTable, find_only_explained, majority, read_cross
 from ferlib.evaluation.temperature import describe_direction
 from ferlib.evaluation.terminal import describe_ece
 from ferlib.report.plots import PLOTS
@@ -187,6 +187,9 @@ def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats
     reports = read_reports(Path(outputs_dir), datasets, report_path(outputs_dir, name).parent)
     cross, damaged = read_cross(outputs_dir)
     reports[0].left_out.extend(damaged)
+    if name == ALL:
+        explained = find_only_explained(outputs_dir)
+        reports[0].left_out.extend(line for run, line in explained.items() if run.dataset not in datasets)
     for line in dict.fromkeys(line for report in reports for line in report.left_out):
         print(f"note: {printable(line)}", file=sys.stderr)
     return [path for each in formats for path in FORMATS[each](reports, name, cross)]

@@ -1,32 +1,43 @@
-"""The table of the scores of a run's explanations, as the page shows it."""
+"""The tables of the scores of a run's explanations, as the page shows them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.evaluation.saved_runs import ModelReport
-from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, SIMPLE, Column
+from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, KIND_TITLES, SIMPLE, Column
 from ferlib.report.pictures import Picture
+
+Cells = dict[str, dict[str, Any]]  # column → cell
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """Scores of one kind: rows by the mean of their ranks."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, bool, Cells], ...]  # title, whether it needs no network, cells
+
+    @property
+    def compared(self) -> bool:
+        """Whether methods are compared with maps that need no network."""
+        return self.columns[0].kind in COMPARED
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of a run: columns by kind, rows by the mean of their ranks."""
+    """Scores of a run: an overview of ranks and cost, and a group of columns for each kind."""
 
     model: ModelReport
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, bool, dict[str, dict[str, Any]]], ...]  # title, whether it needs no network, column → cell
+    groups: tuple[ScoreGroup, ...]
+    costs: tuple[Column, ...]
+    overview: tuple[tuple[str, list[float | None], Cells], ...]  # title, mean rank in each group, cells
     concordance: dict[str, float]  # title of a kind → Kendall's W
-
-    @property
-    def groups(self) -> list[tuple[str, int]]:
-        """Titles of the kinds, and their columns' number."""
-        kinds = [column.kind for column in self.columns]
-        return [(KIND_TITLES[kind], kinds.count(kind)) for kind in dict.fromkeys(kinds)]
 
     @property
     def faces(self) -> int:
@@ -80,19 +91,51 @@ def test_pictures(model: ModelReport, kind: str) -> list[Path]:
 
 
 def make_score_table(model: ModelReport) -> ScoreTable:
-    """The table of a run that has scores."""
+    """The tables of a run that has scores."""
     table, titles = model.scores["table"], model.scores["titles"]
-    columns = tuple(column for column in COLUMNS if any(column.name in row for row in table.values()))
-    order = sorted(table, key=lambda name: (name in SIMPLE, mean_rank(table[name], columns)))
-    rows = tuple((titles.get(name, name), name in SIMPLE, table[name]) for name in order)
+    columns = [column for column in COLUMNS if any(column.name in row for row in table.values())]
+    by_kind = {kind: tuple(column for column in columns if column.kind == kind) for kind in KIND_TITLES}
+    ranked = {kind: own for kind, own in by_kind.items() if own and kind != COST}
+    methods = by_rank([name for name in table if name not in SIMPLE], table, columns)
     found = {
         KIND_TITLES.get(kind, "all columns"): each["w"] for kind, each in model.scores["concordance"].items() if each
     }
-    return ScoreTable(model, columns, rows, found)
+    return ScoreTable(
+        model,
+        groups=tuple(make_group(KIND_TITLES[kind], own, table, titles) for kind, own in ranked.items()),
+        costs=by_kind[COST],
+        overview=tuple(
+            (titles.get(name, name), [mean_rank(table[name], own) for own in ranked.values()], table[name])
+            for name in methods
+        ),
+        concordance=found,
+    )
 
 
-def mean_rank(row: dict[str, dict[str, Any]], columns: tuple[Column, ...]) -> float:
-    """By which rows are ordered; of rows without ranks infinite."""
+def make_group(
+    title: str, columns: tuple[Column, ...], table: Mapping[str, Cells], titles: Mapping[str, str]
+) -> ScoreGroup:
+    """The rows that have some of the columns; maps that need no network come last."""
+    names = [name for name, row in table.items() if any(column.name in row for column in columns)]
+    return ScoreGroup(
+        title,
+        columns,
+        tuple((titles.get(name, name), name in SIMPLE, table[name]) for name in by_rank(names, table, columns)),
+    )
+
+
+def by_rank(names: Sequence[str], table: Mapping[str, Cells], columns: Sequence[Column]) -> list[str]:
+    """Rows by the mean of their ranks, those without ranks last."""
+
+    def key(name: str) -> tuple[bool, float]:
+        rank = mean_rank(table[name], columns)
+        return rank is None, rank or 0.0
+
+    return sorted(names, key=key)
+
+
+def mean_rank(row: Cells, columns: Sequence[Column]) -> float | None:
+    """Of the columns but those of cost; None of rows without ranks."""
     ranks = [row[each.name]["rank"] for each in columns if each.kind != COST and each.name in row]
     known = [rank for rank in ranks if rank is not None]
-    return sum(known) / len(known) if known else float("inf")
+    return sum(known) / len(known) if known else None

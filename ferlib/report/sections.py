@@ -10,6 +10,7 @@ from typing import Any
 from ferlib.data.facts import DatasetFacts, dataset_facts
 from ferlib.evaluation.agreement import describe_agreement
 from ferlib.evaluation.saved_runs import (
+    CrossTable,
     ModelReport,
     SavedRuns,
     find_highest,
@@ -72,7 +73,7 @@ class Missing:
     @property
     def command(self) -> str:
         """The command that makes the files."""
-        return self.model.run.command(self.script)
+        return self.model.command(self.script)
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,15 @@ class DatasetReport:
     def audit_command(self) -> str:
         """The command that audits the data."""
         return audit_command(self.outputs_dir, self.dataset)
+
+    def shared_commands(self, cross: CrossTable | None) -> list[str]:
+        """The commands behind what the page shows of no single run: audit, comparisons, scores on other data sets."""
+        found = [self.audit.content["command"]] if self.audit else []
+        found += [comparison.content["command"] for comparison in self.comparisons]
+        for run, cells in cross.rows if cross else ():
+            others = [name for name in cells if name != run.dataset and self.dataset in (name, run.dataset)]
+            found += [cells[name]["command"] for name in others]
+        return list(dict.fromkeys(found))
 
     @property
     def evaluated(self) -> list[ModelReport]:
@@ -298,7 +308,9 @@ def lacking_methods(model: ModelReport, methods: dict[str, Method]) -> list[str]
 
 
 def missing_files(model: ModelReport, methods: dict[str, Method]) -> dict[str, list[str]]:
-    """script → the files of this run that it has not written; an ensemble is written whole."""
+    """script → the files of this run that it has not written; an ensemble is written whole, and a checkpoint from
+    elsewhere was not trained here.
+    """
     if model.is_ensemble:
         return {}
     plots = {kind: plot for kind, plot in PLOTS.items() if plot.expected}
@@ -310,6 +322,6 @@ def missing_files(model: ModelReport, methods: dict[str, Method]) -> dict[str, l
     ]
     missing: dict[str, list[str]] = {}
     for script, what, found in expected:
-        if not found:
+        if not found and not (script == "train.py" and model.outside_checkpoint):
             missing.setdefault(script, []).append(what)
     return missing

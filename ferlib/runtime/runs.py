@@ -33,6 +33,11 @@ def named_checkpoint(given: Path) -> Path:
     return shipped_checkpoint(str(given)) if str(given) in SHIPPED and not given.exists() else given
 
 
+def checkpoint_name(path: Path) -> str:
+    """A checkpoint as --checkpoint takes it: the name of a shipped network, else the path."""
+    return next((name for name in SHIPPED if path == shipped_checkpoint(name)), str(path))
+
+
 def is_shipped(path: Path) -> bool:
     """Whether a file is one of the shipped networks."""
     return path in map(shipped_checkpoint, SHIPPED)
@@ -215,9 +220,13 @@ class Run:
         fold = {"fold": self.fold} if self.fold else {}
         return {"model": self.model, "dataset": self.dataset, "tag": self.tag, **fold}
 
-    def command(self, script: str) -> str:
-        """The command that makes what `script`, with its own flags, writes for this run, for errors and the report."""
+    def command(self, script: str, checkpoint: str = "") -> str:
+        """The command that makes what `script`, with its own flags, writes for this run, for errors and the report.
+
+        checkpoint: as --checkpoint takes it, where it is not the run's best one.
+        """
         flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag, "fold": self.fold and str(self.fold)}
+        flags["checkpoint"] = checkpoint
         if Path(self.outputs_dir) != Path("outputs"):
             flags["outputs-dir"] = str(self.outputs_dir)
         given = [part for flag, value in flags.items() if value for part in (f"--{flag}", value)]

@@ -95,7 +95,12 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
         planted = with_shortcut(drawn, kind)
         own = replace(own, indices=choose_others(drawn.data.split("test"), flags))
         summary = explain_run(
-            planted, CLEVER_HANS, stage_values(methods, flags), own, figures, drawn.run.with_shortcut(kind).name
+            planted,
+            replace(CLEVER_HANS, step=f"{CLEVER_HANS.title}, {name} network ({NETWORKS.index(name) + 1} of 2)"),
+            stage_values(methods, flags),
+            own,
+            figures,
+            drawn.run.with_shortcut(kind).name,
         )
         if is_main():
             networks[name] = describe_network(drawn, planted, summary["faces"])

@@ -43,7 +43,9 @@ class Column:
 
 
 COLUMNS = (
-    Column("truth_rank", "Rank correlation", TRUTH, True, "with the exact values of the regions, −1 to 1", "truth"),
+    Column(
+        "truth_rank", "Rank correlation", TRUTH, True, "with the exact values of the regions, −1 to 1", "rank corr."
+    ),
     Column("truth_error", "Error", TRUTH, False, "of the best multiple of the map, as a share of the values", "error"),
     Column("pixels_blur", "Pixels, blurred", FAITHFULNESS, True, "insertion less deletion of pixels", "pix.blur"),
     Column("pixels_mean", "Pixels, mean", FAITHFULNESS, True, "the same, filled with the face's mean", "pix.mean"),
@@ -58,31 +60,33 @@ COLUMNS = (
         "reg.other",
     ),
     Column("road", "ROAD", FAITHFULNESS, True, "lowest pixels first less highest first, imputed", "ROAD"),
-    Column("infidelity", "Infidelity", FAITHFULNESS, False, "share of what squares do that it misses", "infid."),
+    Column("infidelity", "Infidelity", FAITHFULNESS, False, "share of what squares do that it misses", "infidelity"),
     Column("r2", "R², held out", FAITHFULNESS, True, "of a surrogate, for other perturbations", "R²"),
-    Column("pointing", "Pointing game", LOCATION, True, "peak in the evidence; 0: chance, 1: always", "point"),
+    Column("pointing", "Pointing game", LOCATION, True, "peak in the evidence; 0: chance, 1: always", "pointing"),
     Column("mass", "Mass", LOCATION, True, "of positive values in the evidence; 0: chance", "mass"),
-    Column("rank", "Rank accuracy", LOCATION, True, "of the highest values in the evidence; 0: chance", "rank"),
+    Column("rank", "Rank accuracy", LOCATION, True, "of the highest values in the evidence; 0: chance", "rank acc."),
     Column("emfacs", "Regions of EMFACS", LOCATION, True, "positive values where it expects action units", "EMFACS"),
-    Column("seed_rank", "Another seed", STABILITY, True, "rank correlation of pixels with another seed's map", "seed"),
-    Column("seed_top", "Strongest pixels", STABILITY, True, "shared with another seed's map", "top"),
+    Column(
+        "seed_rank", "Another seed", STABILITY, True, "rank correlation of pixels with another seed's map", "other seed"
+    ),
+    Column("seed_top", "Strongest pixels", STABILITY, True, "shared with another seed's map", "strongest"),
     Column(
         "fill_rank",
         "Another fill",
         STABILITY,
         True,
         "rank correlation with the map filled by blur, or by the mean where that is the fill",
-        "fill",
+        "other fill",
     ),
-    Column("segmentation_rank", "Other regions", STABILITY, True, "rank correlation with SLIC's", "segments"),
-    Column("sensitivity", "Max-sensitivity", STABILITY, False, "largest change under noise of ±0.02", "sens."),
+    Column("segmentation_rank", "Other regions", STABILITY, True, "rank correlation with SLIC's", "SLIC"),
+    Column("sensitivity", "Max-sensitivity", STABILITY, False, "largest change under noise of ±0.02", "sensitivity"),
     Column(
         "sanity",
         "Weights at random",
         SANITY,
         False,
         "rank correlation with maps of the network as layers are randomised",
-        "random",
+        "random weights",
     ),
     Column(
         "permuted",
@@ -90,7 +94,7 @@ COLUMNS = (
         SANITY,
         False,
         "rank correlation with maps of a network that learned permuted labels by heart",
-        "labels",
+        "random labels",
     ),
     Column("passes", "Passes", COST, False, "forward passes", "passes"),
     Column("seconds", "Seconds", COST, False, "on this machine", "seconds"),

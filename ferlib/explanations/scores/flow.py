@@ -42,6 +42,8 @@ def score(flags: Score, methods: Sequence[str], figures: Figures) -> dict[str, A
     subject = open_subject(flags)
     twin = find_permuted(flags) if flags.permuted_labels else None
     values = {"methods": list(methods), "baseline": flags.baseline}
+    if is_main():
+        print(describe_plan(plan_steps(flags)))
     scores = run_stage(subject, SCORES, values, flags, flags.samples, figures, "")
     stable = run_stage(subject, STABILITY_STAGE, values, flags, flags.stability_faces, figures, "stability")
     sane = run_stage(subject, SANITY_STAGE, values, flags, flags.sanity_faces, figures, "sanity")
@@ -93,8 +95,36 @@ def run_stage(
     count = samples if samples == "all" or flags.samples == "all" else min(samples, flags.samples)
     indices = flags.indices[:samples] if stage is not SCORES and samples != "all" else flags.indices
     own = replace(flags, samples=count, indices=indices, figures=False)
-    summary = explain_run(subject, stage, values, own, figures, folder)
+    summary = explain_run(subject, name_step(stage, plan_steps(flags)), values, own, figures, folder)
     return summary.get("faces", [])
+
+
+def plan_steps(flags: Score) -> dict[str, Any]:
+    """Title of each stage that will run → its faces at most."""
+    planned = {
+        SCORES.title: flags.samples,
+        STABILITY_STAGE.title: flags.stability_faces,
+        SANITY_STAGE.title: flags.sanity_faces,
+        PERMUTED_STAGE.title: flags.sanity_faces if flags.permuted_labels else 0,
+    }
+    all_faces = flags.samples == "all"
+    return {
+        title: samples if all_faces or samples == "all" else min(samples, flags.samples)
+        for title, samples in planned.items()
+        if samples != 0
+    }
+
+
+def describe_plan(planned: Mapping[str, Any]) -> str:
+    """A line on the steps: 3 steps: scores of 100 faces, stability of 20, sanity check of 20."""
+    parts = [f"{title.lower()} of {faces}" for title, faces in planned.items()]
+    parts[0] += " faces"
+    return f"{len(parts)} step{'s' * (len(parts) != 1)}: {', '.join(parts)}"
+
+
+def name_step(stage: Method, planned: Mapping[str, Any]) -> Method:
+    """The stage, whose lines on the progress say which step of how many it is."""
+    return replace(stage, step=f"{stage.title}, step {list(planned).index(stage.title) + 1} of {len(planned)}")
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from config import Score
 from ferlib.data.synthetic.variants import SHORTCUTS
-from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES
+from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, Column
+
+LINE = 118  # columns of a terminal
 
 
 def describe_scores(found: Mapping[str, Any], flags: Score) -> str:
-    """One row per method; * beside a value: not better than a map that needs no network."""
-    columns = [column for column in COLUMNS if any(column.name in row for row in found["table"].values())]
-    width = max(len(title) for title in found["titles"].values())
-    lines = [" " * width + "".join(f"{column.short:>10}" for column in columns)]
-    for name, row in found["table"].items():
-        cells = "".join(f"{show(row.get(column.name), column.kind == COST):>10}" for column in columns)
-        lines.append(f"{found['titles'][name]:<{width}}{cells}")
+    """A block of columns per kind, each with a legend; *: not better than a map that needs no network."""
+    lines = ["Means over faces. ↑: higher is better, ↓: lower is better", ""]
+    for kind, title in KIND_TITLES.items():
+        columns = [
+            each for each in COLUMNS if each.kind == kind and any(each.name in row for row in found["table"].values())
+        ]
+        if columns:
+            lines += [*describe_kind(title, columns, found), ""]
     lines.append("*: not better than all of random values, a centred Gaussian and edges (95 % interval over faces)")
     for kind, each in found["concordance"].items():
         if each:
@@ -28,13 +32,38 @@ def describe_scores(found: Mapping[str, Any], flags: Score) -> str:
     return "\n".join(lines)
 
 
+def describe_kind(title: str, columns: Sequence[Column], found: Mapping[str, Any]) -> list[str]:
+    """A block: its title, a legend of its columns, their heads with the direction that is better, a line per row."""
+    width = max(len(name) for name in found["titles"].values())
+    heads = [f"{column.short} {'↑' if column.higher else '↓'}" for column in columns]
+    widths = [max(9, len(head) + 2) for head in heads]
+    legend = "; ".join(f"{column.short}: {column.says}" for column in columns)
+    lines = [title, *wrap_legend(legend)]
+    lines.append(
+        " " * width + "".join(f"{head:>{size - 1}} " for head, size in zip(heads, widths, strict=True)).rstrip()
+    )
+    for name, row in found["table"].items():
+        if any(column.name in row for column in columns):
+            shown = [show(row.get(column.name), column.kind == COST) for column in columns]
+            cells = "".join(f"{cell:>{size}}" for cell, size in zip(shown, widths, strict=True))
+            lines.append(f"{found['titles'][name]:<{width}}{cells}".rstrip())
+    return lines
+
+
+def wrap_legend(legend: str) -> list[str]:
+    """Lines of a legend."""
+    return textwrap.wrap(legend, LINE, initial_indent="  ", subsequent_indent="  ")
+
+
 def show(cell: Mapping[str, Any] | None, cost: bool) -> str:
-    """A mean, with a mark."""
+    """A mean, with a mark or the room for it."""
     if cell is None:
-        return "–"
+        return "– "
     if cost:
-        return f"{cell['mean']:,.0f}" if cell["mean"] >= 10 else f"{cell['mean']:.2g}"
-    return f"{cell['mean']:.2f}{'*' if cell['beats_simple'] is False else ' '}"
+        return (f"{cell['mean']:,.0f}" if cell["mean"] >= 10 else f"{cell['mean']:.2g}") + " "
+    shown = f"{cell['mean']:.2f}"
+    shown = shown.replace("-", "−") if float(shown) else "0.00"
+    return f"{shown}{'*' if cell['beats_simple'] is False else ' '}"
 
 
 def describe_test(found: Mapping[str, Any], flags: Score) -> str:

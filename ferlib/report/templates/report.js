@@ -48,6 +48,8 @@
     };
   }
 
+  const markScrolling = (table) => { table.classList.toggle("scrolls", table.scrollWidth > table.clientWidth + 1); };
+
   // ── confusion matrix: one stop of the Tab key, then arrows ──
   function arrows(matrix) {
     const rows = [...matrix.querySelectorAll("tbody tr")].map((row) => [...row.querySelectorAll("td")]);
@@ -170,6 +172,8 @@
     themeSwitch();
     document.querySelectorAll("table.sortable").forEach(sortable);
     document.querySelectorAll(".confusion").forEach(arrows);
+    const sizes = new ResizeObserver((changed) => { for (const { target } of changed) markScrolling(target); });
+    document.querySelectorAll(".table.wide").forEach((table) => sizes.observe(table));
     keyboard([...document.querySelectorAll(".gallery")].map(gallery));
   });
 })();
