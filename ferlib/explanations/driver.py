@@ -436,7 +436,7 @@ def summarize(
         "command": command_line(),
         "checkpoint": str(subject.checkpoint),
         "checkpoint_digest": subject.checkpoint_digest,
-        "explained": describe_target(flags.target, flags.against),
+        "explained": describe_target(flags.target, flags.against, faces),
         "output": method.output,
         "image_size": subject.spec.image_size,
         "scaled_size": subject.spec.scaled_size,  # the model is given the centre of a face of this side
