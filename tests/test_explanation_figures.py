@@ -84,6 +84,41 @@ def test_colours_are_in_proportion_to_the_values():
     assert np.allclose(sizes, panels.SIZES(np.linspace(0, 1, 9))[:, :3], atol=0.01)
 
 
+def words_of(figure):
+    """Of titles, labels of ramps and axes, and texts, however the lines are broken."""
+    artists = [each for axes in figure.findobj(Axes) for each in (axes.title, axes.xaxis.label, *axes.texts)]
+    return " ".join(" ".join(artist.get_text() for artist in artists).split())
+
+
+def draw_both(target):
+    """LIME with Shapley values, and SHAP."""
+    face, image = make_face(1, target), np.zeros((44, 44, 1), np.float32)
+    segments = (np.arange(44) // 5)[:, None] * np.ones((1, 44), int)
+    weights = np.linspace(-1, 1, segments.max() + 1)[segments]
+    arrays = {"segments": segments, "standard_errors": np.abs(weights) / 10, "kernel_shap": weights}
+    lime = Attribution(weights, arrays, {"segments": 9, "r2": 0.5})
+    maps = np.random.default_rng(2).normal(size=(7, 44, 44)).astype(np.float32)
+    shap = make_attribution(maps, target.weights(), np.ones(7), ERRORS)
+    return (
+        lime_figures.draw_lime(face, image, lime, 8, "run", "footer"),
+        shap_figures.draw_shap(face, image, shap, "run", "footer"),
+    )
+
+
+def test_a_contrast_is_named_by_every_title_and_ramp():
+    lime, shap = (words_of(figure) for figure in draw_both(Target(2, 6)))
+    assert lime.count("Fear rather than Surprise: Δ probability") == 2
+    assert "evidence for Fear rather than Surprise: the 4 strongest" in lime
+    assert "Fear rather than Surprise: |Δ probability|" in lime
+    assert "Fear rather than Surprise: Δ logit" in shap
+    assert "Surprise: Δ logit" in shap.replace("than Surprise", "")  # its own map
+    assert "Fear rather than Surprise: |Δ logit|" in shap
+    lime, shap = (words_of(figure) for figure in draw_both(Target(2)))
+    assert "evidence for Fear: the 4 strongest" in lime
+    assert "the 8 strongest, for or against" in lime
+    assert "rather than" not in lime + shap
+
+
 def test_a_map_that_cannot_be_read_is_stamped():
     segments = (np.arange(44) // 5)[:, None] * np.ones((1, 44), int)
     weights = np.linspace(-1, 1, segments.max() + 1)[segments]

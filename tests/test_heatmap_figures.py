@@ -56,13 +56,24 @@ def test_signed_maps_show_both_colours(channels, side):
         "why Happy rather than Sad?",
         "evidence for the class",
         "evidence against the class",
-        "Happy: Δ probability",
+        "Happy rather than Sad: Δ probability",
         "Occlusion",
         "run",
         "footer",
         "true Happy",
     ):
         assert part in words
+
+
+def test_every_ramp_names_what_its_values_are_of():
+    ramps = {"gradcam": "Happy rather than Sad: share of the peak", "loss_gradient": "Happy: share of the peak"}
+    ramps |= {"hirescam": "Happy rather than Sad: Δ logit of a cell", "saliency": "Happy rather than Sad: |∂ logit"}
+    for name, words in ramps.items():
+        figure = draw_heatmap(
+            make_face(against=5), np.zeros((44, 44, 1)), Attribution(np.eye(44)), method=METHODS[name], **WORDS
+        )
+        assert words in texts_of(figure)
+    assert METHODS["eigencam"].subject("Happy rather than Sad", "Happy") == ""
 
 
 def test_unsigned_maps_show_one_scale_and_their_cells():

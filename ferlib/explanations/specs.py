@@ -119,6 +119,10 @@ class Method:
         """Setting → default."""
         return {setting.name: setting.default for setting in self.settings}
 
+    def subject(self, target: str, label: str) -> str:
+        """What the values of a map are of: the target, which may be a contrast, its class, or "" for no class."""
+        return target if "{target}" in self.question else label if "{label}" in self.question else ""
+
     def describe(self, target: str, facts: Mapping[str, Any]) -> str:
         """Sentences: why the map of a face cannot be read, and what it shows; "" where there are none."""
         words = find_function(self.words)(target, facts) if self.words else ""

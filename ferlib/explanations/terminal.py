@@ -10,7 +10,7 @@ from ferlib.explanations.methods import METHODS
 
 
 def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
-    """Faces, time, the means of the method's facts, a contrast, and the folder; summary: as driver.explain_run returns it."""
+    """Faces, time, means of the method's facts, contrast, and folder; summary: as driver.explain_run returns it."""
     method, faces = METHODS[summary["method"]], summary["faces"]
     facts = [
         f"mean {title} {statistics.fmean(face[key] for face in faces):.2f}"

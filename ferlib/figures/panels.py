@@ -63,6 +63,12 @@ def columns_of(axes: Axes) -> int:
     return place.get_gridspec().ncols if place else 1
 
 
+def width_of(axes: Axes) -> float:
+    """Inches of its columns of the grid."""
+    place = axes.get_subplotspec()
+    return WIDTH * (len(place.colspan) if place else 1) / columns_of(axes)
+
+
 def outline(axes: Axes, numbers: np.ndarray, color: str | tuple = "black", linewidth: float = 1.2) -> None:
     """Lines along the pixel edges where the values of H×W change, 0 lying beyond the border."""
     padded = np.pad(numbers, 1)
@@ -115,7 +121,7 @@ def style_bar(bar: Colorbar, label: str) -> None:
     """No outline, small ticks, a label below."""
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL, length=2)
-    bar.ax.set_xlabel(label, fontsize=SMALL, labelpad=1)
+    bar.ax.set_xlabel(wrap(label, width_of(bar.ax), SMALL), fontsize=SMALL, labelpad=1)
 
 
 def key(axes: Axes, *lines: tuple[str, str | np.ndarray]) -> None:

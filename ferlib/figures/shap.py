@@ -12,7 +12,6 @@ from config import EMOTIONS
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.explanations.methods import METHODS
 from ferlib.figures.blending import to_rgb
-from ferlib.figures.lettering import wrap
 from ferlib.figures.panels import (
     EVIDENCE,
     SIZES,
@@ -30,7 +29,7 @@ from ferlib.figures.panels import (
     stamp,
     two_rows,
 )
-from ferlib.figures.style import WIDTH, in_style
+from ferlib.figures.style import in_style
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, ExplainedFace
@@ -79,15 +78,15 @@ def draw_shap_pair(
     key(bars[0], *EVIDENCE)
     other = rival(face)
     title = face.target.name if face.target.against is not None else title_of_class(face, face.target.label)
-    for axes, bar, shown, label, text in (
-        (panels[1], bars[1], values, face.target.label, title),
-        (panels[2], bars[2], maps[other], other, title_of_class(face, other)),
+    for axes, bar, shown, name, text in (
+        (panels[1], bars[1], values, face.target.name, title),
+        (panels[2], bars[2], maps[other], EMOTIONS[other], title_of_class(face, other)),
     ):
         draw_signed(axes, image, shown, limit, text)
-        signed_bar(figure, bar, limit, f"{EMOTIONS[label]}: Δ logit")
+        signed_bar(figure, bar, limit, f"{name}: Δ logit")
     title = f"importance for or against {face.target.name}"
     show(panels[3], np.abs(values), title, cmap=SIZES, vmin=0, vmax=limit)
-    importance_bar(figure, bars[3], limit, "|Δ logit|")
+    importance_bar(figure, bars[3], limit, f"{face.target.name}: |Δ logit|")
     return panels
 
 
@@ -123,5 +122,5 @@ def draw_shap_classes(
             axes.title.set_fontweight("bold")
             axes.spines[:].set(visible=True, linewidth=2, color="black")
     words = "Δ logit of the class above; Σ: sum of its values, of its logit's rise over the mean background"
-    signed_bar(figure, figure.add_subplot(grid[1, 1:-1]), limit, wrap(words, WIDTH * 5 / 7, SMALL))
+    signed_bar(figure, figure.add_subplot(grid[1, 1:-1]), limit, words)
     return panels
