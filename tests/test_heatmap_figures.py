@@ -91,6 +91,13 @@ def test_unsigned_maps_show_one_scale_and_their_cells():
         assert part in texts_of(figure)
 
 
+def test_both_maps_are_covered_where_they_cannot_be_read():
+    found = Attribution(np.random.default_rng(0).random((44, 44)), {}, {"class_kept": 0.2})
+    figure = draw_heatmap(make_face(), np.zeros((44, 44, 1)), found, method=METHODS["smoothgrad"], **WORDS)
+    assert texts_of(figure).count("Too noisy to read") == 2
+    assert "20 % of the noisy copies" in texts_of(figure)
+
+
 def test_a_map_of_zeros_and_a_face_of_unknown_class_are_drawn():
     for method in (OCCLUSION, GRADCAM):
         empty = Attribution(np.zeros((44, 44), np.float16))

@@ -23,7 +23,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    stamp,
+    stamp_all,
 )
 from ferlib.figures.style import in_style
 
@@ -65,7 +65,7 @@ def draw_heatmap(
         show(panels[2], alone.astype(np.float32), title, cmap=SIZES, vmin=0, vmax=limit)
         importance_bar(figure, bars[2], limit, of_what)
     if doubt := method.doubts(attribution.facts):
-        stamp(panels[1], doubt)
+        stamp_all(panels[1:], doubt)
     headline(figure, method.title, face)
     blocks = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     clipped = (

@@ -26,7 +26,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    stamp,
+    stamp_all,
     title_panel,
     two_rows,
 )
@@ -46,12 +46,14 @@ def draw_lime(
     limit = float(np.abs(weights).max()) or 1.0
     figure = new_figure(6.7)
     upper, lower = two_rows(figure)
-    regions = draw_regions(upper, face, image, attribution, top_regions, limit)
+    supporting, regions = draw_regions(upper, face, image, attribution, top_regions, limit)
     panels, bars = panel_row(lower, 3)
     draw_ranking(panels[0], attribution, top_regions, [regions])
     bars[0].axis("off")
     show(panels[1], np.abs(weights), "importance, for or against", cmap=SIZES, vmin=0, vmax=limit)
     importance_bar(lower, bars[1], limit, f"{face.target.name}: |Δ probability|")
+    if doubt := METHODS["lime"].doubts(attribution.facts):
+        stamp_all([supporting, regions, *panels[:2]], doubt)
     shapley = attribution.arrays.get("kernel_shap")
     if shapley is None:
         draw_probabilities(panels[2], face)
@@ -66,8 +68,8 @@ def draw_lime(
 
 def draw_regions(
     figure: SubFigure, face: ExplainedFace, image: np.ndarray, attribution: Attribution, top_regions: int, limit: float
-) -> Axes:
-    """The upper row; returns the axes of all regions, on which their ranks are written."""
+) -> tuple[Axes, Axes]:
+    """The upper row; returns the axes of the supporting regions, and of all, on which their ranks are written."""
     weights, segments = attribution.map.astype(np.float32), attribution.arrays["segments"]
     supporting = top_supporting(weights, segments, top_regions)
     shown = len(np.unique(segments[supporting]))
@@ -79,10 +81,7 @@ def draw_regions(
     key(bars[1], ("outlined: evidence for the class", FOR), ("pale: all other regions", "0.35"))
     show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions")
     signed_bar(figure, bars[2], limit, f"{face.target.name}: Δ probability")
-    if doubt := METHODS["lime"].doubts(attribution.facts):
-        stamp(panels[1], doubt)
-        stamp(panels[2], doubt)
-    return panels[2]
+    return panels[1], panels[2]
 
 
 def draw_shapley(

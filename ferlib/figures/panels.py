@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,9 +142,16 @@ def key(axes: Axes, *lines: tuple[str, str | np.ndarray]) -> None:
         )  # fmt: skip
 
 
+def stamp_all(panels: Iterable[Axes], doubt: str) -> None:
+    """Covers all panels that show a map that cannot be read: the first with the reason, the others with its begin."""
+    for axes, text in zip(panels, chain([doubt], repeat(doubt.partition(":")[0])), strict=False):
+        stamp(axes, text)
+
+
 def stamp(axes: Axes, doubt: str) -> None:
-    """Covers a map that cannot be read, so that its colours do not persuade, with the reason."""
-    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, facecolor="white", alpha=0.8, zorder=5))
+    """Covers a map that cannot be read, and the lines at its edges, so that its colours do not persuade."""
+    cover: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "zorder": 5, "clip_on": False}
+    axes.add_patch(Rectangle((-0.015, -0.015), 1.03, 1.03, transform=axes.transAxes, **cover))
     text = wrap(doubt, WIDTH / columns_of(axes) - 0.3, TITLE)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=TITLE, zorder=6,
               fontweight="bold")  # fmt: skip

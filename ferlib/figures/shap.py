@@ -26,7 +26,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    stamp,
+    stamp_all,
     two_rows,
 )
 from ferlib.figures.style import in_style
@@ -46,10 +46,7 @@ def draw_shap(face: ExplainedFace, image: np.ndarray, attribution: Attribution, 
     panels = draw_shap_pair(upper, face, image, values, maps, limit)
     classes = draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
     if doubt := METHODS["shap"].doubts(attribution.facts):
-        for axes in panels[1:]:
-            stamp(axes, doubt)
-        for axes in classes:
-            stamp(axes, "too noisy")
+        stamp_all([*panels[1:], *classes], doubt)
     headline(figure, "SHAP", face, *describe_errors(attribution.facts))
     note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
