@@ -29,6 +29,17 @@ def of_shap(facts: Mapping[str, Any]) -> str:
     return f"Too noisy to read: the sampling error is {size}; take more samples (--shap-samples)."
 
 
+def caution_of_shap(_target: str, facts: Mapping[str, Any]) -> str:
+    """Values that are those of one choice of background faces."""
+    error = facts.get("background_error")
+    if error is None or error <= NOISY:
+        return ""
+    return (
+        f"Caution: with other background faces the values would differ by {100 * error:.0f} % of their size; "
+        "more of them reduce that (--bg-samples)."
+    )
+
+
 def of_smoothgrad(facts: Mapping[str, Any]) -> str:
     """Noise that changes the predicted class."""
     kept = facts["class_kept"]

@@ -228,6 +228,7 @@ ROWS = (
             "completeness_gap": "completeness gap",
         },
         doubt="doubts:of_shap",
+        words="doubts:caution_of_shap",
         expected=True,
         faces_per_call=(1, 4, 16),
     ),

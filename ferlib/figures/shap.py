@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
+from ferlib.explanations.doubts import caution_of_shap
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.explanations.methods import METHODS
 from ferlib.figures.blending import to_rgb
@@ -41,15 +42,17 @@ def draw_shap(face: ExplainedFace, image: np.ndarray, attribution: Attribution, 
     values, block = sum_blocks(attribution.map.astype(np.float32))
     maps = np.stack([sum_blocks(each.astype(np.float32))[0] for each in attribution.arrays["class_maps"]])
     limit = color_limit(np.concatenate([maps, values[None]]))
-    figure = new_figure(6.1)
+    figure = new_figure(6.5)
     upper, lower = two_rows(figure)
     panels = draw_shap_pair(upper, face, image, values, maps, limit)
     classes = draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
     if doubt := METHODS["shap"].doubts(attribution.facts):
         stamp_all([*panels[1:], *classes], doubt)
     headline(figure, "SHAP", face, *describe_errors(attribution.facts))
-    note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
-    footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
+    caution = caution_of_shap(face.target.name, attribution.facts).rstrip(".")
+    notes = [footer, f"drawn as sums over {block}×{block} pixels" if block > 1 else "", caution]
+    notes.append(f"colours saturate at ±{limit:.2g} (99.5 % of all classes' values are smaller)")
+    footnote(figure, run, face, " · ".join(filter(None, notes)))
     return figure
 
 
@@ -118,6 +121,9 @@ def draw_shap_classes(
         if label in marks:
             axes.title.set_fontweight("bold")
             axes.spines[:].set(visible=True, linewidth=2, color="black")
-    words = "Δ logit of the class above; Σ: sum of its values, of its logit's rise over the mean background"
+    words = (
+        "Δ logit of the class above. Σ: the sum of its values, "
+        "of what it should be (its logit less its mean over the background faces)"
+    )
     signed_bar(figure, figure.add_subplot(grid[1, 1:-1]), limit, words)
     return panels
