@@ -13,6 +13,7 @@ from PIL import Image
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures.blending import AGAINST, FOR, stretch, tint
+from ferlib.figures.explanations import describe_settings
 from ferlib.figures.heatmaps import draw_heatmap
 from ferlib.figures.panels import SIZES
 
@@ -89,6 +90,14 @@ def test_unsigned_maps_show_one_scale_and_their_cells():
     assert share_near(pixels, FOR) < 0.001
     for part in ("6 × 6 cells", "Grad-CAM", "share of the peak", "bright: evidence for the class"):
         assert part in texts_of(figure)
+
+
+def test_the_component_of_eigencam_speaks_for_no_class():
+    method = METHODS["eigencam"]
+    footer = describe_settings(method, {"layer": "features"})
+    assert "0: none" in footer
+    assert "evidence" not in footer + method.doubts({"peak": 0.0})
+    assert "evidence" in describe_settings(GRADCAM, {"layer": "features"})
 
 
 def test_both_maps_are_covered_where_they_cannot_be_read():

@@ -58,6 +58,11 @@ def of_integrated_gradients(facts: Mapping[str, Any]) -> str:
     return f"Too coarse to read: the values sum to {found} in place of {wanted}; take more steps (--steps)."
 
 
+def of_eigencam(facts: Mapping[str, Any]) -> str:
+    """Cells without a component."""
+    return "" if facts["peak"] > 0 else "Nothing to read: the cells of the layer do not differ from one another."
+
+
 def of_cam(facts: Mapping[str, Any]) -> str:
     """A map that is 0 everywhere."""
     return "" if facts["peak"] > 0 else "Nothing to read: no cell of the layer speaks for the class."

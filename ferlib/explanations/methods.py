@@ -324,6 +324,8 @@ ROWS = (
         "The same for every class: it shows what the layer responds to, not why a class is predicted.",
         question="shown: the strongest component",
         meaning="bright: large component, whatever the class",
+        note="cells of {layer}, upsampled bilinearly · 1: the largest component in this face, 0: none",
+        doubt="doubts:of_eigencam",
     ),
     cam(
         "scorecam",
