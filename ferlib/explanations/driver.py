@@ -425,7 +425,11 @@ def summarize(
         {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
         | method.name_regions(EMOTIONS[face.target.label], outcome.facts)
         | ({} if copies is None else {"training_copy": bool(copies[face.index])})
-        | ({"words": words} if (words := method.describe(face.target.name, outcome.facts)) else {})
+        | (
+            {"words": words}
+            if (words := method.describe(face.target.name, {**describe_face(face), **outcome.facts}))
+            else {}
+        )
         for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
     ]
     return {
