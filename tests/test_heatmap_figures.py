@@ -16,6 +16,7 @@ from ferlib.figures.blending import AGAINST, FOR, stretch, tint
 from ferlib.figures.explanations import describe_settings
 from ferlib.figures.heatmaps import draw_heatmap
 from ferlib.figures.panels import SIZES
+from ferlib.report.gallery import make_scales
 
 WORDS = {"run": "run", "footer": "footer"}
 GRADCAM, OCCLUSION = METHODS["gradcam"], METHODS["occlusion"]
@@ -98,6 +99,18 @@ def test_the_component_of_eigencam_speaks_for_no_class():
     assert "0: none" in footer
     assert "evidence" not in footer + method.doubts({"peak": 0.0})
     assert "evidence" in describe_settings(GRADCAM, {"layer": "features"})
+
+
+@pytest.mark.parametrize("name", ["gradcam", "hirescam", "occlusion", "integrated_gradients", "saliency"])
+def test_figure_and_report_have_one_scale(name):
+    """One pixel of 44 × 44 is the peak: within the half percent that pixels may exceed full colour by."""
+    values, method = np.full((44, 44), 0.25, np.float16), METHODS[name]
+    values[0, 0] = 1
+    figure = draw_heatmap(make_face(), np.zeros((44, 44, 1)), Attribution(values), method=method, **WORDS)
+    shown = figure.axes[2].images[0].get_clim()[1]
+    (scale,) = make_scales(values, method, shared=shown)
+    assert scale.limit == shown
+    assert shown == (1 if "cam" in name else pytest.approx(1 if method.summed else 0.25))
 
 
 def test_both_maps_are_covered_where_they_cannot_be_read():

@@ -46,7 +46,7 @@ def draw_heatmap(
     if method.summed:
         values, block = sum_blocks(values)
     cells = attribution.arrays.get("grid")
-    limit = color_limit(values) if cells is None else float(np.abs(values).max()) or 1.0
+    limit = color_limit(values, method.quantile)
     label = EMOTIONS[face.target.label]
     of_what = ": ".join(filter(None, [method.subject(face.target.name, label), method.unit]))
     figure = new_figure(3.7)
