@@ -435,6 +435,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         open_subject(config.Explain(outputs_dir=tmp_path, checkpoint=path, device="cpu"))
 
 
+def test_a_network_of_another_data_set_is_noted(tmp_path, shared_outputs, synthetic, capsys):
+    path: Path = tmp_path / "elsewhere.pth"
+    save_checkpoint(path, "mini_resnet", models.create_model("mini_resnet"), dataset="fer2013")
+    open_subject(config.Explain(model="mini_resnet", outputs_dir=shared_outputs, checkpoint=path))
+    assert "note: elsewhere.pth was trained on fer2013, and --dataset is synthetic" in capsys.readouterr().out
+
+
 def test_faces_of_an_earlier_version_are_explained_again(tiny_run):
     """Constants say what a method's numbers are, such as whether R² is held out."""
 

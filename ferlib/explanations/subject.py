@@ -20,7 +20,7 @@ from ferlib.inference.compiled import CompiledIfWorth
 from ferlib.inference.engine import TORCH, Engine, Source, choose_engine, open_engine
 from ferlib.inference.folding import prepare
 from ferlib.inference.logit_model import LogitModel
-from ferlib.inference.splits import check_model
+from ferlib.inference.splits import check_model, note_dataset
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import resolve_device
@@ -113,7 +113,9 @@ def open_subject(flags: Explain) -> Subject:
     engine = choose_engine(engine_flags(flags), device, amp=flags.amp)  # errors in the flags before anything is loaded
     path = require(flags.run.checkpoint_or(flags.checkpoint), training_command(flags.run))
     checkpoint = load_checkpoint(path, device)
-    check_model(checkpoint.info["model"], flags.model, str(path))
+    check_model(checkpoint.info["model"], flags.model, str(path), str(checkpoint.info.get("dataset") or ""))
+    if flags.checkpoint is not None:
+        note_dataset(checkpoint, path, flags.dataset)
     if flags.checkpoint is None and is_main() and is_held(flags.run.lock("train")):
         print(f"note: {flags.run.name} is being trained; this is its best epoch so far, {checkpoint.info.get('epoch')}")
     data = load_stage(flags)
