@@ -15,6 +15,7 @@ from PIL import Image
 
 import config
 import explain_lime
+import explain_regions
 import explain_shap
 import models
 from config import EMOTIONS
@@ -205,6 +206,28 @@ def test_pictures_are_explained_beside_the_test_split(tmp_path):
     assert {found.name for found in folder.iterdir()} == {"maps.npz", "lime_summary.json", "faces", face["figure"]}
     with pytest.raises(UserError, match=r"no\.jpg"):
         explain(tmp_path, image=(tmp_path / "no.jpg",))
+
+
+@pytest.mark.parametrize("script", [explain_lime, explain_regions, explain_shap], ids=["lime", "regions", "shap"])
+def test_pictures_need_no_data_set_but_for_the_background(tmp_path, monkeypatch, script):
+    monkeypatch.setattr("ferlib.explanations.region_fills.open_landmarks", lambda: None)
+    picture, checkpoint = tmp_path / "me.png", tmp_path / "net.pth"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(picture)
+    save_checkpoint(checkpoint, "mini_resnet", models.create_model("mini_resnet"), dataset="fer2013")
+    flags = {"model": "mini_resnet", "dataset": "fer2013", "checkpoint": checkpoint, "figures": False, "device": "cpu"}
+    flags |= {"data_dir": tmp_path / "none", "outputs_dir": tmp_path / "outputs"}
+    kind = {explain_lime: "ExplainLime", explain_regions: "ExplainRegions", explain_shap: "ExplainShap"}[script]
+    make = getattr(script, kind)
+    if script is explain_shap:
+        with pytest.raises(UserError, match=r"compare with faces of FER2013's train split, .* --data-dir"):
+            script.explain(make(image=(picture,), **flags))
+    else:
+        summary = script.explain(make(image=(picture,), **flags))
+        (face,) = summary["faces"]
+        assert face["name"] == "me.png"
+        assert set(face.get("fills", {})) <= {"mean", "blur"}
+    with pytest.raises(UserError, match="no FER2013 in"):
+        script.explain(make(**flags))
 
 
 def fail_to_draw(face, image, attribution):
