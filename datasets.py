@@ -23,7 +23,7 @@ from ferlib.data.readers.fer2013 import fer2013_csv, fer2013_folders, ferplus_cs
 from ferlib.data.readers.folders import any_folders
 from ferlib.data.readers.jaffe import jaffe_files
 from ferlib.data.readers.pixel_csv import IncompleteError
-from ferlib.data.readers.places import candidate_trees, describe_folder
+from ferlib.data.readers.places import MissingError, candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
 from ferlib.data.readers.trees import Tree
 from ferlib.data.readers.vote_sources import FER_SETS, find_pictures, find_tables
@@ -190,7 +190,7 @@ def find_source(
         if faces is not None:
             size = 0 if is_known(key) else decoded_size(tree, facts)
             return Source(key, at_least_one(faces, tree.root), size, tree)
-    raise incomplete or UserError(describe_missing(dataset, facts, data_dir))
+    raise incomplete or MissingError(describe_missing(dataset, facts, data_dir))
 
 
 def faces_in(dataset: str, facts: DatasetFacts, tree: Tree) -> Iterator[Face] | None:

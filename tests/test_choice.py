@@ -75,6 +75,11 @@ def test_faces_can_be_all_or_named_or_filtered():
         ({"indices": (0,), "only": "Sad"}, "no face of the test split is left"),
         ({"target": "Joy"}, "--target Joy is unknown; valid are predicted, true, runner-up, Angry"),
         ({"against": "Joy"}, "--against Joy is unknown"),
+        (
+            {"target": "Fear", "against": "fear"},
+            "--target and --against are both Fear; a class is compared with another",
+        ),
+        ({"against": "predicted"}, "--target and --against are both predicted"),
         ({"samples": 0}, "at least one"),
     ],
 )
@@ -92,9 +97,25 @@ def test_the_target_is_what_the_flags_name():
     for face in choose_targets(against="true"):
         against = face.runner_up if face.correct else face.true
         assert face.target == Target(face.predicted, against)
-    for face in choose_targets(target="runner-up", against="runner-up"):
-        assert face.target == Target(face.runner_up, face.predicted)
+    for face in choose_targets(target="runner-up", against="true"):
+        against = face.predicted if face.true == face.runner_up else face.true
+        assert face.target == Target(face.runner_up, against)
+    for face in choose_targets(target="true", against="Sad"):
+        if face.true == EMOTIONS.index("Sad") != face.predicted:
+            assert face.target == Target(face.true, face.predicted)
     with pytest.raises(UserError, match=r"the true class of 0\.png is not known"):
         choose_targets(true=[None] * COUNT, target="true")
     assert describe_target("Fear", "runner-up") == "Fear rather than runner-up"
     assert describe_target("predicted", "") == "predicted class"
+
+
+def test_the_summary_counts_the_faces_whose_contrast_is_another_one():
+    faces = choose_targets(against="true")
+    correct = sum(face.correct for face in faces)
+    assert 0 < correct < COUNT
+    assert describe_target("predicted", "true", faces) == (
+        f"predicted class rather than true class; for {correct} of {COUNT} faces both are one class: "
+        "rather than the most probable other one"
+    )
+    wrong = [face for face in faces if not face.correct]
+    assert describe_target("predicted", "true", wrong) == "predicted class rather than true class"

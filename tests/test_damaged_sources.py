@@ -425,6 +425,9 @@ def test_fer_plus_beside_an_archive(tmp_path, name):
 def test_what_the_data_folder_holds_instead(tmp_path):
     Image.new("L", (48, 48)).save(put(tmp_path / "source/train/angry/a.png", b""))
     (tmp_path / "data").mkdir()
+    refused(tmp_path, "it is empty")
+    put(tmp_path / "data/README.md", "Where data sets are to be had")
+    refused(tmp_path, "it holds README.md only")
     zip_folder(tmp_path / "source", tmp_path / "data/faces.zip")
     put(tmp_path / "data/fer2013.rar", "Rar!")
     (tmp_path / "data/empty").mkdir()

@@ -212,8 +212,19 @@ def test_missing_and_foreign_checkpoints(flags, tmp_path):
         evaluate.evaluate(replace(flags, tag="none"))
     path = tmp_path / "vgg.pth"
     save_checkpoint(path, "fer_vgg", create_model("fer_vgg"), epoch=1, metrics={})
-    with pytest.raises(UserError, match=r"holds a fer_vgg; use --model fer_vgg"):
+    with pytest.raises(UserError, match=r"holds a fer_vgg; use --model fer_vgg$"):
         evaluate.evaluate(replace(flags, checkpoint=path))
+    save_checkpoint(path, "fer_vgg", create_model("fer_vgg"), epoch=1, metrics={}, dataset="fer2013")
+    with pytest.raises(UserError, match=r"holds a fer_vgg; use --model fer_vgg --dataset fer2013$"):
+        evaluate.evaluate(replace(flags, checkpoint=path))
+
+
+def test_a_checkpoint_of_another_data_set_is_noted(tmp_path, capsys):
+    path, note = tmp_path / "other.pth", "note: other.pth was trained on fer2013, and --dataset is synthetic\n"
+    for trained, words in (("fer2013", note), ("synthetic", "")):
+        save_checkpoint(path, "mini_resnet", create_model("mini_resnet"), dataset=trained)
+        evaluate.open_checkpoint(config.Evaluate(checkpoint=path, device="cpu"))
+        assert capsys.readouterr().out == words
 
 
 def test_headline_figures_again_without_the_copies(synthetic):

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from PIL import Image, ImageColor
 
+from config import EMOTIONS
 from ferlib.explanations.maps import sum_blocks, top_supporting
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.explanations.shap import make_attribution
@@ -84,6 +86,41 @@ def test_colours_are_in_proportion_to_the_values():
     assert np.allclose(sizes, panels.SIZES(np.linspace(0, 1, 9))[:, :3], atol=0.01)
 
 
+def words_of(figure):
+    """Of titles, labels of ramps and axes, and texts, however the lines are broken."""
+    artists = [each for axes in figure.findobj(Axes) for each in (axes.title, axes.xaxis.label, *axes.texts)]
+    return " ".join(" ".join(artist.get_text() for artist in artists).split())
+
+
+def draw_both(target):
+    """LIME with Shapley values, and SHAP."""
+    face, image = make_face(1, target), np.zeros((44, 44, 1), np.float32)
+    segments = (np.arange(44) // 5)[:, None] * np.ones((1, 44), int)
+    weights = np.linspace(-1, 1, segments.max() + 1)[segments]
+    arrays = {"segments": segments, "standard_errors": np.abs(weights) / 10, "kernel_shap": weights}
+    lime = Attribution(weights, arrays, {"segments": 9, "r2": 0.5})
+    maps = np.random.default_rng(2).normal(size=(7, 44, 44)).astype(np.float32)
+    shap = make_attribution(maps, target.weights(), np.ones(7), ERRORS)
+    return (
+        lime_figures.draw_lime(face, image, lime, 8, "run", "footer"),
+        shap_figures.draw_shap(face, image, shap, "run", "footer"),
+    )
+
+
+def test_a_contrast_is_named_by_every_title_and_ramp():
+    lime, shap = (words_of(figure) for figure in draw_both(Target(2, 6)))
+    assert lime.count("Fear rather than Surprise: Δ probability") == 2
+    assert "evidence for Fear rather than Surprise: the 4 strongest" in lime
+    assert "Fear rather than Surprise: |Δ probability|" in lime
+    assert "Fear rather than Surprise: Δ logit" in shap
+    assert "Surprise: Δ logit" in shap.replace("than Surprise", "")  # its own map
+    assert "Fear rather than Surprise: |Δ logit|" in shap
+    lime, shap = (words_of(figure) for figure in draw_both(Target(2)))
+    assert "evidence for Fear: the 4 strongest" in lime
+    assert "the 8 strongest, for or against" in lime
+    assert "rather than" not in lime + shap
+
+
 def test_a_map_that_cannot_be_read_is_stamped():
     segments = (np.arange(44) // 5)[:, None] * np.ones((1, 44), int)
     weights = np.linspace(-1, 1, segments.max() + 1)[segments]
@@ -92,8 +129,29 @@ def test_a_map_that_cannot_be_read_is_stamped():
     for r2, stamped in ((0.1, True), (0.5, False)):
         found = Attribution(weights, arrays, {"segments": segments.max() + 1, "r2": r2}).rounded()
         figure = lime_figures.draw_lime(face, image, found, 8, "run", "footer")
-        texts = " ".join(text.get_text() for axes in figure.findobj(Axes) for text in axes.texts)
-        assert ("Too weak" in texts) == stamped
+        assert words_of(figure).count("Too weak to read") == 4 * stamped  # both maps, the bars and the importance
+        figure.draw_without_rendering()
+        lines = [line for axes in figure.findobj(Axes) for line in axes.collections]
+        covers = [axes.patches[-1].get_window_extent() for axes in figure.findobj(Axes) if covered(axes)]
+        assert len(covers) == 4 * stamped
+        outlines = [line for line in lines if isinstance(line, LineCollection) and not line.get_clip_on()]
+        assert outlines
+        for line in outlines if stamped else ():
+            box = line.get_tightbbox()
+            assert any(cover.x0 <= box.x0 and cover.x1 >= box.x1 for cover in covers)
+
+
+def covered(axes):
+    """Whether the last thing drawn is a cover: the text that says why."""
+    return any("to read" in text.get_text().replace("\n", " ") for text in axes.texts)
+
+
+def test_shap_that_cannot_be_read_is_stamped_in_every_panel():
+    maps = np.random.default_rng(2).normal(size=(7, 44, 44)).astype(np.float32)
+    found = make_attribution(maps, Target(2).weights(), np.ones(7), {"sampling_error": 0.8, "background_error": 0.9})
+    figure = shap_figures.draw_shap(make_face(), np.zeros((44, 44, 1), np.float32), found, "run", "footer")
+    assert words_of(figure).count("Too noisy to read") == 3 + len(EMOTIONS)
+    assert words_of(figure).count("take more samples") == 1
 
 
 def test_dark_red_is_evidence_for_and_turquoise_against():

@@ -15,6 +15,7 @@ from PIL import Image
 
 import config
 import explain_lime
+import explain_regions
 import explain_shap
 import models
 from config import EMOTIONS
@@ -205,6 +206,28 @@ def test_pictures_are_explained_beside_the_test_split(tmp_path):
     assert {found.name for found in folder.iterdir()} == {"maps.npz", "lime_summary.json", "faces", face["figure"]}
     with pytest.raises(UserError, match=r"no\.jpg"):
         explain(tmp_path, image=(tmp_path / "no.jpg",))
+
+
+@pytest.mark.parametrize("script", [explain_lime, explain_regions, explain_shap], ids=["lime", "regions", "shap"])
+def test_pictures_need_no_data_set_but_for_the_background(tmp_path, monkeypatch, script):
+    monkeypatch.setattr("ferlib.explanations.region_fills.open_landmarks", lambda: None)
+    picture, checkpoint = tmp_path / "me.png", tmp_path / "net.pth"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(picture)
+    save_checkpoint(checkpoint, "mini_resnet", models.create_model("mini_resnet"), dataset="fer2013")
+    flags = {"model": "mini_resnet", "dataset": "fer2013", "checkpoint": checkpoint, "figures": False, "device": "cpu"}
+    flags |= {"data_dir": tmp_path / "none", "outputs_dir": tmp_path / "outputs"}
+    kind = {explain_lime: "ExplainLime", explain_regions: "ExplainRegions", explain_shap: "ExplainShap"}[script]
+    make = getattr(script, kind)
+    if script is explain_shap:
+        with pytest.raises(UserError, match=r"compare with faces of FER2013's train split, .* --data-dir"):
+            script.explain(make(image=(picture,), **flags))
+    else:
+        summary = script.explain(make(image=(picture,), **flags))
+        (face,) = summary["faces"]
+        assert face["name"] == "me.png"
+        assert set(face.get("fills", {})) <= {"mean", "blur"}
+    with pytest.raises(UserError, match="no FER2013 in"):
+        script.explain(make(**flags))
 
 
 def fail_to_draw(face, image, attribution):
@@ -433,6 +456,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     save_checkpoint(path, "fer_vgg", models.create_model("fer_vgg"))
     with pytest.raises(UserError, match="holds a fer_vgg"):
         open_subject(config.Explain(outputs_dir=tmp_path, checkpoint=path, device="cpu"))
+
+
+def test_a_network_of_another_data_set_is_noted(tmp_path, shared_outputs, synthetic, capsys):
+    path: Path = tmp_path / "elsewhere.pth"
+    save_checkpoint(path, "mini_resnet", models.create_model("mini_resnet"), dataset="fer2013")
+    open_subject(config.Explain(model="mini_resnet", outputs_dir=shared_outputs, checkpoint=path))
+    assert "note: elsewhere.pth was trained on fer2013, and --dataset is synthetic" in capsys.readouterr().out
 
 
 def test_faces_of_an_earlier_version_are_explained_again(tiny_run):

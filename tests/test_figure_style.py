@@ -248,6 +248,13 @@ def test_the_users_own_settings_do_not_count(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_a_number_and_its_percent_sign_stay_in_one_line():
+    for width in np.arange(0.6, 4, 0.05):
+        lines = wrap("the linear model predicts 20 % of the network's variation", width, 8).split("\n")
+        assert not any(line.startswith("%") for line in lines)
+        assert " ".join(lines) == "the linear model predicts 20 % of the network's variation"
+
+
 def test_titles_fill_their_lines_equally():
     text = "Happy is told from the rest best (AUC 0.98), Fear worst (0.87)"
     lines = wrap(text, 4.8, 10.5).split("\n")

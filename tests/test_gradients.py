@@ -120,8 +120,22 @@ def test_the_completeness_gap_is_the_error_of_the_sum():
         for item, expected in zip(results, rise.tolist(), strict=True):
             assert item.facts["logit_above_baseline"] == pytest.approx(expected, abs=1e-5)
             assert item.facts["completeness_gap"] == pytest.approx(item.map.sum() - expected, abs=1e-4)
+            assert item.facts["sum_of_sizes"] == pytest.approx(np.abs(item.map).sum(), rel=1e-4)
     gaps = [max(abs(item.facts["completeness_gap"]) for item in results) for results in (coarse, fine)]
     assert gaps[1] < 0.1 * gaps[0]
+
+
+def test_a_gap_is_judged_by_the_sum_and_by_the_size_of_the_values():
+    doubts = METHODS["integrated_gradients"].doubts
+    assert not doubts({"logit_above_baseline": 0.062, "completeness_gap": 0.06, "sum_of_sizes": 28.0})
+    assert doubts({"logit_above_baseline": -1.2, "completeness_gap": 0.5, "sum_of_sizes": 28.0}) == (
+        "Too coarse to read: the values sum to −0.7 in place of −1.2; take more steps (--steps)."
+    )
+    assert "sum to +0.5 in place of −0.1" in doubts(
+        {"logit_above_baseline": -0.1, "completeness_gap": 0.6, "sum_of_sizes": 28.0}
+    )
+    assert not doubts({"logit_above_baseline": -4.0, "completeness_gap": 0.5, "sum_of_sizes": 5.0})
+    assert doubts({"logit_above_baseline": 0.062, "completeness_gap": 0.06})  # of earlier versions
 
 
 def test_the_gradient_of_a_small_loss_is_scaled_to_its_peak():

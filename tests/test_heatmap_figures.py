@@ -13,8 +13,10 @@ from PIL import Image
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.figures.blending import AGAINST, FOR, stretch, tint
+from ferlib.figures.explanations import describe_settings
 from ferlib.figures.heatmaps import draw_heatmap
 from ferlib.figures.panels import SIZES
+from ferlib.report.gallery import make_scales
 
 WORDS = {"run": "run", "footer": "footer"}
 GRADCAM, OCCLUSION = METHODS["gradcam"], METHODS["occlusion"]
@@ -56,13 +58,24 @@ def test_signed_maps_show_both_colours(channels, side):
         "why Happy rather than Sad?",
         "evidence for the class",
         "evidence against the class",
-        "Happy: Δ probability",
+        "Happy rather than Sad: Δ probability",
         "Occlusion",
         "run",
         "footer",
         "true Happy",
     ):
         assert part in words
+
+
+def test_every_ramp_names_what_its_values_are_of():
+    ramps = {"gradcam": "Happy rather than Sad: share of the peak", "loss_gradient": "Happy: share of the peak"}
+    ramps |= {"hirescam": "Happy rather than Sad: Δ logit of a cell", "saliency": "Happy rather than Sad: |∂ logit"}
+    for name, words in ramps.items():
+        figure = draw_heatmap(
+            make_face(against=5), np.zeros((44, 44, 1)), Attribution(np.eye(44)), method=METHODS[name], **WORDS
+        )
+        assert words in texts_of(figure)
+    assert METHODS["eigencam"].subject("Happy rather than Sad", "Happy") == ""
 
 
 def test_unsigned_maps_show_one_scale_and_their_cells():
@@ -78,6 +91,33 @@ def test_unsigned_maps_show_one_scale_and_their_cells():
     assert share_near(pixels, FOR) < 0.001
     for part in ("6 × 6 cells", "Grad-CAM", "share of the peak", "bright: evidence for the class"):
         assert part in texts_of(figure)
+
+
+def test_the_component_of_eigencam_speaks_for_no_class():
+    method = METHODS["eigencam"]
+    footer = describe_settings(method, {"layer": "features"})
+    assert "0: none" in footer
+    assert "evidence" not in footer + method.doubts({"peak": 0.0})
+    assert "evidence" in describe_settings(GRADCAM, {"layer": "features"})
+
+
+@pytest.mark.parametrize("name", ["gradcam", "hirescam", "occlusion", "integrated_gradients", "saliency"])
+def test_figure_and_report_have_one_scale(name):
+    """One pixel of 44 × 44 is the peak: within the half percent that pixels may exceed full colour by."""
+    values, method = np.full((44, 44), 0.25, np.float16), METHODS[name]
+    values[0, 0] = 1
+    figure = draw_heatmap(make_face(), np.zeros((44, 44, 1)), Attribution(values), method=method, **WORDS)
+    shown = figure.axes[2].images[0].get_clim()[1]
+    (scale,) = make_scales(values, method, shared=shown)
+    assert scale.limit == shown
+    assert shown == (1 if "cam" in name else pytest.approx(1 if method.summed else 0.25))
+
+
+def test_both_maps_are_covered_where_they_cannot_be_read():
+    found = Attribution(np.random.default_rng(0).random((44, 44)), {}, {"class_kept": 0.2})
+    figure = draw_heatmap(make_face(), np.zeros((44, 44, 1)), found, method=METHODS["smoothgrad"], **WORDS)
+    assert texts_of(figure).count("Too noisy to read") == 2
+    assert "20 % of the noisy copies" in texts_of(figure)
 
 
 def test_a_map_of_zeros_and_a_face_of_unknown_class_are_drawn():

@@ -70,6 +70,19 @@ def test_the_picture_shows_every_mean():
     assert "50 % is chance" in describe_agreement(table)
 
 
+def test_few_faces_have_a_mean_and_no_interval():
+    rng = np.random.default_rng(0)
+    many, few = faces_of("Happy", rng.normal(size=(8, 10))), faces_of("Fear", rng.normal(size=(2, 10)))
+    figure = draw_region_table(make_table(many + few), "run", "footer")
+    assert sum("±" in text.get_text() for text in figure.axes[0].texts) == 10
+    labels = [" ".join(label.get_text().split()) for label in figure.axes[0].get_xticklabels()]
+    assert labels == ["Fear 2 faces, no interval", "Happy 8 faces"]
+    assert "±: half of the 95 % interval" in " ".join(figure._supxlabel.get_text().split())
+    figure = draw_region_table(make_table(few), "run", "footer")
+    assert "±" not in " ".join([figure._supxlabel.get_text(), *(text.get_text() for text in figure.axes[0].texts)])
+    assert "No interval: fewer than 8 faces." in " ".join(figure._supxlabel.get_text().split())
+
+
 # ── groups ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -23,6 +23,7 @@ from ferlib.explanations.regions import count_passes, explain
 from ferlib.explanations.transplants import Donor, DonorPool, find_transplant
 from ferlib.faces.landmarks import MEAN_LANDMARKS
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.words import with_article
 
 HAPPY, SAD = EMOTIONS.index("Happy"), EMOTIONS.index("Sad")
 SIDE = 40
@@ -246,6 +247,19 @@ def test_sentences(values, without, sentence):
     assert describe_values("Fear", facts(values, without)) == sentence
 
 
+def test_the_percents_are_those_beside_the_face():
+    """The outcome of all regions in bfloat16 is 41 %, the probability in the title 43 %."""
+    assert describe_values("Fear", facts({"cheeks": 0.1}, None) | {"probability": 0.43}).startswith("Fear (43 %): the")
+
+
+def test_the_fill_is_named_in_plain_words():
+    words = {"background": "−0.06 where the mean of other faces hides them", "grey": "−0.06 where grey 0.5 hides them"}
+    words |= {"0.3": "−0.06 where grey 0.3 hides them", "blur": "−0.06 where the blurred face hides them"}
+    for name, end in words.items():
+        assert describe_fills({"fills": {"other": 0.9, name: -0.06}}).endswith(f"(correlation {end}).")
+    assert [with_article(label) for label in ("Angry", "Fear")] == ["an Angry", "a Fear"]
+
+
 def test_a_contrast_in_words_has_no_percent():
     assert describe_values("Fear rather than Sad", facts({MOUTH: 0.3}, None)).startswith("Fear rather than Sad: the")
 
@@ -325,7 +339,7 @@ def test_the_script_explains_a_saved_model(tiny_run, monkeypatch):
     for face in summary["faces"]:
         total = sum(face["values"].values())
         assert total == pytest.approx(face["outcome"] - face["hidden"], abs=1e-6)
-        assert face["words"].startswith(f"{face['target']} (")
+        assert face["words"].startswith(f"{face['target']} ({100 * face['probability']:.0f} %)")
         assert face["expected_units"] == name_regions(face["target"], face)["expected_units"]
         assert not face["landmarks_found"]
         found = face["counterfactual"]

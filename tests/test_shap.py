@@ -174,6 +174,17 @@ def test_errors_need_two_samples_and_two_background_faces():
     assert not METHODS["shap"].doubts({"sampling_error": 0.2})
 
 
+def test_a_large_background_error_is_a_caution_and_no_doubt():
+    facts = {"sampling_error": 0.2, "background_error": 0.62}
+    assert METHODS["shap"].describe("Fear", facts) == (
+        "Caution: with other background faces the values would differ by 62 % of their size; "
+        "more of them reduce that (--bg-samples)."
+    )
+    assert not METHODS["shap"].doubts(facts)
+    for error in (0.4, None):
+        assert not METHODS["shap"].describe("Fear", facts | {"background_error": error})
+
+
 @pytest.mark.parametrize(("count", "background"), [(60, 50), (130, 50), (21, 7), (3, 7), (1, 1)])
 def test_weights_of_samples_are_equal_for_background_faces(count, background):
     halves = shap.draw_halves(count, background, seed=3)

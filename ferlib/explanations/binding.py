@@ -37,8 +37,12 @@ class Network(Protocol):
     def gradients(self) -> nn.Module:
         """The same, prepared for many passes with gradients."""
 
+    @property
+    def has_faces(self) -> bool:
+        """Whether there are background faces."""
+
     def background(self, count: int) -> torch.Tensor:
-        """Background faces M×C×H×W in 0..1."""
+        """Background faces M×C×H×W in 0..1; UserError where there are none."""
 
     def faces_of(self, label: int, count: int) -> tuple[torch.Tensor, list[str]] | None:
         """At most so many real faces of a class M×C×H×W and their names; None where there is no train split."""
@@ -101,10 +105,11 @@ def provide_face_regions(options: dict[str, Any], network: Network, model: nn.Mo
     from ferlib.explanations.region_fills import make_fills, open_landmarks, placer
     from ferlib.explanations.transplants import donor_finder
 
+    averaged = network.has_faces or options["baseline"] == "background"
     place = placer(open_landmarks(), network.spec.image_size / network.spec.scaled_size, options["partition"])
     return {
         "place": place,
-        "fills": make_fills(options["baseline"], place, lambda: network.background(AVERAGED)),
+        "fills": make_fills(options["baseline"], place, (lambda: network.background(AVERAGED)) if averaged else None),
         "find_donor": donor_finder(model, place, network.faces_of, network.batch_size),
     }
 

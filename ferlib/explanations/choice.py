@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -32,11 +32,13 @@ CLASS_OF: dict[str, Callable[[ExplainedFace], int | None]] = {
 
 
 def check_words(flags: Explain) -> None:
-    """UserError for --only, --target and --against that name no class; nothing is read for it."""
+    """UserError for --only, --target and --against that name no class, or the same; nothing is read for it."""
     lookup_word(dict.fromkeys(("", *BY_PREDICTION, *EMOTIONS)), flags.only, "--only")
     lookup_word(CLASS_OF, flags.target, "--target")
     if flags.against:
         lookup_word(CLASS_OF, flags.against, "--against")
+    if flags.target.lower() == flags.against.lower():
+        raise UserError(f"--target and --against are both {flags.target}; a class is compared with another one")
 
 
 def needs_predictions(flags: Explain) -> bool:
@@ -109,22 +111,31 @@ def make_face(
 def choose_target(face: ExplainedFace, target: str, against: str) -> Target:
     """The target of a face by --target and --against; UserError for a true class that is not known.
 
-    Where --against names the target's own class (its predicted class is the true one, say), the runner-up is taken, or
-    the predicted class where the target is the runner-up.
+    Where --against names the target's own class (its predicted class is the true one, say), the most probable other
+    class is taken.
     """
-    label = lookup_word(CLASS_OF, target, "--target")(face)
-    other = lookup_word(CLASS_OF, against, "--against")(face) if against else None
+    label, other = named_classes(face, target, against)
     if label is None or (against and other is None):
         raise UserError(f"the true class of {face.name} is not known; name a class instead of 'true'")
     if other == label:
-        other = face.predicted if label == face.runner_up else face.runner_up
+        other = face.runner_up if label == face.predicted else face.predicted
     return Target(label, other)
 
 
-def describe_target(target: str, against: str) -> str:
-    """In words: "predicted class", "Fear rather than Surprise"."""
+def named_classes(face: ExplainedFace, target: str, against: str) -> tuple[int | None, int | None]:
+    """The classes that --target and --against name for a face; None where it is not known, and without --against."""
+    label = lookup_word(CLASS_OF, target, "--target")(face)
+    return label, lookup_word(CLASS_OF, against, "--against")(face) if against else None
+
+
+def describe_target(target: str, against: str, faces: Sequence[ExplainedFace] = ()) -> str:
+    """In words: "predicted class", "Fear rather than Surprise", with the faces whose contrast is another one."""
     words = [f"{word} class" if word in ("predicted", "true") else word for word in (target, against)]
-    return " rather than ".join(word for word in words if word)
+    named = " rather than ".join(word for word in words if word)
+    replaced = sum(label == other for label, other in (named_classes(face, target, against) for face in faces))
+    if not replaced:
+        return named
+    return f"{named}; for {replaced} of {len(faces)} faces both are one class: rather than the most probable other one"
 
 
 def lookup_word(table: Mapping[str, Row], word: str, flag: str) -> Row:

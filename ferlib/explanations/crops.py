@@ -50,6 +50,11 @@ class CropNetwork:
         """The same with batch norms folded."""
         return self.model.fast
 
+    @property
+    def has_faces(self) -> bool:
+        """Drawn ones."""
+        return True
+
     def background(self, count: int) -> torch.Tensor:
         """Drawn faces of all expressions in turn."""
         return self.model.views(draw_background(count, self.model.crop_size))

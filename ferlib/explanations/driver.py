@@ -425,7 +425,11 @@ def summarize(
         {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
         | method.name_regions(EMOTIONS[face.target.label], outcome.facts)
         | ({} if copies is None else {"training_copy": bool(copies[face.index])})
-        | ({"words": words} if (words := method.describe(face.target.name, outcome.facts)) else {})
+        | (
+            {"words": words}
+            if (words := method.describe(face.target.name, {**describe_face(face), **outcome.facts}))
+            else {}
+        )
         for face, outcome, figure in zip(faces, outcomes, figures, strict=True)
     ]
     return {
@@ -436,7 +440,7 @@ def summarize(
         "command": command_line(),
         "checkpoint": str(subject.checkpoint),
         "checkpoint_digest": subject.checkpoint_digest,
-        "explained": describe_target(flags.target, flags.against),
+        "explained": describe_target(flags.target, flags.against, faces),
         "output": method.output,
         "image_size": subject.spec.image_size,
         "scaled_size": subject.spec.scaled_size,  # the model is given the centre of a face of this side

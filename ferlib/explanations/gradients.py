@@ -183,7 +183,7 @@ def integrated_gradients(
     """(x − x') · mean of ∂f/∂x on the straight path from the baseline x' to x, by Gauss-Legendre quadrature.
 
     Sundararajan et al., "Axiomatic attribution for deep networks" (2017), section 3. The sum of a map is f(x) − f(x')
-    up to the completeness gap.
+    up to the completeness gap; "sum_of_sizes" is that of its absolute values.
     """
     start = make_baseline(images, baseline)
     level = grey_level(baseline)
@@ -193,8 +193,8 @@ def integrated_gradients(
     maps = sum_colours(method.attribute(images.detach(), baselines, additional_forward_args=targets, **options))
     with torch.no_grad():
         rise = output(images, targets) - output(start, targets)
-    gap = maps.double().sum((1, 2)) - rise
-    return maps, {"logit_above_baseline": rise, "completeness_gap": gap}
+    gap, sizes = maps.double().sum((1, 2)) - rise, maps.double().abs().sum((1, 2))
+    return maps, {"logit_above_baseline": rise, "completeness_gap": gap, "sum_of_sizes": sizes}
 
 
 def guided_backprop(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, **_: Any) -> Maps:

@@ -20,7 +20,10 @@ def sum_blocks(values: np.ndarray, max_side: int = MAX_SIDE) -> tuple[np.ndarray
 
 
 def color_limit(maps: np.ndarray, quantile: float = 0.995) -> float:
-    """The absolute value that gets full colour: a high quantile, lest one pixel makes all others pale."""
+    """The absolute value that gets full colour: a high quantile, lest one pixel makes all others pale.
+
+    quantile: see specs.Method.quantile.
+    """
     limit = float(np.quantile(np.abs(maps), quantile)) or float(np.abs(maps).max())
     return limit or 1.0
 

@@ -228,6 +228,7 @@ ROWS = (
             "completeness_gap": "completeness gap",
         },
         doubt="doubts:of_shap",
+        words="doubts:caution_of_shap",
         expected=True,
         faces_per_call=(1, 4, 16),
     ),
@@ -323,6 +324,8 @@ ROWS = (
         "The same for every class: it shows what the layer responds to, not why a class is predicted.",
         question="shown: the strongest component",
         meaning="bright: large component, whatever the class",
+        note="cells of {layer}, upsampled bilinearly · 1: the largest component in this face, 0: none",
+        doubt="doubts:of_eigencam",
     ),
     cam(
         "scorecam",

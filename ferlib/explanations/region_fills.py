@@ -52,12 +52,17 @@ def to_pictures(images: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def make_fills(baseline: str, place: Place, background: Callable[[], torch.Tensor]) -> dict[str, Fill]:
+def make_fills(baseline: str, place: Place, background: Callable[[], torch.Tensor] | None) -> dict[str, Fill]:
     """The fills by name; of a level that is none of them, also that level.
 
-    background: faces M×C×H×W, drawn when the first face is filled with their mean.
+    background: faces M×C×H×W, drawn when the first face is filled with their mean; None: no such fill.
     """
     mean_face: list[torch.Tensor] = []
+
+    plain = PLAIN if baseline in (*PLAIN, "background") else (baseline, *PLAIN)
+    fills: dict[str, Fill] = {name: partial(fill_plain, name=name) for name in plain}
+    if background is None:
+        return fills
 
     def of_background(images: torch.Tensor, landmarks: np.ndarray) -> torch.Tensor:
         if not mean_face:
@@ -65,8 +70,6 @@ def make_fills(baseline: str, place: Place, background: Callable[[], torch.Tenso
             mean_face.append(average(faces, place(faces).landmarks))
         return torch.stack([out_of_frame(mean_face[0], points, images.shape[-1]) for points in landmarks])
 
-    plain = PLAIN if baseline in (*PLAIN, "background") else (baseline, *PLAIN)
-    fills: dict[str, Fill] = {name: partial(fill_plain, name=name) for name in plain}
     return fills | {"background": of_background}
 
 

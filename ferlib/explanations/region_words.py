@@ -7,6 +7,7 @@ from typing import Any
 
 from config import EMOTIONS
 from ferlib.data.synthetic.action_units import ACTION_UNIT_NAMES, ACTION_UNITS
+from ferlib.explanations.baselines import describe_baseline
 from ferlib.explanations.face_regions import (
     BRIDGE,
     BROWS,
@@ -104,9 +105,10 @@ def describe_values(target: str, facts: Mapping[str, Any], unit: str = "") -> st
     """A sentence of the facts of a face (regions.describe); target: the class, or "A rather than B".
 
     "Fear (41 %): both eyes +0.31 and the mouth +0.22 speak for it, the brows −0.08 against; without both eyes it would
-    be Sad." `unit` follows the first value.
+    be Sad." `unit` follows the first value. The percents are those of the fact "probability" where there is one, as
+    beside the face and in its summary: the outcome in a batch of sets differs from it by the rounding of bfloat16.
     """
-    parts = [name_target(target, facts["outcome"]), name_speakers(facts["values"], unit)]
+    parts = [name_target(target, facts.get("probability", facts["outcome"])), name_speakers(facts["values"], unit)]
     sentence = ": ".join(parts)
     if (changed := describe_change(target, facts)) is not None:
         sentence += f"; {changed}"
@@ -171,7 +173,16 @@ def describe_fills(facts: Mapping[str, Any]) -> str:
     if lowest >= DEPENDS:
         return f"The values hardly depend on what hides the regions (correlation ≥ {lowest:.2f})."
     words = "depend much" if lowest < DEPENDS_MUCH else "depend somewhat"
-    return f"The values {words} on what hides the regions (correlation {lowest:.2f} with the fill {name})."
+    correlation = f"{lowest:.2f}".replace("-", "−")
+    return (
+        f"The values {words} on what hides the regions (correlation {correlation} where {name_fill(name)} hides them)."
+    )
+
+
+def name_fill(name: str) -> str:
+    """A fill after "where", with its article where it takes one."""
+    words = describe_baseline(name)
+    return the(words) if name in ("mean", "blur", "background") else words
 
 
 def describe_surround(values: Mapping[str, float]) -> str | None:

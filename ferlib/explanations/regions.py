@@ -254,8 +254,9 @@ def outcomes(logits: np.ndarray, output: str) -> np.ndarray:
 def describe(names: Sequence[str], logits: np.ndarray, values: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
     """What the summary says of a face.
 
-    values: each region's Shapley value of the target, and hidden: the target's outcome of the face with all of them
-    filled. label: the class of the face. keeping: the smallest set of regions that is classified as it is; without: the
+    values: each region's Shapley value of the target, which with hidden, the target's outcome of the face with all of
+    them filled, add up to its outcome; that is computed among the sets, in bfloat16 within 0.02 of the probability.
+    label: the class of the face. keeping: the smallest set of regions that is classified as it is; without: the
     smallest set whose removal changes the class, becomes: to which; each null where there is none. pair: the strongest
     interaction.
     """

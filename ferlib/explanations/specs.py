@@ -101,6 +101,12 @@ class Method:
         """Whether nearly all of its passes are forward ones, which any engine can compute."""
         return self.network == "forward" or "passes" in self.needs
 
+    @property
+    def quantile(self) -> float:
+        """Of a map's sizes, the one of full colour: 1 for maps made of cells and regions, which have no single pixels
+        that stand out by chance."""
+        return 1.0 if {"cells", "segments", "face_regions"} & set(self.needs) else 0.995
+
     def count_passes(self, image_size: int, values: Mapping[str, Any]) -> int:
         """Forward passes of single images that a face takes, where nearly all are such; else 0."""
         return self.load("count_passes")(image_size, **values) if self.forward_only else 0
@@ -124,6 +130,10 @@ class Method:
     def defaults(self) -> dict[str, Any]:
         """Setting → default."""
         return {setting.name: setting.default for setting in self.settings}
+
+    def subject(self, target: str, label: str) -> str:
+        """What the values of a map are of: the target, which may be a contrast, its class, or "" for no class."""
+        return target if "{target}" in self.question else label if "{label}" in self.question else ""
 
     def describe(self, target: str, facts: Mapping[str, Any]) -> str:
         """Sentences: why the map of a face cannot be read, and what it shows; "" where there are none."""

@@ -10,7 +10,7 @@ from ferlib.explanations.methods import METHODS
 
 
 def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
-    """Faces, time, the means of the method's facts, and the folder; summary: as driver.explain_run returns it."""
+    """Faces, time, means of the method's facts, contrast, and folder; summary: as driver.explain_run returns it."""
     method, faces = METHODS[summary["method"]], summary["faces"]
     facts = [
         f"mean {title} {statistics.fmean(face[key] for face in faces):.2f}"
@@ -21,5 +21,6 @@ def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
     if alone and summary["settings"].get("sampling") == "paired":
         facts.append(f"{alone} with independent perturbations, as there were fewer pairs than regions")
     parts = [f"{len(faces)} faces", f"{summary['seconds_per_face']:.2g} s a face", *facts]
+    contrast = f"\nexplained: {summary['explained']}" if flags.against else ""
     folder = flags.run.explanations(method.name)
-    return f"{method.title}: {', '.join(parts)}\n→ {folder / 'pictures' if flags.image else folder}"
+    return f"{method.title}: {', '.join(parts)}{contrast}\n→ {folder / 'pictures' if flags.image else folder}"

@@ -49,7 +49,10 @@ def smooth_signs(values: np.ndarray, method: Method) -> np.ndarray:
 def limits_of(faces: Sequence[FacePrediction], method: Method | None, own: bool) -> list[float]:
     """The value of full colour of each face's map: one of all faces, or each its own."""
     maps = [item.map for item in faces]
-    limits = [1.0 if each is None or method is None else color_limit(smooth_signs(each, method)) for each in maps]
+    limits = [
+        1.0 if each is None or method is None else color_limit(smooth_signs(each, method), method.quantile)
+        for each in maps
+    ]
     shared = max((limit for limit, each in zip(limits, maps, strict=True) if each is not None), default=1.0)
     return limits if own else [shared] * len(limits)
 

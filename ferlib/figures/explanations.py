@@ -95,8 +95,8 @@ def describe_shap(method: Method, values: Mapping[str, Any]) -> str:
     """Samples and background."""
     return (
         f"{method.title}: expected gradients of the logits, {values['num_samples']} samples over "
-        f"{values['background_size']} background faces of the train split · errors: of the root mean square of the "
-        f"values · seed {values['seed']}"
+        f"{values['background_size']} background faces of the train split · errors: how much the values would differ "
+        f"with other samples or background faces, as a share of their size · seed {values['seed']}"
     )
 
 

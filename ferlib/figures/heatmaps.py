@@ -23,7 +23,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    stamp,
+    stamp_all,
 )
 from ferlib.figures.style import in_style
 
@@ -46,8 +46,9 @@ def draw_heatmap(
     if method.summed:
         values, block = sum_blocks(values)
     cells = attribution.arrays.get("grid")
-    limit = color_limit(values) if cells is None else float(np.abs(values).max()) or 1.0
+    limit = color_limit(values, method.quantile)
     label = EMOTIONS[face.target.label]
+    of_what = ": ".join(filter(None, [method.subject(face.target.name, label), method.unit]))
     figure = new_figure(3.7)
     panels, bars = panel_row(figure, 3)
     show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
@@ -57,14 +58,14 @@ def draw_heatmap(
         draw_signed(panels[1], stretch(image), values, limit, "the map over the face")
         key(bars[1], *EVIDENCE)
         show(panels[2], alone.astype(np.float32), title, cmap=SIGNED, vmin=-limit, vmax=limit)
-        signed_bar(figure, bars[2], limit, f"{label}: {method.unit}")
+        signed_bar(figure, bars[2], limit, of_what)
     else:
         show(panels[1], tint(stretch(image), values, limit), "the map over the face")
         key(bars[1], (method.meaning, "0.35"))
         show(panels[2], alone.astype(np.float32), title, cmap=SIZES, vmin=0, vmax=limit)
-        importance_bar(figure, bars[2], limit, method.unit)
+        importance_bar(figure, bars[2], limit, of_what)
     if doubt := method.doubts(attribution.facts):
-        stamp(panels[1], doubt)
+        stamp_all(panels[1:], doubt)
     headline(figure, method.title, face)
     blocks = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
     clipped = (

@@ -98,9 +98,13 @@ def contrasting(color: str) -> str:
 
 
 def wrap(text: str, inches: float, size: float) -> str:
-    """Text of `size` points in as few lines of so many inches as it needs, by a letter's mean width, equally long."""
+    """Text of `size` points in as few lines of so many inches as it needs, by a letter's mean width, equally long.
+
+    A number and its % stay in one line.
+    """
+    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
     letters = max(8, int(inches * 72 / (0.58 * size)))
     lines = textwrap.wrap(text, letters, break_long_words=False)
     while letters > 8 and len(shorter := textwrap.wrap(text, letters - 1, break_long_words=False)) == len(lines):
         letters, lines = letters - 1, shorter
-    return "\n".join(lines)
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}%", " %")

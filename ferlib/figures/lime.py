@@ -26,7 +26,7 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    stamp,
+    stamp_all,
     title_panel,
     two_rows,
 )
@@ -46,12 +46,14 @@ def draw_lime(
     limit = float(np.abs(weights).max()) or 1.0
     figure = new_figure(6.7)
     upper, lower = two_rows(figure)
-    regions = draw_regions(upper, face, image, attribution, top_regions, limit)
+    supporting, regions = draw_regions(upper, face, image, attribution, top_regions, limit)
     panels, bars = panel_row(lower, 3)
     draw_ranking(panels[0], attribution, top_regions, [regions])
     bars[0].axis("off")
     show(panels[1], np.abs(weights), "importance, for or against", cmap=SIZES, vmin=0, vmax=limit)
-    importance_bar(lower, bars[1], limit, "|Δ probability|, 0: no influence")
+    importance_bar(lower, bars[1], limit, f"{face.target.name}: |Δ probability|")
+    if doubt := METHODS["lime"].doubts(attribution.facts):
+        stamp_all([supporting, regions, *panels[:2]], doubt)
     shapley = attribution.arrays.get("kernel_shap")
     if shapley is None:
         draw_probabilities(panels[2], face)
@@ -66,23 +68,20 @@ def draw_lime(
 
 def draw_regions(
     figure: SubFigure, face: ExplainedFace, image: np.ndarray, attribution: Attribution, top_regions: int, limit: float
-) -> Axes:
-    """The upper row; returns the axes of all regions, on which their ranks are written."""
+) -> tuple[Axes, Axes]:
+    """The upper row; returns the axes of the supporting regions, and of all, on which their ranks are written."""
     weights, segments = attribution.map.astype(np.float32), attribution.arrays["segments"]
     supporting = top_supporting(weights, segments, top_regions)
     shown = len(np.unique(segments[supporting]))
     panels, bars = panel_row(figure, 3)
     show(panels[0], to_rgb(image), "face as the model is given it", smooth=True)
     key(bars[0], (f"explained: why {face.target.name}?", "black"))
-    show(panels[1], dim_outside(image, supporting), f"the {shown} strongest for {EMOTIONS[face.target.label]}")
+    show(panels[1], dim_outside(image, supporting), f"evidence for {face.target.name}: the {shown} strongest")
     outline(panels[1], np.where(supporting, segments + 1, 0), color=tuple(FOR), linewidth=1.4)
     key(bars[1], ("outlined: evidence for the class", FOR), ("pale: all other regions", "0.35"))
     show(panels[2], overlay(image, weights, limit), f"all {attribution.facts['segments']} regions")
-    signed_bar(figure, bars[2], limit, f"{EMOTIONS[face.target.label]}: Δ probability")
-    if doubt := METHODS["lime"].doubts(attribution.facts):
-        stamp(panels[1], doubt)
-        stamp(panels[2], doubt)
-    return panels[2]
+    signed_bar(figure, bars[2], limit, f"{face.target.name}: Δ probability")
+    return panels[1], panels[2]
 
 
 def draw_shapley(
@@ -91,7 +90,7 @@ def draw_shapley(
     """Shapley values of the regions over the face."""
     limit = float(np.abs(values).max()) or 1.0
     show(axes, overlay(image, values, limit), "Shapley values of the regions")
-    signed_bar(figure, bar, limit, f"{EMOTIONS[face.target.label]}: Δ probability")
+    signed_bar(figure, bar, limit, f"{face.target.name}: Δ probability")
 
 
 def draw_probabilities(axes: Axes, face: ExplainedFace) -> None:
@@ -99,12 +98,18 @@ def draw_probabilities(axes: Axes, face: ExplainedFace) -> None:
     places = np.arange(len(EMOTIONS))
     axes.barh(places, face.probabilities, color=COLORS, height=0.7)
     axes.set_yticks(places, EMOTIONS, fontsize=SMALL)
-    axes.get_yticklabels()[face.target.label].set_fontweight("bold")
+    for label in (face.target.label, face.target.against):
+        if label is not None:
+            axes.get_yticklabels()[label].set_fontweight("bold")
     for place, probability in zip(places, face.probabilities, strict=True):
         axes.text(probability + 0.03, float(place), f"{100 * probability:.0f} %", va="center", fontsize=SMALL)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3)
-    axes.set_xlabel("bold: the class explained", fontsize=SMALL, color="0.35")
+    axes.set_xlabel(
+        "bold: the class explained" if face.target.against is None else "bold: the classes compared",
+        fontsize=SMALL,
+        color="0.35",
+    )
     axes.set_xticks([])
     axes.tick_params(axis="y", length=0)
     axes.spines["bottom"].set_visible(False)
@@ -129,7 +134,7 @@ def draw_ranking(axes: Axes, attribution: Attribution, count: int, maps: list[Ax
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_box_aspect(1)
-    title_panel(axes, f"weights of the {len(regions)} strongest")
+    title_panel(axes, f"the {len(regions)} strongest, for or against")
     for place, region in enumerate(regions):
         row, column = middle_of(attribution.arrays["segments"] == region)
         for each in maps:

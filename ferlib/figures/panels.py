@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +65,12 @@ def columns_of(axes: Axes) -> int:
     return place.get_gridspec().ncols if place else 1
 
 
+def width_of(axes: Axes) -> float:
+    """Inches of its columns of the grid."""
+    place = axes.get_subplotspec()
+    return WIDTH * (len(place.colspan) if place else 1) / columns_of(axes)
+
+
 def outline(axes: Axes, numbers: np.ndarray, color: str | tuple = "black", linewidth: float = 1.2) -> None:
     """Lines along the pixel edges where the values of H×W change, 0 lying beyond the border."""
     padded = np.pad(numbers, 1)
@@ -115,7 +123,7 @@ def style_bar(bar: Colorbar, label: str) -> None:
     """No outline, small ticks, a label below."""
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=SMALL, length=2)
-    bar.ax.set_xlabel(label, fontsize=SMALL, labelpad=1)
+    bar.ax.set_xlabel(wrap(label, width_of(bar.ax), SMALL), fontsize=SMALL, labelpad=1)
 
 
 def key(axes: Axes, *lines: tuple[str, str | np.ndarray]) -> None:
@@ -134,9 +142,16 @@ def key(axes: Axes, *lines: tuple[str, str | np.ndarray]) -> None:
         )  # fmt: skip
 
 
+def stamp_all(panels: Iterable[Axes], doubt: str) -> None:
+    """Covers all panels that show a map that cannot be read: the first with the reason, the others with its begin."""
+    for axes, text in zip(panels, chain([doubt], repeat(doubt.partition(":")[0])), strict=False):
+        stamp(axes, text)
+
+
 def stamp(axes: Axes, doubt: str) -> None:
-    """Covers a map that cannot be read, so that its colours do not persuade, with the reason."""
-    axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, facecolor="white", alpha=0.8, zorder=5))
+    """Covers a map that cannot be read, and the lines at its edges, so that its colours do not persuade."""
+    cover: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "zorder": 5, "clip_on": False}
+    axes.add_patch(Rectangle((-0.015, -0.015), 1.03, 1.03, transform=axes.transAxes, **cover))
     text = wrap(doubt, WIDTH / columns_of(axes) - 0.3, TITLE)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=TITLE, zorder=6,
               fontweight="bold")  # fmt: skip

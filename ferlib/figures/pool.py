@@ -21,7 +21,7 @@ from ferlib.runtime.interrupts import interrupts_held
 from ferlib.runtime.progress import FaceBar
 
 KEY = "explanation"  # text chunk of a PNG: the key of the explanation and the number of the style
-STYLE = 3  # number of the style; a figure of an older one is drawn again
+STYLE = 4  # number of the style; a figure of an older one is drawn again
 WAITING = 64  # figures that may wait for a process; they hold their arrays in memory
 
 

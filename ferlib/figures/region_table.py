@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,18 @@ from ferlib.figures.palette import BLUE, GREY
 from ferlib.figures.panels import SIGNED, SMALL
 from ferlib.figures.style import WIDTH, in_style
 
+FEWEST_SHOWN = 8  # faces of an emotion below which Student's interval is too wide to say anything
+
+
+def has_interval(row: Mapping[str, Any]) -> bool:
+    """Whether an emotion has so many faces that its intervals are shown."""
+    return row["faces"] >= FEWEST_SHOWN
+
 
 @in_style()
 def draw_region_table(table: dict[str, Any], run: str, footer: str) -> Figure:
-    """A cell for each region and emotion: the mean value, ± half of its 95 % interval; framed: expected by EMFACS."""
+    """A cell for each region and emotion: the mean value, ± half of its 95 % interval where there are FEWEST_SHOWN
+    faces; framed: expected by EMFACS."""
     emotions, names = table["emotions"], table["regions"]
     means = np.array([row["mean"] for row in emotions.values()]).T
     halves = (np.array([row["high"] for row in emotions.values()]).T - means) if len(emotions) else means
@@ -29,11 +38,15 @@ def draw_region_table(table: dict[str, Any], run: str, footer: str) -> Figure:
         for place, name in enumerate(names):
             value, half = means[place, column], halves[place, column]
             dark = value > 0.6 * limit
-            axes.text(column, place, f"{signed(value)}\n±{half:.2f}", ha="center", va="center", fontsize=SMALL - 1.5,
+            shown = f"{signed(value)}\n±{half:.2f}" if has_interval(row) else signed(value)
+            axes.text(column, place, shown, ha="center", va="center", fontsize=SMALL - 1.5,
                       color="white" if dark else "black", linespacing=0.95)  # fmt: skip
             if name in row["expected"]:
                 axes.add_patch(Rectangle((column - 0.47, place - 0.46), 0.94, 0.92, fill=False, linewidth=1.4))
-    labels = [f"{emotion}\n{row['faces']} faces" for emotion, row in emotions.items()]
+    labels = [
+        f"{emotion}\n{row['faces']} faces" + ("" if has_interval(row) else ",\nno interval")
+        for emotion, row in emotions.items()
+    ]
     axes.set_xticks(range(len(emotions)), labels, fontsize=SMALL)
     axes.set_yticks(range(len(names)), names, fontsize=SMALL)
     axes.xaxis.tick_top()
@@ -41,10 +54,19 @@ def draw_region_table(table: dict[str, Any], run: str, footer: str) -> Figure:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     figure.suptitle("Mean Shapley value of each region for the emotion explained (Δ probability)", fontsize=9.5)
-    lines = [describe_agreement(table), f"{run} · {footer}"]
+    lines = [describe_agreement(table), describe_intervals(emotions.values()), f"{run} · {footer}"]
     figure.supxlabel("\n".join(wrap(line, WIDTH - 0.1, SMALL - 0.5) for line in lines), fontsize=SMALL, x=0.012,
                      ha="left", color="0.35")  # fmt: skip
     return figure
+
+
+def describe_intervals(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What ± is, and why it may be missing."""
+    found = [has_interval(row) for row in rows]
+    words = "±: half of the 95 % interval of the mean over faces (Student's t)" if any(found) else ""
+    missing = "" if all(found) else f"no interval: fewer than {FEWEST_SHOWN} faces"
+    text = "; ".join(filter(None, [words, missing]))
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 @in_style()

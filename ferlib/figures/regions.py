@@ -29,6 +29,7 @@ from ferlib.figures.panels import (
     two_rows,
 )
 from ferlib.figures.style import WIDTH, in_style
+from ferlib.runtime.words import with_article
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, ExplainedFace
@@ -43,7 +44,7 @@ def draw_regions(
     """The values in a sentence, then six panels: the face with its regions, their values on it and as bars; the fewest
     regions that keep the class, the fewest without which it is another one, and those of a real face."""
     names, facts = PARTITIONS[partition], attribution.facts
-    words = describe_face(face.target.name, facts)
+    words = describe_face(face.target.name, facts | {"probability": float(face.probabilities[face.target.label])})
     sentences = wrap(words, WIDTH - 0.15, 9)
     room = LINE * (sentences.count("\n") + 1) + 0.08
     figure = new_figure(6.9 + room, room)
@@ -129,7 +130,8 @@ def draw_transplant(axes: Axes, bar: Axes, attribution: Attribution, names: tupl
         return
     label = EMOTIONS[found["label"]]
     taken = found["regions"]
-    title = f"a {label} face's regions make it {label}" if taken else f"even a {label} face's regions do not"
+    donor = f"{with_article(label)} face's regions"
+    title = f"{donor} make it {label}" if taken else f"even {donor} do not"
     show(axes, as_picture(attribution.arrays["transplant"]), title, smooth=True)
     changed = in_regions(attribution.arrays["regions"], names, taken or ())
     outline(axes, changed.astype(int), color=tuple(FOR), linewidth=1.0)

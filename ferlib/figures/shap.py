@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
+from ferlib.explanations.doubts import caution_of_shap
 from ferlib.explanations.maps import color_limit, sum_blocks
 from ferlib.explanations.methods import METHODS
 from ferlib.figures.blending import to_rgb
-from ferlib.figures.lettering import wrap
 from ferlib.figures.panels import (
     EVIDENCE,
     SIZES,
@@ -27,10 +27,10 @@ from ferlib.figures.panels import (
     panel_row,
     show,
     signed_bar,
-    stamp,
+    stamp_all,
     two_rows,
 )
-from ferlib.figures.style import WIDTH, in_style
+from ferlib.figures.style import in_style
 
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, ExplainedFace
@@ -42,18 +42,17 @@ def draw_shap(face: ExplainedFace, image: np.ndarray, attribution: Attribution, 
     values, block = sum_blocks(attribution.map.astype(np.float32))
     maps = np.stack([sum_blocks(each.astype(np.float32))[0] for each in attribution.arrays["class_maps"]])
     limit = color_limit(np.concatenate([maps, values[None]]))
-    figure = new_figure(6.1)
+    figure = new_figure(6.5)
     upper, lower = two_rows(figure)
     panels = draw_shap_pair(upper, face, image, values, maps, limit)
     classes = draw_shap_classes(lower, face, image, maps, limit, attribution.facts)
     if doubt := METHODS["shap"].doubts(attribution.facts):
-        for axes in panels[1:]:
-            stamp(axes, doubt)
-        for axes in classes:
-            stamp(axes, "too noisy")
+        stamp_all([*panels[1:], *classes], doubt)
     headline(figure, "SHAP", face, *describe_errors(attribution.facts))
-    note = f" · drawn as sums over {block}×{block} pixels" if block > 1 else ""
-    footnote(figure, run, face, f"{footer}{note} · colours saturate at ±{limit:.2g}")
+    caution = caution_of_shap(face.target.name, attribution.facts).rstrip(".")
+    notes = [footer, f"drawn as sums over {block}×{block} pixels" if block > 1 else "", caution]
+    notes.append(f"colours saturate at ±{limit:.2g} (99.5 % of all classes' values are smaller)")
+    footnote(figure, run, face, " · ".join(filter(None, notes)))
     return figure
 
 
@@ -79,15 +78,15 @@ def draw_shap_pair(
     key(bars[0], *EVIDENCE)
     other = rival(face)
     title = face.target.name if face.target.against is not None else title_of_class(face, face.target.label)
-    for axes, bar, shown, label, text in (
-        (panels[1], bars[1], values, face.target.label, title),
-        (panels[2], bars[2], maps[other], other, title_of_class(face, other)),
+    for axes, bar, shown, name, text in (
+        (panels[1], bars[1], values, face.target.name, title),
+        (panels[2], bars[2], maps[other], EMOTIONS[other], title_of_class(face, other)),
     ):
         draw_signed(axes, image, shown, limit, text)
-        signed_bar(figure, bar, limit, f"{EMOTIONS[label]}: Δ logit")
+        signed_bar(figure, bar, limit, f"{name}: Δ logit")
     title = f"importance for or against {face.target.name}"
     show(panels[3], np.abs(values), title, cmap=SIZES, vmin=0, vmax=limit)
-    importance_bar(figure, bars[3], limit, "|Δ logit|")
+    importance_bar(figure, bars[3], limit, f"{face.target.name}: |Δ logit|")
     return panels
 
 
@@ -122,6 +121,9 @@ def draw_shap_classes(
         if label in marks:
             axes.title.set_fontweight("bold")
             axes.spines[:].set(visible=True, linewidth=2, color="black")
-    words = "Δ logit of the class above; Σ: sum of its values, of its logit's rise over the mean background"
-    signed_bar(figure, figure.add_subplot(grid[1, 1:-1]), limit, wrap(words, WIDTH * 5 / 7, SMALL))
+    words = (
+        "Δ logit of the class above. Σ: the sum of its values, "
+        "of what it should be (its logit less its mean over the background faces)"
+    )
+    signed_bar(figure, figure.add_subplot(grid[1, 1:-1]), limit, words)
     return panels

@@ -15,6 +15,7 @@ from torch import nn
 
 from config import EMOTIONS, EngineFlags
 from ferlib.data.face_data import FaceData
+from ferlib.data.picture_files import print_note
 from ferlib.inference.engine import Engine, Source, choose_engine, open_engine
 from ferlib.inference.views import center_view, face_views
 from ferlib.runtime.channel import Channel
@@ -108,10 +109,12 @@ def open_predictor(
     if not checkpoint:
         require(path, training_command(run))
     loaded = load_checkpoint(path, place)
-    check_model(loaded.info["model"], run.model, str(path))
+    check_model(loaded.info["model"], run.model, str(path), str(loaded.info.get("dataset") or ""))
     if checkpoint is None and is_main() and is_held(run.lock("train")):
         print(f"note: {run.name} is being trained; this is its best epoch so far, {loaded.info.get('epoch')}")
-    if not checkpoint:
+    if checkpoint:
+        note_dataset(loaded, path, run.dataset)
+    else:
         check_dataset(str(loaded.info.get("dataset") or run.dataset), run)
     predict = Predictor(path, loaded, place, engine, batch_size)
     return predict if data is None else with_engine(predict, flags, amp, data, passes)
@@ -135,10 +138,17 @@ def with_engine(predict: Predictor, flags: EngineFlags, amp: bool, data: FaceDat
     return replace(predict, engine=engine, converted=converted)
 
 
-def check_model(found: str, wanted: str, path: str) -> None:
-    """UserError if the model of a checkpoint is not the one that is wanted."""
+def check_model(found: str, wanted: str, path: str, dataset: str = "") -> None:
+    """UserError if the model of a checkpoint is not the one that is wanted; dataset: that of its training, if known."""
     if found != wanted:
-        raise UserError(f"{path} holds a {found}; use --model {found}")
+        raise UserError(f"{path} holds a {found}; use --model {found}{dataset and f' --dataset {dataset}'}")
+
+
+def note_dataset(checkpoint: Checkpoint, path: Path, dataset: str) -> None:
+    """Prints that a checkpoint was trained on another data set than the one it is used with."""
+    trained = checkpoint.info.get("dataset")
+    if trained and trained != dataset:
+        print_note(f"{path.name} was trained on {trained}, and --dataset is {dataset}")
 
 
 @torch.inference_mode()

@@ -166,7 +166,8 @@ def shared_limits(found: list[Explained]) -> dict[str, float]:
     limits: dict[str, float] = {}
     for each in found:
         if each.map is not None:
-            limit = color_limit(drawn_values(each.map, METHODS[each.method].summed))
+            method = METHODS[each.method]
+            limit = color_limit(drawn_values(each.map, method.summed), method.quantile)
             limits[each.method] = max(limit, limits.get(each.method, 0))
     return limits
 
@@ -206,7 +207,7 @@ def make_tile(explained: Explained, page_dir: Path, shared: dict[str, float]) ->
 def make_scales(values: np.ndarray, method: Method, shared: float) -> tuple[Scale, ...]:
     """The map in the scale of all maps of the method, and in its own where that differs."""
     drawn = drawn_values(values, method.summed)
-    limits = {"shared": shared, "own": color_limit(drawn)}
+    limits = {"shared": shared, "own": color_limit(drawn, method.quantile)}
     if limits["own"] == shared:
         del limits["own"]
     return tuple(Scale(kind, map_picture(drawn, method.signed, limit), limit) for kind, limit in limits.items())

@@ -84,7 +84,7 @@ def draw_map(result: PhotoResult, chosen: int, values: np.ndarray, method: Metho
     as their signs change from pixel to pixel. The colour limit is the value that gets full colour.
     """
     values = sum_blocks(values)[0] if method.summed else values
-    limit = color_limit(values) if method.signed else float(values.max()) or 1.0
+    limit = color_limit(values, method.quantile)
     side = len(values) * -(-MAP_SIDE // len(values))  # every cell has the same number of pixels
     face, large = crop_input(result, chosen, side), enlarge_map(values, side, smooth=not method.signed)
     if method.signed:

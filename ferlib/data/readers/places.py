@@ -20,6 +20,10 @@ OTHER_ARCHIVES = (".rar", ".7z", ".tar.bz2", ".tar.xz", ".tar.zst", ".gz")  # no
 SHOWN = 8  # entries of a folder that an error lists
 
 
+class MissingError(UserError):
+    """A data set that is nowhere in the data folder."""
+
+
 def candidate_trees(facts: DatasetFacts, data_dir: Path) -> Iterator[Tree]:
     """The places below `data_dir` where the data set may lie: a file, a folder, an archive beside or inside it."""
     if any(Path(place).is_absolute() for place in facts.places):
@@ -75,10 +79,12 @@ def describe_folder(folder: Path) -> str:
     """What a data folder holds, for the error that says that a data set is not in it."""
     if not folder.is_dir():
         return "there is no such folder"
-    entries = [entry for entry in scan(folder) if not entry.name.startswith(".") and entry.name != "README.md"]
+    visible = [entry for entry in scan(folder) if not entry.name.startswith(".")]
+    entries = [entry for entry in visible if entry.name != "README.md"]
     seen = [describe_entry(folder / entry.name) for entry in sorted(entries, key=lambda entry: entry.name)[:SHOWN]]
     more = f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
-    return f"it holds {', '.join(seen)}{more}" if seen else "it is empty"
+    nothing = "it holds README.md only" if visible else "it is empty"
+    return f"it holds {', '.join(seen)}{more}" if seen else nothing
 
 
 def describe_entry(path: Path) -> str:

@@ -31,7 +31,7 @@ class Shared:
     def __init__(self, network: Network, passes: int = 0) -> None:
         self.network = network
         self.spec, self.batch_size = network.spec, network.batch_size
-        self.background, self.faces_of = network.background, network.faces_of
+        self.has_faces, self.background, self.faces_of = network.has_faces, network.background, network.faces_of
         self._plain, self._forward, self._gradients = network.plain(), network.forward(passes), network.gradients()
 
     def plain(self) -> nn.Module:
