@@ -14,7 +14,7 @@ from config import Audit, Evaluate, Stage, Train
 from ferlib.data.cache import cached_faces
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
-from ferlib.data.joined_votes import faces_by_majority, joined_counts, with_joined_votes
+from ferlib.data.joined_votes import faces_by_majority, joined_counts, with_checked_votes, with_joined_votes
 from ferlib.data.picture_files import is_picture
 from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
 from ferlib.data.readers.ckplus import ckplus_csv, ckplus_folders, ckplus_official
@@ -67,7 +67,9 @@ def load_faces(
     source = locate(dataset, facts, Path(data_dir), Path(outputs_dir), without)
     cache = cache_of(dataset, facts, source.key, outputs_dir)
     data = cached_faces(cache, dataset, source.faces, source.size)
-    if dataset == "fer2013" and data.votes is None:
+    if dataset == "fer2013" and data.votes is not None:
+        data = with_checked_votes(data)
+    elif dataset == "fer2013":
         data = with_joined_votes(data, votes_beside(cache), Path(data_dir), source.root)
     return data.in_fold(fold)
 

@@ -78,6 +78,8 @@ def evaluate_on_others(flags: Evaluate) -> list[dict[str, Any]]:
     """Scores the run on the test faces of the data sets of --on; writes and returns the results."""
     from ferlib.evaluation.cross_data import evaluate_elsewhere
 
+    if flags.calibrate:
+        raise UserError("--calibrate fits on the run's own set; leave --on out")
     if flags.engine == "openvino" or flags.precision == "int8":
         raise UserError("--on is computed by torch; leave --engine openvino and --precision int8 out")
     own = load_own(flags)

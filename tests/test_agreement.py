@@ -88,3 +88,11 @@ def test_what_the_accuracy_means_in_words():
 def test_no_votes():
     assert against_votes(np.zeros(2, int), np.full((2, 7), 1 / 7), None) is None
     assert against_votes(np.zeros(2, int), np.full((2, 7), 1 / 7), np.zeros((2, 7))) is None
+
+
+def test_shares_at_the_end_of_a_range_belong_to_it():
+    votes = np.zeros((5, 7), np.float32)
+    votes[:, 0] = np.arange(2, 11, 2, dtype=np.float32) / 10  # 0.2 as 32 bits is more than 0.2
+    votes[:, 1] = 1 - votes[:, 0]
+    found = against_votes(np.zeros(5, int), np.eye(7)[[0] * 5], votes)
+    assert [part["faces"] for part in found["by_share"]] == [0, 1, 1, 1, 1, 1]

@@ -11,7 +11,7 @@ import config
 import evaluate
 from ferlib.evaluation.comparison import choose_runs, compare_runs, group_seeds
 from ferlib.evaluation.comparison_text import summarize_comparison
-from ferlib.evaluation.predictions import SavedPredictions, save_predictions
+from ferlib.evaluation.predictions import SavedPredictions, read_predictions, save_predictions
 from ferlib.evaluation.saved_runs import read_models
 from ferlib.evaluation.stage_shapes import COMPARISON
 from ferlib.report.page import build_report
@@ -23,7 +23,6 @@ from report_outputs import (
     labels_and_probabilities,
     make_matrix,
     write_history,
-    write_predictions,
     write_results,
 )
 
@@ -138,9 +137,33 @@ def test_refusals(outputs, names, reason):
 
 def test_other_faces_are_refused(outputs):
     run = Run("resnet50", DATASET, outputs_dir=outputs)
-    write_predictions(run, names=[f"other_{index}.png" for index in range(1980)])
-    with pytest.raises(UserError, match="was scored on other faces than fer_resnet"):
+    saved = read_predictions(run.predictions, "")
+    others = np.array([f"other_{index}.png" for index in range(len(saved.labels))])
+    for changes in ({"names": others}, {"fingerprint": "another version"}):
+        save_predictions(run.predictions, replace(saved, **changes))
+        first = Run("fer_resnet", DATASET, outputs_dir=outputs).predictions
+        save_predictions(first, replace(read_predictions(first, ""), fingerprint="one version"))
+        with pytest.raises(UserError, match="was scored on other faces than fer_resnet"):
+            compare_runs(reports_of(outputs, "fer_resnet", "resnet50"), DATASET, None)
+
+
+def test_predictions_of_another_run_are_refused(outputs):
+    one, other = (Run(model, DATASET, outputs_dir=outputs).predictions for model in ("resnet50", "fer_resnet"))
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match=r"resnet50_fer2013_predictions\.npz is not of the results beside it"):
         compare_runs(reports_of(outputs, "fer_resnet", "resnet50"), DATASET, None)
+
+
+def test_runs_on_other_versions_of_the_data_are_no_seeds(outputs):
+    history = Run("fer_resnet", DATASET, "seed2", outputs).history
+    content = json.loads(history.read_text())
+    content["data"]["fingerprint"] = "another version"
+    history.write_text(json.dumps(content))
+    assert group_seeds(reports_of(outputs, "fer_resnet", "resnet50", "fer_resnet:seed1", "fer_resnet:seed2")) == [
+        [0, 2],
+        [1],
+        [3],
+    ]
 
 
 def test_flags_that_make_no_sense_together(outputs):

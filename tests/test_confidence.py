@@ -201,10 +201,13 @@ def test_a_damaged_file_is_an_error(run):
     with pytest.raises(UserError, match="is damaged: run is 5"):
         read_calibration(run.best_checkpoint, "digest")
     write_calibration(run, {"single": Calibration(0.5, (0.1,) * 7, 20)}, "digest", "faces")
-    text = run.calibration.read_text().replace('"temperature": 0.5', '"temperature": 0')
-    run.calibration.write_text(text)
-    with pytest.raises(UserError, match="is damaged: views"):
-        read_calibration(run.best_checkpoint, "digest")
+    text = run.calibration.read_text()
+    for value in ("0", "1e-300", "1e15", "NaN"):
+        run.calibration.write_text(text.replace('"temperature": 0.5', f'"temperature": {value}'))
+        with pytest.raises(UserError, match="is damaged: views"):
+            read_calibration(run.best_checkpoint, "digest")
+    run.calibration.write_text(text.replace('"level": 0.9', '"level": 0.5'))
+    assert read_calibration(run.best_checkpoint, "digest").thresholds == ()  # sets of another level are not those
 
 
 def test_words_on_the_calibration():

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from config import EMOTIONS
 from ferlib.data import joined_votes, picture_files
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
-from ferlib.data.joined_votes import check_agreement
+from ferlib.data.joined_votes import check_agreement, with_checked_votes
 from ferlib.data.picture_matching import LARGEST, match_pictures
 from ferlib.data.readers import vote_sources
 from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
@@ -140,8 +141,13 @@ def test_votes_of_other_faces_are_known_by_the_labels():
     counts = np.zeros((2000, 10), int)
     counts[np.arange(2000), labels] = 10
     check_agreement(data, counts)
-    with pytest.raises(UserError, match=r"only 1\d% of the labels have the most votes, of FER2013 it is 64 %"):
+    with pytest.raises(UserError, match=r"only 1\d% of the labels of train have the most votes, of FER2013 it is 64 %"):
         check_agreement(data, np.roll(counts, 1, axis=0))
+    parts = replace(data, splits=np.arange(2000) // 1000)  # one of two splits
+    with pytest.raises(UserError, match="of the labels of val"):
+        check_agreement(parts, np.concatenate([counts[:1000], np.roll(counts[1000:], 1, axis=0)]))
+    assert with_checked_votes(replace(data, votes=counts / 10)).votes is not None
+    assert with_checked_votes(replace(data, votes=np.roll(counts, 1, axis=0) / 10)).votes is None
 
 
 # ── by picture ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -386,8 +386,16 @@ def test_colour_jpegs_keep_their_colour_order(tmp_path):
 
 def write_votes(path, rows, columns="neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"):
     lines = [f"Usage,Image name,{columns}"]
-    lines += [f"Training,{number},{','.join(map(str, row))}" for number, row in enumerate(rows)]
+    usages = [usage for *_, usage in fer_rows()]
+    lines += [f"{usages[number % 14]},{number},{','.join(map(str, row))}" for number, row in enumerate(rows)]
     path.write_text("\n".join(lines) + "\n")
+
+
+def test_votes_of_another_csv_are_not_taken_for_labels(tmp_path):
+    write_csv(tmp_path / "data/fer2013.csv", fer_rows()[::-1])
+    write_votes(tmp_path / "data/fer2013new.csv", [(0, 8, 2) + (0,) * 7] * 14)
+    with pytest.raises(UserError, match=r"row \d+: fer2013new\.csv says \w+ and the CSV beside it \w+; they must"):
+        load("ferplus", tmp_path)
 
 
 def test_fer_plus_votes_are_aligned_by_row(tmp_path):

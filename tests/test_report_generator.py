@@ -512,6 +512,26 @@ def test_results_and_maps_of_another_checkpoint_are_left_out(complete, capsys):
     assert "explanations by Grad-CAM" not in printed
 
 
+def test_results_are_compared_with_the_checkpoint_where_the_outputs_are_now(complete):
+    path = complete.best_checkpoint
+    path.write_bytes(b"trained again")
+    moved = {"path": f"/elsewhere/checkpoints/{path.name}", "epoch": 1, "metrics": None, "digest": "of the earlier one"}
+    write_results(complete, checkpoint=moved)
+    assert "as they are of another checkpoint than it has now" in text_of(build(complete))
+
+
+def test_results_of_another_run_are_left_out(complete):
+    content = json.loads(complete.results.read_text())
+    complete.results.write_text(json.dumps(content | {"run": {"model": "fer_vgg", "dataset": DATASET, "tag": ""}}))
+    assert f"of {complete.name} are left out, as they are of another run" in text_of(build(complete))
+
+
+def test_every_test_face_has_a_copy(complete):
+    without = {"samples": 0, "accuracy": None, "macro_f1": None, "intervals": {}, "per_class": []}
+    write_results(complete, without_training_copies=without)
+    assert "Every test face has a copy in the training split" in text_of(build(complete))
+
+
 def test_explanations_of_an_earlier_version_are_left_out(complete):
     """Their R² is that of the fit: shown as held out it would be wrong."""
     path = complete.explanation_summary("lime")

@@ -10,6 +10,7 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.data.readers.face_files import CSV_NAME, Face
+from ferlib.data.readers.pixel_csv import parse_usage
 from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
@@ -60,16 +61,31 @@ def parse_counts(cells: Sequence[str], where: str) -> list[int]:
     return list(map(int, cells))
 
 
-def with_counts(faces: Iterable[Face], counts: np.ndarray) -> Iterator[tuple[Face, np.ndarray]]:
+def read_usages(tree: Tree) -> list[str] | None:
+    """The splits of the rows of FER+'s file beside the CSV; None where it has no Usage."""
+    table = Table(tree, fer_plus_path(tree) or "")
+    if "usage" not in table.columns:
+        return None
+    return list(table.rows(lambda row: parse_usage(row.cells["usage"].strip(), row.where)))
+
+
+def with_counts(
+    faces: Iterable[Face], counts: np.ndarray, usages: Sequence[str] | None = None
+) -> Iterator[tuple[Face, np.ndarray]]:
     """Each face with its row of `counts`; its name holds its row in the CSV, where the header is the first.
 
-    UserError where the CSV has more rows or fewer: then the votes are those of other faces.
+    UserError where the CSV has more or fewer rows, or other splits than the `usages`: the votes are of other faces.
     """
     row = -1
     for face in faces:
         row = csv_row(face.name)
         if row >= len(counts):
             raise UserError(f"row {row + 2}: {FER_PLUS} has only {len(counts)} rows; it must belong to the same CSV")
+        if usages is not None and usages[row] != face.split:
+            raise UserError(
+                f"row {row + 2}: {FER_PLUS} says {usages[row]} and the CSV beside it {face.split}; they must belong "
+                "together: download both again"
+            )
         yield face, counts[row]
     if row + 1 < len(counts):
         raise UserError(

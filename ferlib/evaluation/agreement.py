@@ -35,7 +35,8 @@ def against_votes(
         return None
     rows = np.flatnonzero(votes.any(1))
     units = None if subjects is None else subjects[rows]
-    labels, probabilities, votes = labels[rows], probabilities[rows], votes[rows].astype(np.float64)
+    labels, probabilities = labels[rows], probabilities[rows]
+    votes = np.round(votes[rows].astype(np.float64), 6)  # 0.2 in 32 bits is more than 0.2
     predictions, places = probabilities.argmax(1), np.arange(len(rows))
     correct, named = predictions == labels, votes[places, labels]
     most = votes == votes.max(1, keepdims=True)

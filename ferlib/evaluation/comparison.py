@@ -57,7 +57,9 @@ def choose_runs(names: Sequence[str], dataset: str, outputs_dir: Path, fold: int
 def read_test(report: ModelReport) -> SavedPredictions:
     """The predictions of a run's test split; UserError where they are missing or not those of its results."""
     saved = read_predictions(report.run.predictions, report.scoring_command)
-    if len(saved.labels) != report.results["samples"]:
+    matrix = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
+    np.add.at(matrix, (saved.labels, saved.probabilities.argmax(1)), 1)
+    if matrix.tolist() != report.results["confusion_matrix"]:
         raise UserError(f"{report.run.predictions} is not of the results beside it; run: {report.scoring_command}")
     return saved
 
@@ -66,7 +68,7 @@ def check_same_faces(reports: Sequence[ModelReport], saved: Sequence[SavedPredic
     """UserError unless all predictions are about the same faces in the same order."""
     first = saved[0]
     for report, other in zip(reports, saved, strict=True):
-        if not (np.array_equal(first.names, other.names) and np.array_equal(first.labels, other.labels)):
+        if not are_same(first, other):
             raise UserError(
                 f"{run_name(report)} was scored on other faces than {run_name(reports[0])}; score both on the same "
                 f"version of {report.run.dataset}: {report.scoring_command}"
@@ -87,7 +89,9 @@ def group_seeds(reports: Sequence[ModelReport]) -> list[list[int]]:
     """
     groups: dict[str, list[int]] = {}
     for place, report in enumerate(reports):
-        key = [report.run.model, report.results["views"], settings_of(report.history)] if report.history else place
+        version = report.history.get("data", {}).get("fingerprint")
+        same = [report.run.model, report.results["views"], report.results["precision"], version]
+        key = [*same, settings_of(report.history)] if report.history else place
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(place)
     distinct = [{reports[place].history.get("seed") for place in group} for group in groups.values()]
     joined = [
@@ -157,8 +161,13 @@ def matching_faces(data: FaceData | None, saved: SavedPredictions) -> FaceData |
     if data is None:
         return None
     faces = data.split("test")
-    same = np.array_equal(faces.names, saved.names) and np.array_equal(faces.labels, saved.labels)
-    return faces if same else None
+    return faces if are_same(faces, saved) else None
+
+
+def are_same(one: FaceData | SavedPredictions, other: FaceData | SavedPredictions) -> bool:
+    """Whether two are about the same faces of the same version of a data set, in the same order."""
+    versions = {each.fingerprint for each in (one, other) if each.fingerprint}  # "": of an earlier version
+    return len(versions) < 2 and np.array_equal(one.names, other.names) and np.array_equal(one.labels, other.labels)
 
 
 def is_official(data: FaceData | None, samples: int) -> bool:

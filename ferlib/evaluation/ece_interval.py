@@ -72,6 +72,8 @@ def infer_binned_error(confidence: np.ndarray, outcomes: np.ndarray, bins: np.nd
 
     tail = (1 - LEVEL) / 2
     ends = np.array([solve(1 - tail), solve(tail)])
+    if ends[1] == 0:  # less than even perfectly calibrated probabilities mostly show: at most what was measured
+        ends[1] = measured
     return InferredError(measured, min(solve(0.5), 1.0), np.minimum(ends, 1))
 
 

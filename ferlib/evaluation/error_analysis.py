@@ -117,7 +117,7 @@ def chi_square(counts: np.ndarray, expected: np.ndarray) -> dict[str, Any] | Non
 
 def describe_test(test: dict[str, Any] | None) -> str:
     """A chi-square test as χ² = 275.6, 29 degrees of freedom, p < 0.001, Cramér's V = 0.21."""
-    if test is None:
+    if test is None or any(test[name] is None for name in ("p_value", "chi_square", "cramers_v")):
         return "too few kinds of errors for a test"
     p_value = "p < 0.001" if test["p_value"] < 0.001 else f"p = {test['p_value']:.3f}"
     freedom = f"{test['degrees_of_freedom']} degrees of freedom"

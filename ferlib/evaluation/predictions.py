@@ -74,6 +74,9 @@ def check_predictions(found: SavedPredictions, path: Path) -> None:
         and all(array.dtype.kind == "f" and array.shape == shape for array in (found.probabilities, found.logits))
         and len(found.labels) > 0
         and 0 <= found.labels.min() <= found.labels.max() < len(EMOTIONS)
+        and found.labels.shape == found.names.shape == shape[:1]
+        and all(isinstance(each, str) for each in (found.checkpoint, found.fingerprint, found.views, found.precision))
+        and found.probabilities.min() >= 0
         and np.allclose(found.probabilities.sum(1), 1, atol=0.01)
     )
     if not right:

@@ -75,7 +75,7 @@ def calibrated_results(
             **measure_sets(labels, probabilities, list(fitted.thresholds), subjects),
             "one_threshold": measure_sets(labels, probabilities, [common] * probabilities.shape[1], subjects),
         },
-        "selective": selective_accuracy(labels, probabilities),
+        "selective": selective_accuracy(labels, probabilities, subjects),
     }
 
 

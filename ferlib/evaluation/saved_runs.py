@@ -196,10 +196,13 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
         except UserError as error:
             left_out.append(f"{title} of {run.name} are left out: {error}")
             return {}
-        if content and not is_current(content):
+        if content and not is_current(content, run):
             left_out.append(
                 f"{title} of {run.name} are left out, as they are of another checkpoint than it has now; run: {command}"
             )
+            return {}
+        if content and content["run"] != run.identity():
+            left_out.append(f"{title} of {run.name} are left out, as they are of another run; run: {command}")
             return {}
         return content
 
@@ -237,20 +240,25 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
     )
 
 
-def is_current(content: dict[str, Any]) -> bool:
+def is_current(content: dict[str, Any], run: Run) -> bool:
     """Whether results or a summary are of the checkpoints that lie where theirs did; True where that is not known.
 
-    networks: of what compares several.
+    Checkpoints of runs are looked for beside those of `run`, as the outputs may have been moved. networks: of what
+    compares several.
     """
     others = content.get("networks")
-    if isinstance(others, dict) and not all(is_current(other) for other in others.values() if isinstance(other, dict)):
+    if isinstance(others, dict) and not all(
+        is_current(other, run) for other in others.values() if isinstance(other, dict)
+    ):
         return False
     checkpoint = content.get("checkpoint")
     path = checkpoint.get("path") if isinstance(checkpoint, dict) else checkpoint
     digest = checkpoint.get("digest") if isinstance(checkpoint, dict) else content.get("checkpoint_digest")
-    if not path or not digest or not Path(path).is_file():
+    if not path or not digest:
         return True
-    return digest == file_state(Path(path))
+    own = run.best_checkpoint.parent
+    file = own / Path(path).name if Path(path).parent.name == own.name else Path(path)
+    return not file.is_file() or digest == file_state(file)
 
 
 def file_state(path: Path) -> str:

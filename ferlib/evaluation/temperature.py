@@ -6,7 +6,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-RANGE = (0.05, 20.0)  # of temperatures
+from ferlib.inference.confidence import RANGE
+
 EVEN = 0.01  # a mean gap between confidence and accuracy that is hardly one
 
 

@@ -140,7 +140,10 @@ def calibrated_lines(results: dict[str, Any]) -> list[str]:
     if not found:
         return []
     before, after = results["calibration"], found["calibration"]
-    sets, worst = found["sets"], min(found["sets"]["per_class"], key=lambda row: row["coverage"] or 1)
+    sets, worst = (
+        found["sets"],
+        min(found["sets"]["per_class"], key=lambda row: 1 if row["coverage"] is None else row["coverage"]),
+    )
     half = min(found["selective"]["curve"], key=lambda row: abs(row["coverage"] - 0.5))
     gaps = f"{describe_gap(results, before)}; with it {describe_gap(results, after)}"
     classwise = f"class-wise ECE {before['classwise_ece']:.1%}, then {after['classwise_ece']:.1%}"

@@ -21,6 +21,7 @@ from ferlib.runtime.runs import calibration_beside
 from ferlib.runtime.shapes import is_count, is_number, is_positive, is_share, misfit
 from ferlib.runtime.terminal import printable
 
+RANGE = (0.05, 20.0)  # of temperatures
 LEVEL = 0.9  # of the prediction sets: share of the faces of each class whose label lies in its set
 
 
@@ -77,8 +78,8 @@ def prediction_sets(probabilities: np.ndarray, thresholds: Sequence[float | None
 
 
 def is_temperature(value: Any) -> bool:
-    """A number above 0."""
-    return is_number(value) and value > 0
+    """A number within RANGE."""
+    return is_number(value) and RANGE[0] <= value <= RANGE[1]
 
 
 def is_views(value: Any) -> bool:
@@ -88,7 +89,7 @@ def is_views(value: Any) -> bool:
         "thresholds": [(is_share, None)] * len(EMOTIONS),
         "faces": is_positive,
     }
-    shape["fitted_to"] = frozenset(("labels", "votes"))
+    shape["fitted_to?"] = frozenset(("labels", "votes"))
     return isinstance(value, dict) and all(misfit(each, shape) is None for each in value.values())
 
 
@@ -119,4 +120,5 @@ def read_calibration(checkpoint: Path, digest: str, views: str = "single") -> Ca
     found = content["views"].get(views)
     if found is None:
         return UNCALIBRATED
-    return Calibration(found["temperature"], tuple(found["thresholds"]), found["faces"], found["fitted_to"])
+    thresholds = tuple(found["thresholds"]) if content["level"] == LEVEL else ()
+    return Calibration(found["temperature"], thresholds, found["faces"], found.get("fitted_to", "labels"))

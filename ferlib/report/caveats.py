@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import dataset_facts
-from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority
+from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority, outside_checkpoint
 from ferlib.report.words import percent
 
 
@@ -20,6 +20,7 @@ def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
         few_faces(best.results),
         close_race(best, evaluated[1:]),
         different_faces(evaluated),
+        *(other_checkpoint(model) for model in evaluated),
         training_copies(best),
         averaged_views(evaluated),
         rare_classes(best.results),
@@ -85,16 +86,27 @@ def close_race(best: ModelReport, others: list[ModelReport]) -> str | None:
 def different_faces(evaluated: list[ModelReport]) -> str | None:
     """Test splits of different sizes, or training on different readings of the data set."""
     samples = {model.results["samples"] for model in evaluated}
-    fingerprints = {model.history["data"]["fingerprint"] for model in evaluated if model.history}
-    if len(samples) <= 1 and len(fingerprints) <= 1:
+    trained = {model.history["data"]["fingerprint"] for model in evaluated if model.history}
+    scored = {model.results["fingerprint"] for model in evaluated}
+    if max(map(len, (samples, trained, scored))) <= 1:
         return None
     return "Not all models used the same version of the data set: their figures are not comparable."
+
+
+def other_checkpoint(model: ModelReport) -> str | None:
+    """Figures of a file that is not the best checkpoint of the training beside them."""
+    name = outside_checkpoint(model.run, model.results)
+    if not model.history or not name:
+        return None
+    return f"{model.label} was scored from {name}, not from the best checkpoint of the training that is shown."
 
 
 def training_copies(best: ModelReport) -> str | None:
     """Copies that change the accuracy by half a point or more, or copies that were not searched."""
     if best.exclude_leaks:
         return without_leaks(best)
+    if best.results.get("without_training_copies") and best.clean_accuracy is None:
+        return "Every test face has a copy in the training split: the figures say nothing about new faces."
     if best.clean_accuracy is None:
         return (
             "The accuracy on test faces without a copy in the training split is not known; copies raise the accuracy."
@@ -113,6 +125,8 @@ def training_copies(best: ModelReport) -> str | None:
 def without_leaks(best: ModelReport) -> str:
     """A training without the faces that stand in val or test: no part of the accuracy comes from copies."""
     leaks = best.history.get("leaks")
+    if leaks and not leaks["faces"]:
+        return f"{best.label} was trained with --exclude-leaks, and no training face stands in val or test."
     left_out = f"the {leaks['faces']:,} training faces" if leaks else "the training faces"
     return (
         f"{best.label} was trained without {left_out} that stand in the validation or test split: copies do not raise "

@@ -7,13 +7,16 @@ import re
 HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+SPACES = "\N{NARROW NO-BREAK SPACE}\N{NO-BREAK SPACE}"  # of our own sentences
+
+
 def printable(text: str, keep: str = "") -> str:
     """`text` with control, direction and undecodable characters as escapes such as \\x1b; those in `keep` stay.
 
     A file's name may hold any byte but 0 and '/': an escape sequence would recolour the terminal or retitle its window,
     a direction mark would show "gpj.exe" as "exe.jpg", and a byte that is no UTF-8 could not be printed at all.
     """
-    return "".join(char if char.isprintable() or char in keep else escaped(char) for char in text)
+    return "".join(char if char.isprintable() or char in keep or char in SPACES else escaped(char) for char in text)
 
 
 def legible(text: str) -> str:

@@ -74,7 +74,7 @@ def near_copies(data: FaceData, pairs: NearCopies) -> dict[str, Any]:
         "method": f"correlation of {BLOCKS}×{BLOCKS} block means above {BLOCKS_ALIKE}, of pixels above {PIXELS_ALIKE}",
         "pairs": len(pairs),
         "mirrored": int(pairs.mirrored.sum()),
-        "other_label": int((data.labels[pairs.first] != data.labels[pairs.second]).sum()),
+        "other_label": int(differ_in_labels(data, numbers, pairs).sum()),
         "pictures": len(np.unique(numbers[np.concatenate([pairs.first, pairs.second])])),
         "faces_with_copy": split_table(found, data.splits),
         "faces_with_unmirrored_copy": split_table(either_copies(data, pairs.select(~pairs.mirrored)), data.splits),
@@ -88,6 +88,16 @@ def near_copies(data: FaceData, pairs: NearCopies) -> dict[str, Any]:
             for pair in order
         ],
     }
+
+
+def differ_in_labels(data: FaceData, numbers: np.ndarray, pairs: NearCopies) -> np.ndarray:
+    """bool P: pairs of which not all faces, copies of the same pixels included, have one label.
+
+    numbers: int64 N, the same for copies of the same pixels.
+    """
+    has = np.zeros((numbers.max() + 1, len(data.classes)), bool)
+    has[numbers, data.labels] = True
+    return (has[numbers[pairs.first]] | has[numbers[pairs.second]]).sum(1) > 1
 
 
 def either_copies(data: FaceData, pairs: NearCopies) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ from ferlib.data.votes import (
     FER_PLUS_COLUMNS,
     majority_faces,
     read_fer_plus,
+    read_usages,
     with_counts,
     with_votes,
 )
@@ -55,7 +56,7 @@ def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     counts = read_fer_plus(tree, FER_PLUS_ALL)
     if counts is None:
         raise IncompleteError(f"{FER_PLUS} is missing beside the CSV in {tree.root}; see data/README.md")
-    return majority_faces(with_counts(faces, counts), len(facts.classes))
+    return majority_faces(with_counts(faces, counts, read_usages(tree)), len(facts.classes))
 
 
 def ferplus_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
