@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import binomtest, false_discovery_control, norm
+from statsmodels.stats import contingency_tables, multitest
 
 from ferlib.data.facts import SPLITS
 from ferlib.evaluation.metrics import accuracy_interval, compute_metrics, mcnemar
@@ -153,11 +154,9 @@ def test_holm_is_stricter_than_the_false_discovery_rate():
 
 
 def test_holm_and_mcnemar_are_those_of_statsmodels():
-    multitest = pytest.importorskip("statsmodels.stats.multitest")
-    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
     p_values = np.random.default_rng(0).random(9) ** 2
     assert holm(p_values) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
-    assert mcnemar(12, 3) == pytest.approx(tables.mcnemar([[0, 12], [3, 0]], exact=True).pvalue)
+    assert mcnemar(12, 3) == pytest.approx(contingency_tables.mcnemar([[0, 12], [3, 0]], exact=True).pvalue)
 
 
 def test_words():
