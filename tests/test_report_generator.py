@@ -15,6 +15,7 @@ from PIL import Image
 from damage import mutated, mutated_json
 from ferlib.evaluation import error_analysis
 from ferlib.evaluation import saved_runs as report_data
+from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.error_analysis import confident_errors
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.recalibration import calibrated_results
@@ -633,3 +634,48 @@ def test_extra_labels_and_teachers_are_named(tmp_path):
     found = caveats(tmp_path)
     assert "Trained on the annotators' votes too, which are extra labels: ccc." in html.unescape(found)
     assert "ccc by other:seed1, shipped.pth" in found
+
+
+def leaves(content, path=()):
+    """The places of all values of a JSON object, of lists those of the first item."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield (*path, key)
+            yield from leaves(value, (*path, key))
+    elif isinstance(content, list) and content:
+        yield (*path, 0)
+        yield from leaves(content[0], (*path, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", [False, True], ids=["null", "missing"])
+def test_results_in_which_anything_is_missing_are_shown_or_refused(complete, missing):
+    labels, probabilities = labels_and_probabilities(make_matrix(300))
+    votes = np.random.default_rng(0).dirichlet(np.ones(7), len(labels))
+    val = SavedPredictions(labels, probabilities, np.log(probabilities), labels.astype(str), views="single")
+    calibrated = calibrated_results(val, labels, np.log(probabilities), votes=votes)
+    on_val = {"samples": 9, "views": "single", "accuracy": 0.5, "macro_f1": 0.5, "interval": [0.4, 0.6]}
+    on_val |= {"clean_samples": 8, "clean_accuracy": 0.4, "clean_interval": [0.3, 0.5]}
+    write_cache(complete.outputs_dir)
+    write_results(
+        complete, calibrated=calibrated, against_votes=against_votes(labels, probabilities, votes), on_val=on_val
+    )
+    whole = complete.results.read_text()
+    places = list(leaves(json.loads(whole)))
+    assert len(places) > 150
+    for *path, last in places:
+        content = json.loads(whole)
+        part = content
+        for key in path:
+            part = part[key]
+        if missing:
+            del part[last]
+        else:
+            part[last] = None
+        complete.results.write_text(json.dumps(content))
+        try:
+            write_reports(complete.outputs_dir, [DATASET], DATASET, ("html", "md", "csv"))
+        except UserError:
+            continue
+        except Exception as error:
+            raise AssertionError(f"{'.'.join(map(str, (*path, last)))}: {error!r}") from error

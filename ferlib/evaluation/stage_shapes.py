@@ -16,15 +16,28 @@ SHARE = (is_share, None)
 INTERVAL = ([is_number, is_number], None)
 VIEWS = {"accuracy": is_share, "interval": [is_share, is_share], "clean_accuracy": SHARE}
 COUNTS = [is_count] * CLASSES
+
+
+def is_zero(value: Any) -> bool:
+    """The number 0."""
+    return is_count(value) and value == 0
+
+
+def is_empty(value: Any) -> bool:
+    """A list of nothing."""
+    return value == []
+
+
 CLEAN_CLASS = {"emotion": EMOTION, "support": is_count, "recall": is_share, "f1": is_share, "intervals": dict}
 CLEAN = (
     {
-        "accuracy": SHARE,  # None: every face has a copy
+        "samples": is_positive,
+        "accuracy": is_share,
         "macro_f1?": SHARE,
-        "intervals": {"accuracy?": [is_share, is_share]},
-        "samples": is_count,
-        "per_class?": [CLEAN_CLASS],
+        "intervals": {"accuracy": [is_share, is_share]},
+        "per_class?": ([CLEAN_CLASS] * CLASSES, None),
     },
+    {"samples": is_zero, "accuracy": None, "macro_f1?": None, "per_class?": is_empty},  # every face has a copy
     None,
 )
 
@@ -90,10 +103,20 @@ PROBABILITY_SCORES = {
     "ece": is_number, "ece_debiased": SHARE, "nll": is_number, "brier": is_number,
     "intervals": dict.fromkeys(("ece", "nll", "brier"), INTERVAL),
 }  # fmt: skip
+
+
+def either(filled: dict[str, Any], count: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures of some faces, or those of none, which are null; `count` names the number of faces."""
+    return {count: is_positive, **filled}, {count: is_zero, **dict.fromkeys(filled)}
+
+
 SETS = {
     "coverage": is_share, "interval": [is_share, is_share], "mean_size": is_number, "sizes": COUNTS,
-    "per_class": [{"emotion": EMOTION, "faces": is_count, "coverage": SHARE, "interval": INTERVAL,
-                   "mean_size": NUMBER}],
+    "per_class": [
+        tuple({"emotion": frozenset((emotion,)), **each} for each in either(
+            {"coverage": is_share, "interval": [is_share, is_share], "mean_size": is_number}, "faces"))
+        for emotion in EMOTIONS
+    ],
 }  # fmt: skip
 CALIBRATED = (
     {
@@ -109,13 +132,15 @@ CALIBRATED = (
     None,
 )  # fmt: skip
 ON_VAL = (
-    {"samples": is_positive, "views": str, "accuracy": is_share, "macro_f1": is_share, "interval": [is_share, is_share],
-     "clean_samples": (is_count, None), "clean_accuracy": SHARE, "clean_interval": INTERVAL},
+    *({"samples": is_positive, "views": str, "accuracy": is_share, "macro_f1": is_share,
+       "interval": [is_share, is_share], **clean} for clean in (
+          {"clean_samples": is_positive, "clean_accuracy": is_share, "clean_interval": [is_share, is_share]},
+          {"clean_samples": (is_zero, None), "clean_accuracy": None, "clean_interval": None})),
     None,
 )  # fmt: skip
 TEST = (
-    {"chi_square": NUMBER, "degrees_of_freedom": is_count, "p_value": SHARE, "cramers_v": NUMBER, "faces": is_count,
-     "sparse_cells": SHARE},
+    {"chi_square": is_number, "degrees_of_freedom": is_count, "p_value": is_share, "cramers_v": is_number,
+     "faces": is_count, "sparse_cells": SHARE},
     None,
 )  # fmt: skip
 CONFUSION = {"true": EMOTION, "predicted": EMOTION, "faces": is_count, "share": is_share}
@@ -127,13 +152,13 @@ ERROR = {
 
 def per_class(emotion: str) -> dict[str, Any]:
     """The figures of a class."""
-    names = ("precision", "recall", "f1", "auc")
+    scores = ("precision", "recall", "f1")
     return {
         "emotion": frozenset((emotion,)),
-        **dict.fromkeys(names, SHARE),
-        "average_precision": SHARE,
+        **dict.fromkeys(scores, is_share),
+        **dict.fromkeys(("auc", "average_precision"), SHARE),
         "support": is_count,
-        "intervals": dict.fromkeys(names, INTERVAL),
+        "intervals": dict.fromkeys((*scores, "auc"), INTERVAL),
     }
 
 
@@ -163,7 +188,13 @@ MEMBER = {"name": str, "val_accuracy": is_share, "accuracy": is_share, "interval
 GAIN = {"gain": is_number, "interval": [is_number, is_number], "p": is_share}
 
 AGREEMENT = {"one_annotator": is_share, "most_annotators": is_share}
-PART = {"faces": is_count, "accuracy": SHARE, "interval": INTERVAL}
+PART = either({"accuracy": is_share, "interval": [is_share, is_share]}, "faces")
+VOTES_OF_CLASS = {
+    "votes": [is_share] * CLASSES,
+    **dict.fromkeys(("label_without_votes", "most_annotators", "recall"), is_share),
+    "network": AGREEMENT,
+}
+BESIDE_VOTES = {"faces": is_positive, "predictions": AGREEMENT, "labels": AGREEMENT}
 VOTED = {
     "index": is_count,
     "true": EMOTION,
@@ -182,30 +213,24 @@ RESULTS: dict[str, Any] = {
     "without_training_copies": CLEAN,
     "against_votes?": (
         {
-            "faces": is_positive,
-            "predictions": AGREEMENT,
-            "labels": AGREEMENT,
-            "labels_without_votes?": is_share,
-            "label_has_most_votes?": PART,
-            "elsewhere?": PART,
-            "by_share?": [{**PART, "low": is_number, "high": is_share}],
-            "errors?": {
+            **BESIDE_VOTES,
+            "labels_without_votes": is_share,
+            "label_has_most_votes": PART,
+            "elsewhere": PART,
+            "by_share": [tuple({**part, "low": is_number, "high": is_share} for part in PART)],
+            "errors": {
                 "count": is_count,
                 **dict.fromkeys(("most", "some", "none", "label_without_votes"), is_count),
                 "surest": {"most": [VOTED], "none": [VOTED]},
             },
-            "calibration?": CALIBRATION,
-            "entropy?": ENTROPY,
-            "per_class?": [
-                {
-                    "emotion": EMOTION,
-                    "faces": is_count,
-                    "votes": ([is_share] * CLASSES, None),
-                    **dict.fromkeys(("label_without_votes", "most_annotators", "recall"), SHARE),
-                    "network": (AGREEMENT, None),
-                }
+            "calibration": CALIBRATION,
+            "entropy": ENTROPY,
+            "per_class": [
+                tuple({"emotion": frozenset((emotion,)), **each} for each in either(VOTES_OF_CLASS, "faces"))
+                for emotion in EMOTIONS
             ],
         },
+        {**BESIDE_VOTES, "errors?": frozenset()},  # of an earlier version, which had nothing else
         None,
     ),
     "with_contempt?": ({"samples": is_positive, "contempt": is_positive, "accuracy": is_share}, None),

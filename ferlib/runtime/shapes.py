@@ -36,7 +36,11 @@ def is_positive(value: Any) -> bool:
 def misfit(value: Any, shape: Any, place: str = "") -> str | None:
     """Where a value does not have a shape, for an error, such as "per_class[3].recall is 'high'"; None where it has."""
     if isinstance(shape, tuple):
-        return None if any(misfit(value, each) is None for each in shape) else describe(value, place)
+        found = [misfit(value, each, place) for each in shape]
+        of_dicts = [words for words, each in zip(found, shape, strict=True) if isinstance(each, dict)]
+        return (
+            None if None in found else (of_dicts and isinstance(value, dict) and of_dicts[0]) or describe(value, place)
+        )
     if isinstance(shape, frozenset):
         return None if isinstance(value, str) and value in shape else describe(value, place)
     if isinstance(shape, dict):
