@@ -167,20 +167,19 @@ def describe_class(code: int, labels: np.ndarray, predictions: np.ndarray, votes
     }
 
 
+def parts_of(found: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """The faces whose label has the most votes and the others, as far as there are any, with the words for them."""
+    parts = (("label_has_most_votes", "where the label has the most votes"), ("elsewhere", "elsewhere"))
+    return [(found[name], where) for name, where in parts if found[name]["faces"]]
+
+
 def describe_agreement(results: dict[str, Any]) -> str:
     """What the accuracy of results means beside the votes, in two sentences; "" where they are not known."""
     found = results.get("against_votes")
     if not found or "errors" not in found:  # not known, or results of an earlier version
         return ""
     labels, errors = found["labels"], found["errors"]
-    parts = [
-        f"in {part['accuracy']:.1%} {where}"
-        for part, where in (
-            (found["label_has_most_votes"], "where the label has the most votes"),
-            (found["elsewhere"], "elsewhere"),
-        )
-        if part["faces"]
-    ]
+    parts = [f"in {part['accuracy']:.1%} {where}" for part, where in parts_of(found)]
     text = (
         f"An accuracy of {results['accuracy']:.1%} is agreement with labels that one annotator, drawn at random, gives "
         f"to {labels['one_annotator']:.1%} of the faces, and most annotators to {labels['most_annotators']:.1%}; "

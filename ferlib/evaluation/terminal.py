@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
-from ferlib.evaluation.agreement import CLAIMS
+from ferlib.evaluation.agreement import CLAIMS, parts_of
 from ferlib.evaluation.error_analysis import describe_pair, describe_test
 from ferlib.evaluation.temperature import describe_direction
 
@@ -93,11 +93,7 @@ def vote_lines(results: dict[str, Any]) -> list[str]:
     errors, entropy = found["errors"], found["entropy"]
     parts = [
         f"{with_interval(part['accuracy'], part['interval'], '.1%')} {where} ({part['faces']:,} faces)"
-        for part, where in (
-            (found["label_has_most_votes"], "where the label has the most votes"),
-            (found["elsewhere"], "elsewhere"),
-        )
-        if part["faces"]
+        for part, where in parts_of(found)
     ]
     kinds = [f"{errors[name] / max(1, errors['count']):.1%} {claim}" for name, claim in CLAIMS.items()]
     blank = f"{errors['label_without_votes'] / max(1, errors['count']):.1%}"
