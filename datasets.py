@@ -5,10 +5,12 @@ python datasets.py --dataset fer2013 --data-dir data    counts, copies, leaks, p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from config import Audit, Evaluate, Stage, Train
 from ferlib.data.cache import cached_faces
@@ -25,6 +27,7 @@ from ferlib.data.readers.jaffe import jaffe_files
 from ferlib.data.readers.pixel_csv import IncompleteError
 from ferlib.data.readers.places import MissingError, candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
+from ferlib.data.readers.rafdb_groups import read_groups
 from ferlib.data.readers.trees import Tree
 from ferlib.data.readers.vote_sources import FER_SETS, find_pictures, find_tables
 from ferlib.data.synthetic.reader import synthetic_faces
@@ -72,6 +75,14 @@ def load_faces(
     elif dataset == "fer2013":
         data = with_joined_votes(data, votes_beside(cache), Path(data_dir), source.root)
     return data.in_fold(fold)
+
+
+def load_groups(dataset: str, data_dir: Path, outputs_dir: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Group of people → bool N, which of the faces of these names are in it, as the data set itself says; or empty."""
+    if not dataset.startswith("rafdb"):
+        return {}
+    tree = locate(dataset, dataset_facts(dataset), Path(data_dir), Path(outputs_dir)).tree
+    return read_groups(tree, names) if tree else {}
 
 
 class Audited(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from config import Evaluate
-from datasets import in_folds, load_faces, load_stage
+from datasets import in_folds, load_faces, load_groups, load_stage
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.runtime.errors import UserError, run_script
@@ -97,7 +97,9 @@ def compare(flags: Evaluate) -> str:
         raise UserError("--compare reads saved predictions; leave out --checkpoint, --split, --all-folds and --on")
     reports = choose_runs(flags.compare, flags.dataset, flags.outputs_dir, flags.fold)
     data = load_own(flags)
-    found = compare_runs(reports, flags.dataset, data)
+    names = [str(name) for name in data.split("test").names] if data else []
+    groups = load_groups(flags.dataset, flags.data_dir, flags.outputs_dir, names) if data else {}
+    found = compare_runs(reports, flags.dataset, data, groups)
     path = comparison_path(flags.outputs_dir, flags.dataset, flags.tag)
     write_json(path, found)
     if flags.figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,16 @@ def make_contestants(reports: Sequence[ModelReport], saved: Sequence[SavedPredic
 # ── what is found ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def compare_runs(reports: Sequence[ModelReport], dataset: str, data: FaceData | None) -> dict[str, Any]:
-    """Everything on two or more evaluated runs; data: the set, None where it is not at hand, for slices and people."""
+def compare_runs(
+    reports: Sequence[ModelReport],
+    dataset: str,
+    data: FaceData | None,
+    groups: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Everything on two or more evaluated runs.
+
+    data: the set, None where it is not at hand, for slices and people; groups: as in slices.find_slices.
+    """
     saved = [read_test(report) for report in reports]
     check_same_faces(reports, saved)
     contestants = make_contestants(reports, saved)
@@ -150,7 +158,7 @@ def compare_runs(reports: Sequence[ModelReport], dataset: str, data: FaceData | 
         "pairs": pairs,
         "published": published_rows(dataset) if is_official(data, len(labels)) else [],
         "people": agree_with_labels(labels, faces.votes) if faces else None,
-        "slices": score_slices(find_slices(data), contestants, subjects) if faces and data else [],
+        "slices": score_slices(find_slices(data, groups), contestants, subjects) if faces and data else [],
         "left_out": [] if faces else ["slices and people: the data set is not at hand, or is another version"],
         **provenance(),
     }

@@ -1,11 +1,11 @@
 """Parts of the test faces that are measured to be hard: dark, low in contrast, blurred, copied, contested.
 
-None of them is a guess about the person shown.
+None of them is a guess about the person shown: groups of people are those that a data set itself gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,11 @@ class Slice:
     rows: np.ndarray  # bool N
 
 
-def find_slices(data: FaceData) -> list[Slice]:
-    """The slices of the test faces that have FEWEST faces and more, and leave as many out."""
+def find_slices(data: FaceData, groups: Mapping[str, np.ndarray] | None = None) -> list[Slice]:
+    """The slices of the test faces that have FEWEST faces and more, and leave as many out.
+
+    groups: bool N of test faces by groups of people, where the data set itself gives them (datasets.load_groups).
+    """
     faces = data.split("test")
     measures = measure_pictures(faces.images)
     found = [tail(name, meaning, sign * measures[measure]) for name, measure, sign, meaning in TAILS]
@@ -57,6 +60,7 @@ def find_slices(data: FaceData) -> list[Slice]:
             Slice("agreed", "most annotators name the label", voted & (named > AGREED)),
             Slice("label without votes", "no annotator names the label", voted & (named == 0)),
         ]
+    found += [Slice(name, "as the data set’s annotators say", rows) for name, rows in (groups or {}).items()]
     return [each for each in found if FEWEST <= each.rows.sum() <= len(faces) - FEWEST]
 
 
