@@ -54,14 +54,14 @@ def draw_plots(
             f"{subject}\ntemperature {calibrated['temperature']:.2f} and thresholds fitted on {calibrated['split']}"
         )
         plot_confidence(run.plot("confidence"), calibrated, (findings.of_confidence(calibrated), scaled), formats)
+    own = f"{subject}; the network’s own probabilities, without its temperature" if calibrated else subject
     if (found := results.get("against_votes")) and faces.votes is not None:
         rows = faces.votes.any(1)
         told = (findings.of_votes(found, run), f"{subject}; {found['faces']:,} of them have votes")
         after_votes = calibrated["against_votes"] if calibrated else None
         plot_votes(run.plot("votes"), found, after_votes, (probabilities[rows], faces.votes[rows]), told, formats)
         if found["errors"]["count"]:
-            judged = (findings.of_vote_errors(found["errors"]), told[1])
+            judged = (findings.of_vote_errors(found["errors"]), own)
             plot_vote_errors(run.plot("vote_errors"), faces.images, found["errors"], judged, formats)
-    own = f"{subject}; the network’s own probabilities, without its temperature" if calibrated else subject
     surest = (findings.of_errors(errors[:SHOWN]), own)
     plot_confident_errors(run.plot("confident_errors"), faces.images, errors, surest, formats)

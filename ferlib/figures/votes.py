@@ -59,7 +59,7 @@ def draw_classes(axis: Axes, classes: list[dict[str, Any]]) -> None:
     axis.set(xlim=(0, 1), title="Who gives the label", xlabel="Share of the class’s faces")
     axis.invert_yaxis()
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.legend(loc="lower left", frameon=False, handletextpad=0.2)
+    axis.legend(loc="lower left", frameon=False, handletextpad=0.1, fontsize=8, borderaxespad=0.2)
 
 
 def draw_by_share(axis: Axes, rows: list[dict[str, Any]]) -> None:
