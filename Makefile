@@ -78,11 +78,14 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# With restarts, xdist waits for ever for the tests of a process that died.
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
+
 test: lint
-	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint
-	$(RUN) -m pytest -n $(WORKERS) --dist loadfile
+	$(PYTEST)
 
 lock: $(INSTALLED)
 	$(RUN) -m uv pip compile --universal --python-version 3.11 --no-header --no-annotate --upgrade requirements-dev.txt -o constraints.txt

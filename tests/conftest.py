@@ -1,5 +1,6 @@
 """A small drawn data set and one tiny trained run, shared by all tests."""
 
+import gc
 import os
 import signal
 
@@ -18,6 +19,7 @@ from ferlib.faces import face_model
 from ferlib.faces.face_model import open_face_model
 from ferlib.inference import openvino_network
 from ferlib.runtime.cores import OVERRIDE, share_cores
+from zoo import make_classifier
 
 TINY = recipes.changed(recipes.RECIPES["quick"], epochs=2, batch_size=16)
 
@@ -48,6 +50,14 @@ def few_faces():
         patch.setattr(datasets, "SYNTHETIC_FACES", 210)
         patch.setattr(datasets, "SYNTHETIC_SUBJECTS", 30)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_networks():
+    """The untrained networks of a module's tests leave the memory with it: all of the zoo take 4 GB."""
+    yield
+    make_classifier.cache_clear()
+    gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)

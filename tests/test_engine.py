@@ -2,8 +2,11 @@
 
 import copy
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +32,7 @@ from ferlib.runtime.processor import describe_processor, find_extensions
 from models import create_model
 from zoo import KINDS, make_classifier, random_faces, slow_unless, small_spec
 
+ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(not engine.is_installed(), reason="needs openvino and nncf")
 OPENVINO, FLOAT32 = EngineFlags(engine="openvino"), EngineFlags(engine="openvino", precision="float32")
@@ -307,6 +311,36 @@ def test_agreement_counts_changed_classes_and_ranks_effects_of_regions():
     scaled = quantization.compare(corner_network(1.0, 1.0), corner_network(-1.0, 1.0), quarter)
     assert scaled.flips == pytest.approx(9 / 30)
     assert scaled.rank < 0.9
+
+
+INTERRUPTED = """
+import gc, os, signal, time
+from ferlib.inference import openvino_network, quantization
+from zoo import make_classifier, random_faces, small_spec
+face = random_faces(1, small_spec("mini_resnet").image_size)
+exact = openvino_network.convert(make_classifier("mini_resnet"), face)
+networks = [openvino_network.OpenVinoNetwork(exact, "float32", 1) for _ in range(2)]
+for network in (*networks, openvino_network.OpenVinoNetwork(quantization.quantize(exact, face), "float32", 1)):
+    assert network(face).isfinite().all()
+while networks:  # the first one first
+    network = networks.pop(0)
+    del network
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@needs_openvino
+@pytest.mark.process
+def test_ctrl_c_ends_a_process_that_has_closed_networks(ctrl_c):
+    """A plugin of OpenVINO changes the stack of signals; unloaded in the wrong order, it leaves one that is gone."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], env=environment, capture_output=True, text=True)
+    assert ended.stdout.splitlines()[-1:] == ["interrupted"], (ended.returncode, ended.stderr[-2000:])
 
 
 # ── the stages ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from ferlib.faces.crops import DetectedFace
 from ferlib.faces.detection import MAX_OVERLAP, Search
 from ferlib.faces.yunet import CANDIDATES
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.openvino import import_openvino
+from ferlib.runtime.openvino import core, import_openvino
 
 STRIDES = (8, 16, 32)
 HEADS = ("cls", "obj", "bbox", "kps")  # probabilities of a face and of an object, box, landmarks
@@ -27,9 +27,9 @@ def open_yunet(weights: Path, min_score: float, threads: int = 1) -> Search:
     """As yunet.open_yunet; UserError for a file of another kind."""
     openvino = import_openvino()
     try:
-        model = with_pictures(openvino.Core().read_model(weights))
+        model = with_pictures(core().read_model(weights))
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        request = core().compile_model(model, "CPU", settings).create_infer_request()
         names = [f"{head}_{stride}" for stride in STRIDES for head in HEADS]
         outputs = {name: request.model_outputs.index(request.get_compiled_model().output(name)) for name in names}
     except RuntimeError as error:

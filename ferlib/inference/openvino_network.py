@@ -22,7 +22,7 @@ from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path, make_folder
-from ferlib.runtime.openvino import NotConvertibleError, import_openvino
+from ferlib.runtime.openvino import NotConvertibleError, core, import_openvino
 from ferlib.runtime.runs import user_cache
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class OpenVinoNetwork(nn.Module):
             "PERFORMANCE_HINT": "LATENCY",  # all threads work on one batch
             "ENABLE_CPU_PINNING": False,  # a thread bound to a core that another program keeps busy holds all up
         }
-        return import_openvino().Core().compile_model(model, "CPU", settings).create_infer_request()
+        return core().compile_model(model, "CPU", settings).create_infer_request()
 
 
 def multiply_adds(model: Any) -> int:
@@ -173,7 +173,7 @@ def read_cached(key: Key) -> Any | None:
         return None
     openvino = import_openvino()
     with suppress(RuntimeError, KeyError):  # a whole archive of something else
-        return openvino.Core().read_model(arrays["graph"].tobytes(), openvino.Tensor(arrays["weights"]))
+        return core().read_model(arrays["graph"].tobytes(), openvino.Tensor(arrays["weights"]))
     return None
 
 

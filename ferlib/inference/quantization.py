@@ -26,7 +26,7 @@ from ferlib.inference.openvino_network import Key, OpenVinoNetwork, find_or_conv
 from ferlib.runtime.devices import autocast_dtype
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.openvino import import_openvino
+from ferlib.runtime.openvino import core
 
 RANGE_FACES, TEST_FACES, RANK_FACES = 300, 1000, 8  # for the ranges; for changed classes; for ranks of regions
 GRID, MASKS, HIDDEN = 6, 128, 0.5  # regions in a row, sets of them that are hidden, and the grey that hides them
@@ -140,7 +140,7 @@ def read_agreement(model: Any) -> Agreement | None:
 
 def quantize(exact: Any, images: torch.Tensor) -> Any:
     """The OpenVINO model in 8 bits with the ranges of images N×C×H×W."""
-    import_openvino()  # before nncf, which would import it in its own way
+    core()  # before nncf, which would import openvino in its own way
     import nncf
 
     for name in ("nncf", "torch.utils.cpp_extension"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import cache
 from typing import Any
 
 from ferlib.runtime.errors import UserError
@@ -31,3 +32,16 @@ def import_openvino() -> Any:
     except (ImportError, OSError) as error:
         raise NotConvertibleError(f"OpenVINO is installed and cannot be loaded ({error})") from error
     return openvino
+
+
+@cache
+def core() -> Any:
+    """The one Core of this process, whose plugin stays loaded to its end.
+
+    Each Core loads a plugin of its own, which gives the thread another stack for signals and, unloaded, the one before
+    back. Two that are unloaded in the order in which they came leave a stack that is gone, and the next ctrl-C is a
+    segmentation fault.
+    """
+    made = import_openvino().Core()
+    made.get_versions("CPU")  # loads the plugin, before others load and unload theirs
+    return made
