@@ -15,7 +15,7 @@ from ferlib.data.copies import training_copies
 from ferlib.data.facts import SPLITS, dataset_facts
 from ferlib.evaluation import scoring
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
-from ferlib.evaluation.predictions import find_predictions, read_predictions
+from ferlib.evaluation.predictions import SavedPredictions, find_predictions, read_predictions, save_predictions
 from ferlib.evaluation.scoring import score_predictions
 from ferlib.evaluation.terminal import summarize
 from ferlib.inference import splits as prediction
@@ -87,7 +87,12 @@ def test_predictions_of_several_views_are_not_taken_for_single_ones(flags, synth
 def test_broken_predictions(tmp_path):
     np.savez(tmp_path / "older.npz", labels=np.zeros(1))
     (tmp_path / "broken.npz").write_bytes(b"half a file")
+    logits, labels = 9 * np.eye(7), np.arange(7)
+    save_predictions(
+        tmp_path / "other.npz", SavedPredictions(labels, np.full((7, 7), 1 / 7), logits, labels.astype(str))
+    )
     reasons = {
+        "other.npz": "the logits and the probabilities in .*other.npz contradict each other",
         "older.npz": "lacks probabilities, logits, names",
         "broken.npz": "holds code",
         "none.npz": "does not exist",

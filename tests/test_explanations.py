@@ -272,8 +272,9 @@ def test_only_the_chosen_faces_are_predicted(tmp_path, capsys):
 def save_constant_predictions(subject, label, **changes):
     """Predictions of one class for all test faces."""
     labels, names = subject.data.labels, subject.data.names
-    probabilities = np.tile(np.eye(7)[label], (len(labels), 1))
-    saved = SavedPredictions(labels, probabilities, probabilities, names, "digest", "few", "single", "float32")
+    logits = np.tile(20 * np.eye(7)[label], (len(labels), 1))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    saved = SavedPredictions(labels, probabilities, logits, names, "digest", "few", "single", "float32")
     save_predictions(subject.run.predictions, dataclasses.replace(saved, **changes))
 
 

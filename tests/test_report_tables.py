@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import config
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.saved_runs import read_model
 from ferlib.explanations.maps import locate
+from ferlib.explanations.terminal import describe_summary
 from ferlib.report import charts as report_charts
 from ferlib.report import faces as report_faces
 from ferlib.report import gallery as report_gallery
@@ -300,3 +302,12 @@ def test_the_curve_of_the_loss_as_trained_says_so(tmp_path):
     assert loss.lines[2].name == "Validation split, as trained"
     assert loss.lines[2].note == "class weights, smoothing"
     assert len(accuracy.lines) == 2
+
+
+def test_errors_of_either_sign_do_not_cancel_in_their_mean():
+    faces = [{"logit_above_baseline": rise, "completeness_gap": gap} for rise, gap in ((2.0, 0.5), (4.0, -0.5))]
+    means = report_tables.mean_facts("integrated_gradients", {"faces": faces})
+    assert means == {"mean_logit_above_baseline": 3.0, "mean_abs_completeness_gap": 0.5}
+    summary = {"method": "integrated_gradients", "faces": faces, "seconds_per_face": 1.0, "settings": {}}
+    said = describe_summary(summary, config.Explain(dataset=DATASET))
+    assert "mean logit above baseline 3.00, mean size of the completeness gap 0.5" in said

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from config import EMOTIONS
 from ferlib.data.face_data import FaceData
@@ -66,7 +67,8 @@ def read_predictions(path: Path, command: str) -> SavedPredictions:
 
 
 def check_predictions(found: SavedPredictions, path: Path) -> None:
-    """DamagedError for arrays of other kinds or shapes, labels that are no class, probabilities that are none."""
+    """DamagedError for arrays of other kinds or shapes, labels that are no class, probabilities that are none or
+    another network's than the logits."""
     shape = len(found.labels), len(EMOTIONS)
     right = (
         found.labels.dtype.kind == "i"
@@ -81,6 +83,8 @@ def check_predictions(found: SavedPredictions, path: Path) -> None:
     )
     if not right:
         raise DamagedError(f"{path} does not hold the predictions of a split")
+    if not np.allclose(softmax(found.logits.astype(np.float64), axis=1), found.probabilities, atol=0.001):
+        raise DamagedError(f"the logits and the probabilities in {path} contradict each other")
 
 
 def plain(array: np.ndarray) -> np.ndarray | str:

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 from ferlib.explanations.baselines import check_baseline
 from ferlib.runtime.errors import UserError, lookup
 
+ERRORS = {"completeness_gap"}  # facts of faces whose signs cancel in a mean and say nothing: their sizes are averaged
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -7,13 +7,16 @@ from typing import Any
 
 from config import Explain
 from ferlib.explanations.methods import METHODS
+from ferlib.explanations.specs import ERRORS
 
 
 def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
     """Faces, time, means of the method's facts, contrast, and folder; summary: as driver.explain_run returns it."""
     method, faces = METHODS[summary["method"]], summary["faces"]
     facts = [
-        f"mean {title} {statistics.fmean(face[key] for face in faces):.2f}"
+        f"mean size of the {title} {statistics.fmean(abs(face[key]) for face in faces):.2g}"
+        if key in ERRORS
+        else f"mean {title} {statistics.fmean(face[key] for face in faces):.2f}"
         for key, title in method.facts.items()
         if all(face.get(key) is not None for face in faces)
     ]

@@ -12,6 +12,7 @@ import pandas as pd
 from ferlib.evaluation.saved_runs import CrossTable, ModelReport
 from ferlib.evaluation.terminal import HEADLINES
 from ferlib.explanations.methods import METHODS
+from ferlib.explanations.specs import ERRORS
 from ferlib.runtime.files import atomic_path
 
 
@@ -71,9 +72,15 @@ def explanations_table(models: Iterable[ModelReport]) -> pd.DataFrame:
 
 
 def mean_facts(method: str, summary: dict[str, Any]) -> dict[str, float]:
-    """The means over the faces of the method's facts, such as R²."""
+    """The means over the faces of the method's facts, such as R², those of errors without their signs."""
     facts = pd.DataFrame(summary["faces"]).select_dtypes("number")
-    return {f"mean_{name}": float(facts[name].mean()) for name in METHODS[method].facts if name in facts}
+    means = {}
+    for name in METHODS[method].facts:
+        if name in ERRORS & set(facts):
+            means[f"mean_abs_{name}"] = float(facts[name].abs().mean())
+        elif name in facts:
+            means[f"mean_{name}"] = float(facts[name].mean())
+    return means
 
 
 def scores_table(models: Iterable[ModelReport]) -> pd.DataFrame:
