@@ -183,6 +183,15 @@ def test_the_report_has_the_comparison(outputs):
     assert "biased upwards" in page
 
 
+def test_views_that_differ_are_said(outputs):
+    assert "Caution" not in evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", figures=False))
+    make_run(outputs, "resnet18", "", 60, 0, views="flip")
+    text = evaluate.compare(flags_of(outputs, "fer_resnet", "resnet18", "fer_vgg", figures=False))
+    caution = "Caution: the views differ (single of fer_resnet, fer_vgg; flip of resnet18), and a part"
+    assert caution in text
+    assert caution in build_report(outputs, DATASET).read_text()
+
+
 def test_comparisons_of_earlier_results_are_left_out(outputs):
     evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", figures=False))
     make_run(outputs, "resnet50", "", 60, 0, views="flip")

@@ -31,7 +31,19 @@ def contestant_lines(found: dict[str, Any]) -> list[str]:
         cells = [shown(row[name], form) for name, form in COLUMNS.items()]
         figures = "".join(f"{cell:>{size}}" for cell, size in zip(cells, (9, 10, 8, 8, 8), strict=True))
         lines.append(f"{row['name']:<{width}}{accuracy:<26}{figures}   {row['views']}")
-    return lines
+    caution = caution_on_views(found)
+    return [*lines, caution] if caution else lines
+
+
+def caution_on_views(found: dict[str, Any]) -> str:
+    """A sentence where the contestants were scored with different views of a face; "" elsewhere."""
+    views: dict[str, list[str]] = {}
+    for row in found["contestants"]:
+        views.setdefault(row["views"], []).append(row["name"])
+    if len(views) == 1:
+        return ""
+    listed = "; ".join(f"{name} of {', '.join(names)}" for name, names in views.items())
+    return f"Caution: the views differ ({listed}), and a part of each difference is theirs; evaluate all with the same."
 
 
 def matrix_lines(found: dict[str, Any]) -> list[str]:

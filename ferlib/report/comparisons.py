@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferlib.evaluation.comparison_text import caution_on_views
 from ferlib.evaluation.paired import in_points
 from ferlib.evaluation.saved_runs import ModelReport, stage_files
 from ferlib.evaluation.stage_shapes import COMPARISON
@@ -34,6 +35,11 @@ class Comparison:
     content: dict[str, Any]
     matrix: list[list[MatrixCell | None]]
     pictures: dict[str, str]  # kind in words → address, relative to the page
+
+    @property
+    def caution(self) -> str:
+        """A sentence where the runs were scored with different views."""
+        return caution_on_views(self.content)
 
     @property
     def axis(self) -> tuple[float, float]:
