@@ -20,6 +20,16 @@ def of_lime(facts: Mapping[str, Any]) -> str:
     return f"Too weak to read: the linear model predicts {share} of the network's variation (R² held out)."
 
 
+def of_shapley_values(facts: Mapping[str, Any]) -> str:
+    """Of LIME's regions: more sampling error than values."""
+    error = facts.get("shapley_error")  # missing: faces explained by earlier versions
+    if error is None or error <= NOISY:
+        return ""
+    return (
+        f"Too noisy to read: the sampling error is {100 * error:.0f} % of the values' size; take more (--kernel-shap)."
+    )
+
+
 def of_shap(facts: Mapping[str, Any]) -> str:
     """More sampling error than values."""
     error = facts["sampling_error"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,7 +48,20 @@ def kernel_shap(
     predict_perturbations(model, faces, batch_size)
     values = add_shapley_values(model, faces, weights, num_samples - own, batch_size)
     rows = zip(faces, values, weights, strict=True)
-    return np.stack([(each @ target).astype(np.float32)[face.segments] for face, each, target in rows])
+    return np.stack([(each.values @ target).astype(np.float32)[face.segments] for face, each, target in rows])
+
+
+@dataclass(frozen=True)
+class ShapleyValues:
+    """Of the regions of a face."""
+
+    values: np.ndarray  # float64 regions,K
+    errors: np.ndarray  # float64 regions: standard errors of the values for the target, 0 of exact ones
+
+    def error(self, target: np.ndarray, segments: np.ndarray) -> float:
+        """The root of the mean squared error as a share of that of the values, over the pixels of H×W segments."""
+        size = np.square(self.values @ target)[segments].mean()
+        return float(np.sqrt(np.square(self.errors)[segments].mean() / size)) if size else 0.0
 
 
 def add_shapley_values(
@@ -57,8 +70,8 @@ def add_shapley_values(
     targets: np.ndarray,
     further: int,
     batch_size: int,
-) -> list[np.ndarray]:
-    """Shapley values of each face's regions, float64 regions×K, from its masks and `further` ones.
+) -> list[ShapleyValues]:
+    """Shapley values of each face's regions from its masks and `further` ones.
 
     The first mask of each face shows all regions and is predicted already, as are the others. Where there are no more
     masks than `further`, all of them are taken, and the values are exact. targets: weights N×K of the outputs; the
@@ -90,21 +103,26 @@ def count_inner(regions: int) -> int:
     return 2**regions - 2
 
 
-def combine(face: PerturbedFace, other: PerturbedFace, target: np.ndarray) -> np.ndarray:
+def combine(face: PerturbedFace, other: PerturbedFace, target: np.ndarray) -> ShapleyValues:
     """The values from both sets of masks; the first one of `face` shows all regions, that of `other` none."""
     whole, hidden = face.probabilities[0], other.probabilities[0]
     masks, outputs = other.masks[1:], other.probabilities[1:]
     if len(masks) == count_inner(masks.shape[1]):
-        return solve(masks, outputs, mixture_weights(masks, len(masks), 0), whole, hidden)
+        values = solve(masks, outputs, mixture_weights(masks, len(masks), 0), whole, hidden)
+        return ShapleyValues(values, np.zeros(len(values)))
     if face.sampling == "paired":
         own, new = (slice(start, start + (len(each.masks) - start) // 2 * 2) for start, each in ((2, face), (1, other)))
         masks = np.concatenate([face.masks[:1], other.masks[:1], face.masks[own], other.masks[new]])
         outputs = np.concatenate([[whole, hidden], face.probabilities[own], other.probabilities[new]])
-        values = estimate_effects(masks, outputs, target, shapley_operator, ridge=1e-6).values
-        return values + (whole - hidden - values.sum(0)) / len(values)
+        found = estimate_effects(masks, outputs, target, shapley_operator, ridge=1e-6)
+        values = found.values + (whole - hidden - found.values.sum(0)) / len(found.values)
+        return ShapleyValues(values, found.errors)
     masks = np.concatenate([face.masks[1:], masks])
+    outputs = np.concatenate([face.probabilities[1:], outputs])
     weights = mixture_weights(masks, len(face.masks) - 1, len(other.masks) - 1)
-    return solve(masks, np.concatenate([face.probabilities[1:], outputs]), weights, whole, hidden)
+    values = solve(masks, outputs, weights, whole, hidden)
+    units = np.concatenate([np.arange(len(face.masks) - 1), len(masks) + np.arange(len(other.masks) - 1) // 2])
+    return ShapleyValues(values, standard_errors(masks, (outputs - hidden - masks @ values) @ target, weights, units))
 
 
 def draw_by_leverage(count: int, regions: int, rng: np.random.Generator) -> np.ndarray:
@@ -175,9 +193,35 @@ def solve(
     if not weights.any():  # a single region
         return (whole - hidden)[None]
     masks = masks.astype(np.float64)
-    gram = (masks * weights[:, None]).T @ masks
-    gram += 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))  # regions with equal columns in all masks
+    gram = regularised_gram(masks, weights)
     right = (masks * weights[:, None]).T @ (outputs - hidden)
     solved = np.linalg.solve(gram, np.concatenate([right, np.ones((len(gram), 1))], 1))
     values, ones = solved[:, :-1], solved[:, -1:]
     return values - ones * (values.sum(0) - (whole - hidden)) / ones.sum()
+
+
+def regularised_gram(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """float64 regions×regions: the products of the masks' columns, with a trace of ridge."""
+    gram = (masks * weights[:, None]).T @ masks
+    return gram + 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))  # regions with equal columns in all masks
+
+
+def standard_errors(masks: np.ndarray, residuals: np.ndarray, weights: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Standard errors float64 regions of the values that `solve` gives, from the residuals M of a linear function.
+
+    Heteroscedasticity-consistent with the masks' leverages (HC3, MacKinnon & White, "Some
+    heteroskedasticity-consistent covariance matrix estimators", 1985), and clustered: masks of one of the `units` M
+    were drawn together.
+    """
+    if not weights.any():
+        return np.zeros(masks.shape[1])
+    masks = masks.astype(np.float64)
+    inverse = np.linalg.inv(regularised_gram(masks, weights))
+    ones = inverse.sum(1)
+    inverse -= np.outer(ones, ones) / ones.sum()  # the values' sum is known
+    leverage = weights * ((masks @ inverse) * masks).sum(1)
+    scores = masks * (weights * residuals / (1 - leverage).clip(min=1e-6))[:, None]
+    _, rows = np.unique(units, return_inverse=True)
+    of_units = np.zeros((rows.max() + 1, masks.shape[1]))
+    np.add.at(of_units, rows, scores)
+    return np.sqrt(np.square(of_units @ inverse).sum(0))

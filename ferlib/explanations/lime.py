@@ -76,7 +76,8 @@ def explain(
     facts: the weighted R² of the linear model, the number of regions and of perturbations, and how these were drawn:
     independently where there are fewer pairs than regions. arrays: "segments" and
     "standard_errors" of the weights, H×W, and with `kernel_shap` further perturbations "kernel_shap", the regions'
-    Shapley values. top_regions: of num_samples="auto".
+    Shapley values, whose standard error as a share of their size is the fact "shapley_error". top_regions: of
+    num_samples="auto".
     """
     weights = target_weights(model, images, targets).numpy().astype(np.float64)
     faces: Iterable[PerturbedFace] = segment_faces(images, seeds, segments, baseline, weights.shape[1])
@@ -91,7 +92,8 @@ def explain(
     if kernel_shap:
         values = add_shapley_values(model, faces, weights, kernel_shap, batch_size)
         for face, attribution, each, target in zip(faces, found, values, weights, strict=True):
-            attribution.arrays["kernel_shap"] = (each @ target)[face.segments].astype(np.float16)
+            attribution.arrays["kernel_shap"] = (each.values @ target)[face.segments].astype(np.float16)
+            attribution.facts["shapley_error"] = each.error(target, face.segments)
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from config import EMOTIONS
+from ferlib.explanations.doubts import of_shapley_values
 from ferlib.explanations.maps import top_supporting
 from ferlib.explanations.methods import METHODS
 from ferlib.figures.blending import AGAINST, FOR, overlay, to_grey, to_rgb
@@ -59,7 +60,7 @@ def draw_lime(
         draw_probabilities(panels[2], face)
         bars[2].axis("off")
     else:
-        draw_shapley(lower, panels[2], bars[2], face, image, shapley.astype(np.float32))
+        draw_shapley(lower, panels[2], bars[2], face, image, shapley.astype(np.float32), attribution.facts)
     headline(figure, "LIME", face, f"R² held out {attribution.facts['r2']:.2f}")
     drawn = attribution.facts.get("sampling")  # those of one face may be independent where others are paired
     footnote(figure, run, face, footer + f" · {drawn} perturbations" * bool(drawn))
@@ -85,12 +86,22 @@ def draw_regions(
 
 
 def draw_shapley(
-    figure: SubFigure, axes: Axes, bar: Axes, face: ExplainedFace, image: np.ndarray, values: np.ndarray
+    figure: SubFigure,
+    axes: Axes,
+    bar: Axes,
+    face: ExplainedFace,
+    image: np.ndarray,
+    values: np.ndarray,
+    facts: dict[str, Any],
 ) -> None:
-    """Shapley values of the regions over the face."""
+    """Shapley values of the regions over the face, covered where chance is most of them."""
     limit = float(np.abs(values).max()) or 1.0
-    show(axes, overlay(image, values, limit), "Shapley values of the regions")
+    error = facts.get("shapley_error")
+    stated = "" if error is None else f" (sampling error {100 * error:.0f} %)"
+    show(axes, overlay(image, values, limit), f"Shapley values of the regions{stated}")
     signed_bar(figure, bar, limit, f"{face.target.name}: Δ probability")
+    if doubt := of_shapley_values(facts):
+        stamp_all([axes], doubt)
 
 
 def draw_probabilities(axes: Axes, face: ExplainedFace) -> None:
