@@ -16,6 +16,7 @@ from ferlib.explanations.face_regions import PARTITIONS
 from ferlib.explanations.flags import chosen_method, prepare_flags, values_of
 from ferlib.explanations.methods import METHODS, ROWS, SEGMENTATIONS, find_method, methods_of
 from ferlib.explanations.records import Attribution, ExplainedFace, Target
+from ferlib.explanations.specs import ERRORS
 from ferlib.figures.explanations import figure_of
 from ferlib.report.tables import mean_facts
 from ferlib.runtime.errors import UserError
@@ -211,7 +212,8 @@ def test_report_and_page_read_the_row(row):
         for value in values:
             row.complete({setting.name: value})
     face = dict.fromkeys(row.facts, 0.25)
-    assert mean_facts(row.name, {"faces": [face, face]}) == {f"mean_{key}": 0.25 for key in row.facts}
+    columns = [f"mean_{'abs_' * (key in ERRORS)}{key}" for key in row.facts]
+    assert mean_facts(row.name, {"faces": [face, face]}) == dict.fromkeys(columns, 0.25)
 
 
 def test_every_word_of_target_is_offered():
