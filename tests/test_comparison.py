@@ -1,6 +1,7 @@
 """evaluate.py --compare: seeds together, files, pictures, the report's section, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -181,6 +182,15 @@ def test_the_report_has_the_comparison(outputs):
     assert "resnet50 is better than fer_resnet (2 seeds)" in page
     assert "The data cannot tell" in page or "practically equal" in page
     assert "biased upwards" in page
+
+
+def test_probabilities_are_those_of_the_run_that_the_sentence_names_first(outputs):
+    text = evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", figures=False))
+    assert re.search(r"resnet50 is better than fer_resnet: .* P\(better\) 1.00, P\(equal\) 0.00, P\(worse\) 0.00", text)
+    page = " ".join(build_report(outputs, DATASET).read_text().replace("\u202f", " ").split())
+    assert re.search(
+        r"resnet50 is better than fer_resnet:[^<]*<span[^>]*>Probability of better, equal, worse: 100 %, 0 %, 0 %", page
+    )
 
 
 def test_views_that_differ_are_said(outputs):

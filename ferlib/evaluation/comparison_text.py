@@ -74,7 +74,9 @@ def sentence_lines(found: dict[str, Any]) -> list[str]:
     limit = 100 * found["equal_within"]
     lines = ["", f"practically equal: within {limit:g} points"]
     for row in found["pairs"]:
-        shares = f"P(better) {row['better']:.2f}, P(equal) {row['equal']:.2f}, P(worse) {row['worse']:.2f}"
+        swapped = row["verdict"] == "worse"  # the sentence names the better one first
+        better, worse = (row["worse"], row["better"]) if swapped else (row["better"], row["worse"])
+        shares = f"P(better) {better:.2f}, P(equal) {row['equal']:.2f}, P(worse) {worse:.2f}"
         lines.append(f"{row['sentence']} {shares}; {row['test']}, p {describe_p(row['p'])}")
     return lines
 
