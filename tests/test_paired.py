@@ -11,12 +11,14 @@ from ferlib.data.facts import SPLITS
 from ferlib.evaluation.metrics import accuracy_interval, compute_metrics, mcnemar
 from ferlib.evaluation.paired import (
     Contestant,
+    better_first,
     compare_pairs,
     describe_p,
     describe_pair,
     differing_faces,
     draw_seeds,
     holm,
+    in_both_orders,
     in_points,
 )
 from ferlib.evaluation.published import PUBLISHED, published_rows
@@ -60,6 +62,20 @@ def test_the_better_one_is_named_first():
     [row] = compare_pairs([contestant("a", first), contestant("b", second)])
     assert row["verdict"] == "worse"
     assert describe_pair(row).startswith("b is better than a: +6.0 points, 95 % interval +")
+
+
+def test_a_pair_in_the_other_order():
+    """Swapped, a pair is that of the contestants in the other order, by hand and by what compare_pairs finds."""
+    first, second = blocks(600, 60, 120, 220)
+    [row] = compare_pairs([contestant("a", first), contestant("b", second)])
+    [other] = compare_pairs([contestant("b", second), contestant("a", first)])
+    named = better_first(row)
+    keys = ("first", "second", "gain", "interval", "better", "equal", "worse", "verdict")
+    assert [named[key] for key in keys] == [
+        pytest.approx(other[key], abs=1e-12) if isinstance(other[key], float | list) else other[key] for key in keys
+    ]
+    assert better_first(named) is named
+    assert list(in_both_orders([row])) == [row, named]
 
 
 def test_what_the_data_cannot_tell():

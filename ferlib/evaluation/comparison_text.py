@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ferlib.evaluation.paired import describe_p, in_points
+from ferlib.evaluation.paired import SIGNIFICANT, better_first, describe_p, in_both_orders, in_points
 from ferlib.evaluation.terminal import shown, with_interval
 
 COLUMNS = {"macro_f1": ".1%", "balanced_accuracy": ".1%", "top2_accuracy": ".1%", "kappa": ".3f", "mcc": ".3f"}
@@ -49,7 +49,7 @@ def caution_on_views(found: dict[str, Any]) -> str:
 def matrix_lines(found: dict[str, Any]) -> list[str]:
     """Points by which the contestant of a row exceeds that of a column; * where Holm's p is below 0.05."""
     names = [row["name"] for row in found["contestants"]]
-    pairs = {(row["first"], row["second"]): row for row in found["pairs"]}
+    pairs = {(row["first"], row["second"]): row for row in in_both_orders(found["pairs"])}
     width = 2 + max(map(len, names))
     lines = ["", "points of accuracy of the row above the column (* Holm's p below 0.05)"]
     lines.append(f"{'':<{width}}" + "".join(f"{number:>8}" for number in range(1, len(names) + 1)))
@@ -63,10 +63,9 @@ def cell_of(pairs: dict[tuple[str, str], dict[str, Any]], name: str, other: str)
     """One cell of the matrix."""
     if name == other:
         return ""
-    row = pairs.get((name, other))
-    gain = row["gain"] if row else -pairs[other, name]["gain"]
-    star = "*" if (row or pairs[other, name])["p_holm"] < 0.05 else " "
-    return f"{in_points(gain)}{star}"
+    row = pairs[name, other]
+    star = "*" if row["p_holm"] < SIGNIFICANT else " "
+    return f"{in_points(row['gain'])}{star}"
 
 
 def sentence_lines(found: dict[str, Any]) -> list[str]:
@@ -74,9 +73,8 @@ def sentence_lines(found: dict[str, Any]) -> list[str]:
     limit = 100 * found["equal_within"]
     lines = ["", f"practically equal: within {limit:g} points"]
     for row in found["pairs"]:
-        swapped = row["verdict"] == "worse"  # the sentence names the better one first
-        better, worse = (row["worse"], row["better"]) if swapped else (row["better"], row["worse"])
-        shares = f"P(better) {better:.2f}, P(equal) {row['equal']:.2f}, P(worse) {worse:.2f}"
+        named = better_first(row)  # as the sentence does
+        shares = f"P(better) {named['better']:.2f}, P(equal) {named['equal']:.2f}, P(worse) {named['worse']:.2f}"
         lines.append(f"{row['sentence']} {shares}; {row['test']}, p {describe_p(row['p'])}")
     return lines
 

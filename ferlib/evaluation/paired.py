@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -187,12 +187,37 @@ def in_points(value: float) -> str:
     return "0.0" if float(shown) == 0 else shown.replace("-", "\N{MINUS SIGN}")
 
 
+def swap_pair(row: dict[str, Any]) -> dict[str, Any]:
+    """The same pair with its second contestant first: names, gain, interval, probabilities and verdict."""
+    low, high = row["interval"]
+    return {
+        **row,
+        "first": row["second"],
+        "second": row["first"],
+        "gain": -row["gain"],
+        "interval": [-high, -low],
+        "better": row["worse"],
+        "worse": row["better"],
+        "verdict": {"better": "worse", "worse": "better"}.get(row["verdict"], row["verdict"]),
+    }
+
+
+def in_both_orders(pairs: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each pair, and the same with its second contestant first: the cells of a matrix."""
+    for row in pairs:
+        yield from (row, swap_pair(row))
+
+
+def better_first(row: dict[str, Any]) -> dict[str, Any]:
+    """A pair in the order in which sentences name it: the better one first, where one is better."""
+    return swap_pair(row) if row["verdict"] == "worse" else row
+
+
 def describe_verdict(row: dict[str, Any]) -> str:
     """What can be said of a pair; the better one is named first."""
+    row = better_first(row)
     first, second = row["first"], row["second"]
-    if row["verdict"] == "worse":
-        first, second = second, first
-    if row["verdict"] in ("better", "worse"):
+    if row["verdict"] == "better":
         return f"{first} is better than {second}"
     if row["verdict"] == "equal":
         return f"{first} and {second} are practically equal"
@@ -201,14 +226,13 @@ def describe_verdict(row: dict[str, Any]) -> str:
 
 def describe_pair(row: dict[str, Any]) -> str:
     """One sentence on a pair: the verdict, and by how many points the first that it names exceeds the second."""
-    gain, (low, high) = row["gain"], row["interval"]
-    if row["verdict"] == "worse":
-        gain, low, high = -gain, -high, -low
+    row = better_first(row)
+    low, high = row["interval"]
     ends = f"95 % interval {in_points(low)} to {in_points(high)}, Holm’s p {describe_p(row['p_holm'])}"
     limit = (
         f", within {100 * EQUAL:g} points with a probability of {row['equal']:.0%}" if row["verdict"] == "equal" else ""
     )
-    return f"{describe_verdict(row)}{limit}: {in_points(gain)} points, {ends}."
+    return f"{describe_verdict(row)}{limit}: {in_points(row['gain'])} points, {ends}."
 
 
 def describe_p(value: float) -> str:

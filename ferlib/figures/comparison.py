@@ -16,7 +16,7 @@ from config import EMOTIONS
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.comparison import make_contestants, read_test
-from ferlib.evaluation.paired import Contestant, describe_verdict, in_points
+from ferlib.evaluation.paired import Contestant, describe_verdict, in_both_orders, in_points
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.figures.lettering import wrap
 from ferlib.figures.palette import DARK, MIDDLE, QUIET, RUNS
@@ -76,17 +76,12 @@ def plot_matrix(path: Path, found: dict[str, Any], titles: Titles, formats: Sequ
     """
     names = [row["name"] for row in found["contestants"]]
     gains, words, bold = np.full((len(names), len(names)), np.nan), {}, {}
-    for row in found["pairs"]:
-        first, second = names.index(row["first"]), names.index(row["second"])
-        low, high = row["interval"]
-        for place, gain, ends in (
-            ((first, second), row["gain"], (low, high)),
-            ((second, first), -row["gain"], (-high, -low)),
-        ):
-            gains[place] = gain
-            sign = "= " if row["verdict"] == "equal" else ""
-            words[place] = f"{sign}{in_points(gain)}\n{in_points(ends[0])} to {in_points(ends[1])}"
-            bold[place] = row["verdict"] in ("better", "worse")
+    for row in in_both_orders(found["pairs"]):
+        place = names.index(row["first"]), names.index(row["second"])
+        gains[place], (low, high) = row["gain"], row["interval"]
+        sign = "= " if row["verdict"] == "equal" else ""
+        words[place] = f"{sign}{in_points(row['gain'])}\n{in_points(low)} to {in_points(high)}"
+        bold[place] = row["verdict"] in ("better", "worse")
     widest = max(0.05, float(np.nanmax(np.abs(gains))))
     size = min(WIDTH, max(5, 2.4 + 0.95 * len(names)))
     with saved_figure(path, formats, figsize=(size, 2.1 + 0.5 * len(names))) as figure:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.evaluation.comparison_text import caution_on_views
-from ferlib.evaluation.paired import in_points
+from ferlib.evaluation.paired import better_first, in_both_orders, in_points
 from ferlib.evaluation.saved_runs import ModelReport, stage_files
 from ferlib.evaluation.stage_shapes import COMPARISON
 from ferlib.report.gallery import link
@@ -35,6 +35,11 @@ class Comparison:
     content: dict[str, Any]
     matrix: list[list[MatrixCell | None]]
     pictures: dict[str, str]  # kind in words → address, relative to the page
+
+    @property
+    def pairs(self) -> list[dict[str, Any]]:
+        """The pairs in the order in which their sentences name them."""
+        return [better_first(row) for row in self.content["pairs"]]
 
     @property
     def caution(self) -> str:
@@ -99,13 +104,8 @@ def make_matrix(content: dict[str, Any]) -> list[list[MatrixCell | None]]:
     names = [row["name"] for row in content["contestants"]]
     widest = max(0.02, *(abs(row["gain"]) for row in content["pairs"]))
     cells: dict[tuple[str, str], MatrixCell] = {}
-    opposite = {"better": "worse", "worse": "better"}
-    for row in content["pairs"]:
-        low, high = row["interval"]
-        verdict = row["verdict"]
+    for row in in_both_orders(content["pairs"]):
+        gain, (low, high) = row["gain"], row["interval"]
         ends = f"{in_points(low)} to {in_points(high)}"
-        cells[row["first"], row["second"]] = MatrixCell(in_points(row["gain"]), ends, row["gain"] / widest, verdict)
-        ends = f"{in_points(-high)} to {in_points(-low)}"
-        other = opposite.get(verdict, verdict)
-        cells[row["second"], row["first"]] = MatrixCell(in_points(-row["gain"]), ends, -row["gain"] / widest, other)
+        cells[row["first"], row["second"]] = MatrixCell(in_points(gain), ends, gain / widest, row["verdict"])
     return [[cells.get((name, other)) for other in names] for name in names]
