@@ -216,6 +216,11 @@ def test_unknown_members_are_all_named(flags):
         join(replace(flags, members=("mini_resnet", "mini_resnet:cyclic@cycle9")))
 
 
+def test_an_at_without_a_checkpoint(flags):
+    with pytest.raises(UserError, match="mini_resnet@ names no checkpoint"):
+        join(replace(flags, members=("mini_resnet", "mini_resnet@")))
+
+
 def test_the_name_of_a_network(flags):
     with pytest.raises(UserError, match="--model mini_resnet is a network"):
         join(replace(flags, model="mini_resnet"))

@@ -232,6 +232,17 @@ def test_a_checkpoint_of_another_data_set_is_noted(tmp_path, capsys):
         assert capsys.readouterr().out == words
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_network_of_another_version_of_the_data_may_have_seen_the_test_faces(flags, tmp_path, seen):
+    """As it is with a checkpoint of another fold, or after pictures were added to a folder."""
+    content = read_checkpoint(flags.run.best_checkpoint)
+    content["identity"]["fingerprint"] = "another" if seen else content["identity"]["fingerprint"]
+    torch.save(content, path := tmp_path / "other.pth")
+    found = evaluate.evaluate(replace(flags, checkpoint=path, tag=f"seen-{seen}"))
+    assert found["may_have_seen"] == seen
+    assert ("test faces may be training faces" in summarize(found)) == seen
+
+
 def test_headline_figures_again_without_the_copies(synthetic):
     """Five test faces become copies of train faces; the clean figures are those of the others alone."""
     test = np.flatnonzero(synthetic.splits == SPLITS.index("test"))

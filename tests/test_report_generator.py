@@ -636,6 +636,12 @@ def test_extra_labels_and_teachers_are_named(tmp_path):
     assert "ccc by other:seed1, shipped.pth" in found
 
 
+@pytest.mark.parametrize(("dataset", "extra"), [("fer2013", True), ("ferplus", False)])
+def test_votes_in_place_of_labels_are_extra_labels_unless_the_labels_are_theirs(dataset, extra):
+    history = {"loss": "votes", "run": {"dataset": dataset}, "recipe": {}}
+    assert report_caveats.learns_extra_labels(history) == extra
+
+
 def leaves(content, path=()):
     """The places of all values of a JSON object, of lists those of the first item."""
     if isinstance(content, dict):

@@ -10,10 +10,13 @@ from scipy.special import softmax
 import config
 import ferlib.training.teachers as teachers
 from datasets import load_stage
+from ferlib.data import held_out
+from ferlib.data.facts import DATASETS, SPLITS
 from ferlib.inference.splits import open_predictor
 from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
+from ferlib.runtime.runs import shipped_checkpoint
 from ferlib.training import fitting
 from ferlib.training.batches import place_faces
 from models import load_checkpoint
@@ -90,7 +93,9 @@ def test_a_student_records_its_teachers_and_goes_on_with_the_same_only(outputs):
             ("mini_resnet:none",),
             "does not exist; run: python train.py --model mini_resnet --dataset synthetic --tag none",
         ),
-        (("mini_resnet:one", "mini_resnet:one"), "names a run twice"),
+        (("mini_resnet:one", "mini_resnet:one"), "names a network twice"),
+        (("fer2013", str(shipped_checkpoint())), "names a network twice"),
+        (("nothing.pt",), "nothing.pt does not exist"),
         (("nothing:one",), "nothing"),
         (("none.pth",), "none.pth does not exist"),
         (("mini_resnet:student2",), "is the run that is trained"),
@@ -102,6 +107,50 @@ def test_teachers_that_cannot_be(outputs, teacher, message):
         flags.run.best_checkpoint.write_bytes(b"there")
     with pytest.raises(UserError, match=message):
         teachers.find_teachers(flags)
+
+
+@pytest.mark.parametrize("kind", ["best", "last"])
+def test_the_run_itself_by_another_path(outputs, kind):
+    flags = flags_of(outputs, "own")
+    fitting.fit(flags)
+    path = outputs / ".." / outputs.name / "checkpoints" / f"{flags.run.name}_{kind}.pth"
+    with pytest.raises(UserError, match="is the run that is trained"):
+        teachers.find_teachers(replace(flags, teacher=(str(path),)))
+
+
+def test_a_folder_does_not_hide_a_shipped_network(outputs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    [(_, path)] = teachers.find_teachers(flags_of(outputs, "student", teacher=("small",))).values()
+    assert path == shipped_checkpoint("small")
+
+
+@pytest.mark.parametrize("source", [{"teacher": ("mini_resnet:one",)}, {"init_from": "mini_resnet_synthetic_one"}])
+def test_networks_that_may_have_seen_the_test_faces(outputs, monkeypatch, capsys, source):
+    """Of another version of the same set; where the split is the published one, that is noted."""
+    original = fitting.load_shared
+    monkeypatch.setattr(fitting, "load_shared", lambda flags: replace(original(flags), fingerprint="another"))
+    flags = replace(flags_of(outputs, "student"), **source)
+    with pytest.raises(UserError, match="one was trained on another version or fold of synthetic"):
+        fitting.fit(flags)
+    weights = flags_of(outputs, "student", weights=str(flags_of(outputs, "one").run.best_checkpoint))
+    with pytest.raises(UserError, match=r"--weights .* was trained on another version or fold of synthetic"):
+        fitting.fit(weights)
+    monkeypatch.setattr(held_out, "has_published_split", lambda _: True)
+    fitting.fit(flags)
+    assert "one was trained on another copy of" in capsys.readouterr().out
+
+
+def test_a_published_split_is_known_by_its_numbers():
+    facts = DATASETS["fer2013"]
+    labels = [np.repeat(np.arange(7), facts.official_counts[split]) for split in SPLITS]
+    splits = np.repeat(np.arange(3), [len(each) for each in labels])
+    faces = load_stage(config.Stage()).select(np.zeros(len(splits), int))
+    copy = replace(faces, labels=np.concatenate(labels), splits=splits, dataset="fer2013")
+    assert held_out.has_published_split(copy)
+    assert held_out.has_published_split(copy.select(np.arange(0, len(splits), 2))), "a part of it"
+    assert not held_out.has_published_split(replace(copy, splits=np.random.default_rng(0).permutation(splits)))
+    assert not held_out.has_published_split(load_stage(config.Stage())), "none is published"
 
 
 @pytest.mark.parametrize("settings", [{"teacher_temperature": 0.0}, {"teacher_weight": 1.5}, {"teacher_weight": -1.0}])
@@ -187,3 +236,13 @@ def test_a_run_on_votes_goes_on_bit_for_bit(tmp_path, with_votes):
 def test_votes_that_are_not_known(tmp_path):
     with pytest.raises(UserError, match="no annotators' votes"):
         fitting.fit(flags_of(tmp_path, "votes", votes_weight=0.5))
+
+
+def test_a_loss_of_votes_that_are_not_known(tmp_path, capsys):
+    """Asked for by a flag it is an error; where the recipe has it, what is done instead is said."""
+    flags = flags_of(tmp_path, "votes", loss="votes")
+    with pytest.raises(UserError, match=r"--loss votes: this copy of .* has no annotators' votes"):
+        fitting.fit(flags)
+    history = fitting.fit(replace(flags, recipe="emotion_xai"))
+    assert history["loss"] == "cross_entropy"
+    assert "the recipe trains on the labels with cross-entropy" in capsys.readouterr().out

@@ -15,6 +15,7 @@ import numpy as np
 
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
+from ferlib.data.held_out import may_have_seen
 from ferlib.evaluation.combining import RULES, Outputs, accuracy, cross_fitted, disagreement
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.predictions import make_predictions, read_predictions
@@ -42,6 +43,7 @@ class Member:
     logits: dict[str, np.ndarray]  # val and test: float64 N×7
     facts: dict[str, Any]  # FACTS
     exclude_leaks: bool = False  # whether its training left out the faces that stand in val or test
+    may_have_seen: bool = False  # whether test faces may have been among its training faces
 
 
 # ── members ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,7 +88,9 @@ def member_name(run: Run) -> str:
 
 def read_member(name: str, known: dict[str, ModelReport], data: FaceData, open_checkpoint: OpenCheckpoint) -> Member:
     """One member by its name; `known`: name without @ → what the stages left of the run."""
-    base, _, which = name.partition("@")
+    base, at, which = name.partition("@")
+    if at and not which:
+        raise UserError(f"{name} names no checkpoint after the @; leave it out, or give best, last, cycle1 or the like")
     report = lookup(known, base, "member")
     return predict_member(name, report, which, data, open_checkpoint) if which else saved_member(name, report, data)
 
@@ -100,7 +104,8 @@ def saved_member(name: str, report: ModelReport, data: FaceData) -> Member:
     logits = {part: read_logits(require(path, command), data.split(part), command) for part, path in paths.items()}
     if report.results["fingerprint"] != data.fingerprint:
         raise UserError(f"{name} was evaluated on another version of {data.dataset}; run: {command}")
-    return Member(name, logits, {key: report.results[key] for key in FACTS}, report.exclude_leaks)
+    seen = bool(report.results.get("may_have_seen"))
+    return Member(name, logits, {key: report.results[key] for key in FACTS}, report.exclude_leaks, seen)
 
 
 def read_logits(path: Path, faces: FaceData, command: str) -> np.ndarray:
@@ -128,7 +133,9 @@ def predict_member(
         "images_per_second": sum(map(len, logits.values())) / (time.perf_counter() - started),
         **predict.hardware,
     }
-    return Member(name, logits, facts, predict.checkpoint.excludes_leaks(data.fingerprint))
+    checkpoint = predict.checkpoint
+    seen = may_have_seen(checkpoint.info, data)
+    return Member(name, logits, facts, checkpoint.excludes_leaks(data.fingerprint), seen)
 
 
 # ── the ensemble ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,6 +159,7 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
         "split": "test",
         "fingerprint": data.fingerprint,
         "exclude_leaks": exclude_leaks,
+        "may_have_seen": any(member.may_have_seen for member in members if comparison["weights"][member.name]),
         **score_predictions(faces, probabilities, training_copies(data, exclude_leaks=exclude_leaks)),
         **facts,
         "other_views": {},

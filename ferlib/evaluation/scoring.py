@@ -13,6 +13,7 @@ import numpy as np
 from ferlib.data.copies import find_copies, training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
+from ferlib.data.held_out import may_have_seen
 from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
@@ -176,6 +177,7 @@ def evaluate_alone(
         "fingerprint": data.fingerprint,
         "views": views,
         "exclude_leaks": exclude_leaks,
+        "may_have_seen": may_have_seen(predict.checkpoint.info, data),
         **score_predictions(faces, predictions.probabilities, copies),
         "on_val": score_val(data, on_val[views], exclude_leaks=exclude_leaks) if on_val else None,
         "calibrated": calibrated_results(
@@ -252,6 +254,7 @@ def join_folds(run: Run, folds: Sequence[Evaluation]) -> Evaluation:
         "fingerprint": data.fingerprint,
         "views": first.predictions.views,
         "exclude_leaks": exclude_leaks,
+        "may_have_seen": any(fold.results["may_have_seen"] for fold in folds),
         **score_predictions(data, probabilities, np.zeros(len(data), bool) if exclude_leaks else None),
         "on_val": None,
         "calibrated": None,

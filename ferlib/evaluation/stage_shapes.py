@@ -210,6 +210,7 @@ RESULTS: dict[str, Any] = {
     "views": str,
     "other_views": is_views,
     "exclude_leaks?": bool,
+    "may_have_seen?": bool,
     "without_training_copies": CLEAN,
     "against_votes?": (
         {

@@ -30,8 +30,8 @@ COLUMNS = {"precision": ".1%", "recall": ".1%", "f1": ".1%", "auc": ".3f", "aver
 def summarize(results: dict[str, Any]) -> str:
     """Headline figures with their 95 % intervals, other views, the classes, the main confusions."""
     parts = (
-        headline_lines, leak_lines, contempt_lines, vote_lines, val_lines, calibrated_lines, view_lines, class_lines,
-        error_lines,
+        headline_lines, seen_lines, leak_lines, contempt_lines, vote_lines, val_lines, calibrated_lines, view_lines,
+        class_lines, error_lines,
     )  # fmt: skip
     return "\n".join(line for lines in parts for line in lines(results))
 
@@ -48,6 +48,13 @@ def headline_lines(results: dict[str, Any]) -> list[str]:
         cells = [with_interval(column[name], end, form) for column, end in zip(columns.values(), ends, strict=True)]
         lines.append(f"{title:<13}" + "".join(f"{cell:<36}" for cell in cells))
     return [line.rstrip() for line in lines]
+
+
+def seen_lines(results: dict[str, Any]) -> list[str]:
+    """Of a network that was trained on another version or fold of the data set, that the figures may be too high."""
+    if not results.get("may_have_seen"):
+        return []
+    return [f"{'caution':<13}trained on another version or fold of this data set: test faces may be training faces"]
 
 
 def leak_lines(results: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
         close_race(best, evaluated[1:]),
         different_faces(evaluated),
         *(other_checkpoint(model) for model in evaluated),
+        *(seen_faces(model) for model in evaluated),
         training_copies(best),
         averaged_views(evaluated),
         rare_classes(best.results),
@@ -101,6 +102,16 @@ def other_checkpoint(model: ModelReport) -> str | None:
     return f"{model.label} was scored from {name}, not from the best checkpoint of the training that is shown."
 
 
+def seen_faces(model: ModelReport) -> str | None:
+    """A network that was trained on another version or fold of the data set than it was scored on."""
+    if not model.results.get("may_have_seen"):
+        return None
+    return (
+        f"{model.label} was trained on another version or fold of the data set: test faces may have been training "
+        "faces, and its figures too high."
+    )
+
+
 def training_copies(best: ModelReport) -> str | None:
     """Copies that change the accuracy by half a point or more, or copies that were not searched."""
     if best.exclude_leaks:
@@ -163,10 +174,16 @@ def bounded(model: ModelReport) -> str | None:
 
 def extra_labels(evaluated: list[ModelReport]) -> str | None:
     """Training on more labels than the data set's own, beside which other figures are not of equal means."""
-    names = [model.label for model in evaluated if model.history and model.history["recipe"].get("votes_weight")]
+    names = [model.label for model in evaluated if model.history and learns_extra_labels(model.history)]
     if not names:
         return None
     return f"Trained on the annotators' votes too, which are extra labels: {', '.join(names)}."
+
+
+def learns_extra_labels(history: dict[str, Any]) -> bool:
+    """Whether a run learned votes beside the labels, or in place of labels that are not those of FER+."""
+    in_place = history["loss"] == "votes" and not history["run"]["dataset"].startswith("ferplus")
+    return in_place or bool(history["recipe"].get("votes_weight"))
 
 
 def taught(evaluated: list[ModelReport]) -> str | None:

@@ -30,7 +30,7 @@ def shipped_checkpoint(name: str = "fer2013") -> Path:
 
 def named_checkpoint(given: Path) -> Path:
     """The shipped network of that name, unless there is a file that is called so; any other path as it is."""
-    return shipped_checkpoint(str(given)) if str(given) in SHIPPED and not given.exists() else given
+    return shipped_checkpoint(str(given)) if str(given) in SHIPPED and not given.is_file() else given
 
 
 def checkpoint_name(path: Path) -> str:

@@ -33,17 +33,18 @@ def find_teachers(flags: TrainingStage) -> Teachers:
     """
     if not flags.teacher:
         return {}
-    if len(set(flags.teacher)) < len(flags.teacher):
-        raise UserError(f"--teacher names a run twice: {' '.join(flags.teacher)}")
     found = {name: find_teacher(name, flags) for name in flags.teacher}
-    if itself := [name for name, (_, path) in found.items() if path == flags.run.best_checkpoint]:
+    own = {path.resolve() for path in (flags.run.best_checkpoint, flags.run.last_checkpoint)}
+    if itself := [name for name, (_, path) in found.items() if path.resolve() in own]:
         raise UserError(f"--teacher {itself[0]} is the run that is trained; give the student a --tag")
+    if len(set(digests_of(found).values())) < len(flags.teacher):
+        raise UserError(f"--teacher names a network twice: {' '.join(flags.teacher)}")
     return found
 
 
 def find_teacher(name: str, flags: TrainingStage) -> tuple[Run, Path]:
     """The run and checkpoint of one name: MODEL or MODEL:TAG on the same data set, a shipped network, or a file."""
-    if name.endswith(".pth") or name in SHIPPED:
+    if name in SHIPPED or Path(name).suffix in (".pth", ".pt") or Path(name).is_file():
         from ferlib.networks.checkpoints import read_checkpoint
 
         path = named_checkpoint(Path(name))
