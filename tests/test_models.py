@@ -248,6 +248,15 @@ def test_a_model_of_other_classes_lends_its_backbone_only(tmp_path):
     assert model.head[-1].out_features == len(EMOTIONS)
 
 
+def test_weights_of_a_deeper_network(tmp_path):
+    """ResNet-34 has all layers of ResNet-18, of the same shapes, and more; the classifier alone may be left over."""
+    for name in ("resnet18", "resnet34"):
+        torch.save(torchvision.models.get_model(name).state_dict(), tmp_path / f"{name}.pth")
+    create_model("resnet18", str(tmp_path / "resnet18.pth"))
+    with pytest.raises(UserError, match=r"this model has no layer1\.2\.conv1\.weight, nor \d+ other layers"):
+        create_model("resnet18", str(tmp_path / "resnet34.pth"))
+
+
 def test_imagenet_weights_without_a_network(monkeypatch):
     def offline(*_, **__):
         raise urllib.error.URLError("no network")

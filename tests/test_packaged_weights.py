@@ -12,6 +12,7 @@ from PIL import Image
 import ferlib.networks.packaged_weights as packaged
 from ferlib.networks.packaged_weights import PACKAGES, find_packaged, packaged_state
 from ferlib.networks.tensor_files import read_tensors
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from models import create_model
 
@@ -52,8 +53,23 @@ def test_the_file_of_the_package_can_be_named(package):
 def test_weights_of_another_depth(package):
     with pytest.raises(UserError, match="294 tensors of a backbone, this model has"):
         create_model("timm/tf_efficientnet_lite1", str(package[0]))
-    with pytest.raises(UserError, match="294 tensors of a backbone"):
-        create_model("resnet50", str(package[0]))
+
+
+@pytest.mark.parametrize("name", ["timm/efficientnet_lite0", "resnet50"])
+def test_weights_as_tensorflow_has_them_are_for_its_networks_only(package, name):
+    """timm/efficientnet_lite0 has the same tensors, and other padding and another epsilon."""
+    with pytest.raises(UserError, match=f"not of {name}: timm/tf_efficientnet_lite0, "):
+        create_model(name, str(package[0]))
+
+
+def test_a_file_that_is_not_what_its_name_states(package):
+    path, _ = package
+    stated = path.with_name(f"efficientnet-lite0-{digest_file(path)[:8]}.pth")
+    path.rename(stated)
+    create_model(f"timm/{NAME}", str(stated))
+    stated.rename(other := path.with_name("efficientnet-lite0-00000000.pth"))
+    with pytest.raises(UserError, match="SHA-256 does not begin with 00000000"):
+        create_model(f"timm/{NAME}", str(other))
 
 
 def test_other_models_have_no_package():
@@ -79,7 +95,7 @@ def test_the_real_package_recognises_photographs(picture, classes):
     """A cat (tabby, tiger, Egyptian) and an espresso, by the 1,000 classes of ImageNet: no layer is exchanged."""
     path = find_packaged(NAME)
     network = timm.create_model(NAME).eval()
-    backbone = packaged_state(path, timm.create_model(NAME, num_classes=0).state_dict())
+    backbone = packaged_state(path, NAME, timm.create_model(NAME, num_classes=0).state_dict())
     weight, bias = list(read_tensors(path).values())[-2:]
     network.load_state_dict({**backbone, "classifier.weight": weight, "classifier.bias": bias})
     photo = Image.fromarray(getattr(skimage.data, picture)())

