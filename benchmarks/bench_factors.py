@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import config
 import train
-from ferlib.runtime.errors import lookup, run_script
+from datasets import load_stage
+from ferlib.runtime.errors import UserError, lookup, run_script
 from ferlib.training.trained import train_if_missing
 from recipes import RECIPES, changed
 
@@ -73,24 +74,40 @@ def best_on_val(wanted: config.Train) -> float:
 
 
 def row(factor: str, values: np.ndarray, base: np.ndarray) -> str:
-    """A line of the table: accuracy over the seeds, difference from the recipe as it is with its 95 % interval."""
-    cells = [factor, f"{100 * values.mean():.2f} ± {100 * values.std(ddof=1):.2f} %" if len(values) > 1 else ""]
-    gains = 100 * (values - base)
-    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else np.nan
-    mean = gains.mean()
-    cells.append("" if factor == BASE else f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})")
-    return f"| {' | '.join(cells)} |"
+    """A line of the table: accuracy over the seeds, difference from the recipe as it is with its 95 % interval.
+
+    Of a single seed there is neither a deviation nor an interval.
+    """
+    accuracy, gains = 100 * values.mean(), 100 * (values - base)
+    mean, several = gains.mean(), len(values) > 1
+    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5 if several else 0.0
+    interval = f" ({mean - half:+.2f} to {mean + half:+.2f})" if several else ""
+    deviation = f" ± {100 * values.std(ddof=1):.2f}" if several else ""
+    difference = "" if factor == BASE else f"{mean:+.2f}{interval}"
+    return f"| {factor} | {accuracy:.2f}{deviation} % | {difference} |"
+
+
+def check(flags: Flags) -> None:
+    """UserError, before anything is trained, for factors and seeds that there are not or that are named twice."""
+    for factor in flags.factors:
+        lookup(FACTORS, factor, "factor")
+    for name, values in (("factors", flags.factors), ("seeds", flags.seeds)):
+        if not values or len(set(values)) < len(values):
+            raise UserError(f"--{name} needs one or more different values, not: {' '.join(map(str, values)) or 'none'}")
+    if flags.seed:
+        raise UserError(f"--seed {flags.seed} is of a single run; name the seeds with --seeds")
+    if any(FACTORS[factor].get("votes_weight") for factor in flags.factors) and load_stage(flags).votes is None:
+        raise UserError(f"--factors votes: this copy of {flags.dataset} has no annotators' votes; leave it out")
 
 
 def main() -> None:
     flags = tyro.cli(Flags)
-    for factor in flags.factors:
-        lookup(FACTORS, factor, "factor")
+    check(flags)
     found: dict[str, np.ndarray] = {}
     for factor in (BASE, *flags.factors):
         found[factor] = np.array([best_on_val(settings(factor, seed, flags)) for seed in flags.seeds])
         print(row(factor, found[factor], found[BASE]), flush=True)
-    print(f"\n| factor | PublicTest, {len(flags.seeds)} seeds | difference (95 % interval) |\n|---|---|---|")
+    print(f"\n| factor | val, seeds: {len(flags.seeds)} | difference (95 % interval) |\n|---|---|---|")
     for factor, values in found.items():
         print(row(factor, values, found[BASE]))
 

@@ -67,6 +67,28 @@ def test_a_difference_and_its_interval_by_hand():
     assert bench_factors.row("base", np.array([0.5, 0.5]), np.array([0.5, 0.5])) == "| base | 50.00 ± 0.00 % |  |"
 
 
+def test_of_one_seed_there_is_no_interval():
+    assert bench_factors.row("base", np.array([0.5]), np.array([0.5])) == "| base | 50.00 % |  |"
+    assert bench_factors.row("sam", np.array([0.51]), np.array([0.5])) == "| sam | 51.00 % | +1.00 |"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"factors": ("sma",)}, "did you mean sam"),
+        ({"seeds": (0, 0)}, "--seeds needs one or more different values, not: 0 0"),
+        ({"seeds": ()}, "--seeds needs one or more different values, not: none"),
+        ({"seed": 3}, "--seed 3 is of a single run"),
+        ({"factors": ("votes",)}, "has no annotators' votes"),
+    ],
+)
+def test_factors_that_cannot_be_measured(shared_outputs, flags, said):
+    with pytest.raises(UserError, match=said):
+        bench_factors.check(
+            bench_factors.Flags(**{"factors": ("sam",)} | flags, dataset="synthetic", outputs_dir=shared_outputs)
+        )
+
+
 def test_minutes_to_an_accuracy():
     epochs = [{"epoch": number, "seconds": 90.0, "val_accuracy": number / 10} for number in (1, 2, 3)]
     assert bench_accuracy.minutes_to(0.2, epochs) == (2, 3.0)

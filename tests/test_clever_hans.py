@@ -196,6 +196,37 @@ def test_a_finished_run_is_not_trained_again_and_another_s_settings_are_refused(
             train_if_missing(other, lambda _: pytest.fail("trained"))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fingerprint": "another"}, "these differ: fingerprint"),
+        ({"teacher_digests": {"other": "0"}}, "these differ: teacher_digests"),
+    ],
+)
+def test_a_run_on_other_data_or_of_other_teachers_is_not_taken(tiny_run, tmp_path, change, said):
+    run = replace(tiny_run, outputs_dir=tmp_path)
+    write_json(run.history, json.loads(tiny_run.history.read_text()) | change)
+    original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
+    with pytest.raises(UserError, match=said):
+        train_if_missing(original, lambda _: pytest.fail("trained"))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_run_that_was_extended_is_not_one_of_as_many_epochs(tiny_run, tmp_path, schedule):
+    """Unless its epochs do not depend on how many there are."""
+    run = replace(tiny_run, outputs_dir=tmp_path)
+    history = json.loads(tiny_run.history.read_text())
+    recipe = history["recipe"] | {"schedule": schedule, "start_size": 1.0}
+    write_json(run.history, history | {"recipe": recipe, "begun_for_epochs": [1]})
+    run.best_checkpoint.touch()
+    original = original_flags(flags_of(run))
+    if schedule == "constant":
+        train_if_missing(original, lambda _: pytest.fail("trained"))
+    else:
+        with pytest.raises(UserError, match=r"these differ: epochs \(begun for 1\)"):
+            train_if_missing(original, lambda _: pytest.fail("trained"))
+
+
 def test_weights_without_a_history_are_not_trained_over(tiny_run, tmp_path):
     original = replace(original_flags(flags_of(tiny_run)), outputs_dir=tmp_path)
     original.run.best_checkpoint.parent.mkdir(parents=True)

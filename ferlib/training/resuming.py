@@ -44,6 +44,11 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
             print(describe_extension(recipe, planned))
 
 
+def depends_on_length(recipe: Recipe) -> bool:
+    """Whether the first epochs of a run depend on how many there are."""
+    return recipe.learning_rate.schedule in BY_LENGTH or recipe.augmentation.start_size < 1
+
+
 def describe_extension(recipe: Recipe, planned: int) -> str:
     """What differs from a run that was begun for as many epochs."""
     wanted = recipe.training.epochs
