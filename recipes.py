@@ -61,7 +61,9 @@ class Objective:
     class_weights: bool = True  # weigh classes by the inverse of their frequency
     class_weighting: Weighting = "faces"  # of a face's loss, or of each class's term in it over a batch's sum, as torch
     balanced_sampling: bool = False  # draw every class equally often
-    conflicts: Literal["keep", "drop", "share"] = "keep"  # identical faces of different labels; share: a soft label
+    conflicts: Literal["keep", "drop", "share"] = (
+        "keep"  # identical faces of other labels; share: soft labels, not votes
+    )
     teacher_weight: float = 0.5  # with --teacher: share of the teachers' probabilities in the loss, the rest is labels
     teacher_temperature: float = 2.0  # with --teacher: what logits are divided by before they are compared
     votes_weight: float = 0.0  # of the loss of a second head, which learns the shares of the annotators' votes; 0: none
@@ -81,7 +83,7 @@ class Regularization:
 class Selection:
     """Which epoch is kept as the best one, and when training stops early."""
 
-    monitor: Metric = "loss"  # metric on val that is compared; objective: the loss as trained, weighted and smoothed
+    monitor: Metric = "loss"  # metric on val that is compared; objective: the loss of the labels as trained
     stop_on: Literal["monitor", Metric] = "monitor"  # metric on val of --patience, by default that of --monitor
     patience: int = 8  # epochs without a better value before training stops; 0: all epochs are trained
     min_delta: float = 0.0  # by how much a value has to be better, to be so for --patience

@@ -166,6 +166,14 @@ def test_layers_of_a_backbone_are_its_blocks():
     assert [len(layer) for layer in layers[2:9]] == [sum(1 for _ in block.parameters()) for block in backbone.blocks]
 
 
+def test_layers_below_a_single_module():
+    """densenet121 has all in `features`, whose parts have names; efficientnet_b0 numbers its parts."""
+    backbone = create_model("densenet121").backbone
+    names = dict.fromkeys(name.split(".")[1] for name, _ in backbone.named_parameters())
+    assert len(layers_of(backbone)) == len(names) > 8
+    assert len(layers_of(create_model("efficientnet_b0").backbone)) == 9
+
+
 def test_moving_average_by_hand():
     update = ema_update(0.5)
     average, weights = [torch.tensor([0.0])], [torch.tensor([1.0])]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -158,6 +159,39 @@ def test_faces_grow_to_their_full_size():
     assert set(sizes[int(0.75 * len(sizes)) :]) == {spec.image_size}
     assert engine.spec_of_epoch(spec, start_size, epochs, epochs) == spec
     assert engine.spec_of_epoch(spec, 1.0, 1, epochs) is spec
+
+
+@pytest.mark.parametrize("side", [42, 46, 50])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 10])
+def test_faces_end_at_their_full_size_whatever_it_is(side, epochs):
+    """Sides that are no multiple of 4, and trainings of few epochs."""
+    spec = resized(MODELS["fer_resnet"], side)
+    sizes = [engine.spec_of_epoch(spec, 0.64, epoch, epochs).image_size for epoch in range(1, epochs + 1)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == side
+    assert all(size % 4 == 0 for size in sizes if size < side)
+
+
+def test_first_faces_that_are_too_small(train_flags):
+    flags = train_flags("small", model="fer_vgg", start_size=0.2, epochs=2)
+    with pytest.raises(UserError, match=r"--start-size 0\.2: this model cannot take faces of 8 px"):
+        train.fit(flags)
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_from(train_flags, tmp_path):
+    first = train_flags("lender", epochs=1)
+    train.fit(first)
+    weights = tmp_path / "weights.pth"
+    shutil.copy(first.run.best_checkpoint, weights)
+    for tag, source in (("weights", {"weights": str(weights)}), ("backbone", {"init_from": first.run.name})):
+        flags = train_flags(f"borrower-{tag}", epochs=1, **source)
+        train.fit(flags)
+        for path in (weights, first.run.best_checkpoint):
+            path.rename(path.with_suffix(".gone"))
+        history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=2)))
+        assert len(history["epochs"]) == 2
+        for path in (weights, first.run.best_checkpoint):
+            path.with_suffix(".gone").rename(path)
 
 
 def tiny_faces(count=4, side=48):
@@ -467,10 +501,15 @@ def test_a_name_that_a_run_on_other_data_has_is_refused(tmp_path):
     [
         ({"max_steps": 0}, {}, "--max-steps 0 is not a number of steps from 1 up"),
         ({"max_steps": -1}, {}, "--max-steps -1 is not a number of steps from 1 up"),
-        ({}, {"erasing_area": 0.01}, r"--erasing-area is a share in 0\.02\.\.1"),
+        ({}, {"erasing_area": 0.01}, r"--erasing-area 0\.01 is out of range; it is in 0\.02 to 1"),
+        ({}, {"dropout": 1.5}, "--dropout 1.5 is out of range"),
+        ({}, {"label_smoothing": 1.5}, "--label-smoothing 1.5 is out of range"),
+        ({}, {"ema_decay": 2.0}, "--ema-decay 2.0 is out of range"),
+        ({}, {"start_size": 0.0}, r"--start-size 0.0 is out of range; it is in 0\.1 to 1"),
+        ({}, {"lr": 0.0, "backbone_lr": 1e-4}, "--lr 0 leaves nothing"),
         ({}, {"min_lr": -1.0, "drop": -0.5}, r"--min-lr -1\.0, --drop -0\.5: no setting of a recipe is below 0"),
     ],
 )
-def test_steps_and_settings_below_zero_are_refused(tmp_path, changes, settings, said):
+def test_steps_and_settings_out_of_range_are_refused(tmp_path, changes, settings, said):
     with pytest.raises(UserError, match=said):
         train.fit(config.Train(outputs_dir=tmp_path, device="cpu", settings=changed(Recipe(), **settings), **changes))

@@ -24,6 +24,7 @@ from ferlib.figures import tuning as tuning_plots
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.provenance import command_line
 from ferlib.runtime.runs import Run, cache_dir
+from ferlib.training import fitting
 from ferlib.training.search import study as studies
 from ferlib.training.search import workers
 from ferlib.training.search.presets import PRESETS
@@ -264,6 +265,18 @@ def test_runs_to_start_from_are_found_below_the_study(calls, make_flags):
     assert (flags.folder / "checkpoints" / start.name).read_text() == "weights"
     with pytest.raises(UserError, match=r"nobody_best\.pth does not exist"):
         prepare_study(make_flags("start", "init_from=nobody", sampler="grid"))
+
+
+def test_teachers_are_found_below_the_study_and_stay_the_same(calls, make_flags, train_flags):
+    fitting.fit(teacher := train_flags("teacher", epochs=1))
+    flags = make_flags("taught", "lr=0.1,0.2", sampler="grid", teacher=("mini_resnet:teacher",))
+    prepare_study(flags)
+    linked = Run("mini_resnet", "synthetic", "teacher", flags.folder)
+    assert linked.best_checkpoint.read_bytes() == teacher.run.best_checkpoint.read_bytes()
+    prepare_study(flags)
+    fitting.fit(replace(teacher, seed=5))
+    with pytest.raises(UserError, match="these differ: teacher_digests"):
+        prepare_study(flags)
 
 
 # ── interrupted and several workers ──────────────────────────────────────────────────────────────────────────────────

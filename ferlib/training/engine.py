@@ -100,18 +100,20 @@ def rate_function(training: Training, recipe: Recipe) -> Callable[[float], float
 
 
 def spec_of_epoch(spec: ModelSpec, start_size: float, epoch: int, epochs: int) -> ModelSpec:
-    """The spec with the side of the faces in an epoch, a multiple of 4, which grows from `start_size` of the full one.
+    """The spec with the side of the faces in an epoch, which grows from `start_size` of the full one in multiples of 4.
 
     Howard's progressive resizing (DAWNBench, 2018): early epochs on small faces cost little. The full side is reached
-    after 70 % of the epochs. UserError for a model that takes faces of one size only.
+    after 70 % of the epochs, at the latest in the last one. UserError for a model that takes faces of one size only.
     """
     if start_size == 1:
         return spec
     if spec.fixed_size:
         raise UserError(f"this model takes faces of {spec.image_size} px only; use --start-size 1")
-    progress = min((epoch - 1) / max(0.7 * epochs, 1), 1)
-    share = start_size + (1 - start_size) * progress
-    side = 4 * round(share * spec.image_size / 4)
+    growing = min(0.7 * epochs, epochs - 1)  # epochs until the full side
+    if epoch - 1 >= growing:
+        return spec
+    share = start_size + (1 - start_size) * (epoch - 1) / growing
+    side = min(4 * max(round(share * spec.image_size / 4), 1), spec.image_size)
     return replace(spec, image_size=side, resize=round(side * spec.scaled_size / spec.image_size))
 
 

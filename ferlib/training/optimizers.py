@@ -47,11 +47,14 @@ def parameter_groups(
 
 def layers_of(backbone: nn.Module) -> list[list[nn.Parameter]]:
     """The parameters of each layer, from the input on: of each module at the top, and of each item of those that hold
-    several, such as `stages.0` and `stages.1`.
+    several, such as `stages.0` and `stages.1`. A single module at the top whose parts have names is left out of these.
     """
     layers: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in backbone.named_parameters():
-        first, *rest = name.split(".")
+    parameters = [(name.split("."), parameter) for name, parameter in backbone.named_parameters()]
+    parts = {(names[0], names[1] if len(names) > 1 else "0") for names, _ in parameters}
+    single = len({first for first, _ in parts}) == 1 and not any(second.isdigit() for _, second in parts)
+    for names, parameter in parameters:
+        first, *rest = names[1:] if single else names
         layers.setdefault(f"{first}.{rest[0]}" if rest and rest[0].isdigit() else first, []).append(parameter)
     return list(layers.values())
 

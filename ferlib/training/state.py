@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -90,7 +90,9 @@ def start_training(
 def initial_model(flags: config.Train, classes: Sequence[str]) -> FaceClassifier:
     """The model with the weights that training starts from: random, ImageNet's, a file's, or a run's backbone."""
     settings = flags.settings
-    weights = "none" if flags.init_from else settings.training.weights
+    if flags.resume:  # the last checkpoint has the weights
+        flags = replace(flags, init_from="")
+    weights = "none" if flags.init_from or flags.resume else settings.training.weights
     votes = settings.objective.votes_weight > 0
     model = create_model(flags.model, weights, settings.regularization.dropout, classes, flags.image_size, votes=votes)
     if flags.init_from:

@@ -64,10 +64,24 @@ def prepare_study(flags: config.Tune) -> None:
         for name in filter(None, starts):
             start = Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint
             link(require(start, "python train.py --model … for that run"), flags.folder / "checkpoints" / start.name)
+        teachers = link_teachers(flags)
         fingerprint = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold).fingerprint
-        check_identity(study, study_identity(flags, space, fingerprint))
+        check_identity(study, study_identity(flags, space, fingerprint, teachers))
         if flags.sampler == "grid":
             enqueue_missing(study, grid(space))
+
+
+def link_teachers(flags: config.Tune) -> dict[str, str]:
+    """Links the checkpoints of teachers that are runs into the study's folder; the digest of each teacher, by name."""
+    if not flags.teacher:
+        return {}
+    from ferlib.training.teachers import digests_of, find_teachers  # only here: it imports torch
+
+    teachers = find_teachers(flags)
+    for run, path in teachers.values():
+        if path == run.best_checkpoint:
+            link(path, flags.folder / "checkpoints" / path.name)
+    return digests_of(teachers)
 
 
 def link(source: Path, place: Path) -> None:
@@ -137,9 +151,12 @@ def open_storage(url: str) -> RDBStorage:
     raise AssertionError("unreachable")
 
 
-def study_identity(flags: config.Tune, space: Space, fingerprint: str) -> dict[str, Any]:
+def study_identity(
+    flags: config.Tune, space: Space, fingerprint: str, teacher_digests: dict[str, str]
+) -> dict[str, Any]:
     """What every trial of a study has in common, as plain Python."""
     settings = flags.settings.flat() | flags.beside_recipe()
+    settings |= {"teacher_digests": teacher_digests} if teacher_digests else {}
     search = {name: json.loads(distribution_to_json(distribution)) for name, distribution in space.items()}
     common = {"model": flags.model, "dataset": flags.dataset, "fingerprint": fingerprint, "seed": flags.seed}
     return common | {
