@@ -638,8 +638,8 @@ def test_extra_labels_and_teachers_are_named(tmp_path):
 
 @pytest.mark.parametrize(("dataset", "extra"), [("fer2013", True), ("ferplus", False)])
 def test_votes_in_place_of_labels_are_extra_labels_unless_the_labels_are_theirs(dataset, extra):
-    history = {"loss": "votes", "run": {"dataset": dataset}, "recipe": {}}
-    assert report_caveats.learns_extra_labels(history) == extra
+    history = {"loss": "votes", "recipe": {}}
+    assert report_caveats.learns_extra_labels(history, dataset) == extra
 
 
 def leaves(content, path=()):

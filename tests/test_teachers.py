@@ -136,21 +136,52 @@ def test_networks_that_may_have_seen_the_test_faces(outputs, monkeypatch, capsys
     weights = flags_of(outputs, "student", weights=str(flags_of(outputs, "one").run.best_checkpoint))
     with pytest.raises(UserError, match=r"--weights .* was trained on another version or fold of synthetic"):
         fitting.fit(weights)
-    monkeypatch.setattr(held_out, "has_published_split", lambda _: True)
+    monkeypatch.setattr(held_out, "is_published", lambda *_: True)
     fitting.fit(flags)
     assert "one was trained on another copy of" in capsys.readouterr().out
 
 
-def test_a_published_split_is_known_by_its_numbers():
-    facts = DATASETS["fer2013"]
-    labels = [np.repeat(np.arange(7), facts.official_counts[split]) for split in SPLITS]
-    splits = np.repeat(np.arange(3), [len(each) for each in labels])
-    faces = load_stage(config.Stage()).select(np.zeros(len(splits), int))
-    copy = replace(faces, labels=np.concatenate(labels), splits=splits, dataset="fer2013")
-    assert held_out.has_published_split(copy)
-    assert held_out.has_published_split(copy.select(np.arange(0, len(splits), 2))), "a part of it"
-    assert not held_out.has_published_split(replace(copy, splits=np.random.default_rng(0).permutation(splits)))
-    assert not held_out.has_published_split(load_stage(config.Stage())), "none is published"
+def published_copy(labels=None, splits=None):
+    """FER2013 by its numbers: as many faces of each class and split as were published."""
+    counts = DATASETS["fer2013"].official_counts
+    if labels is None:
+        labels = np.concatenate([np.repeat(np.arange(7), counts[split]) for split in SPLITS])
+        splits = np.repeat(np.arange(3), [sum(counts[split]) for split in SPLITS])
+    faces = load_stage(config.Stage()).select(np.zeros(len(labels), int))
+    return replace(faces, labels=labels, splits=splits, dataset="fer2013", fingerprint="new")
+
+
+def test_a_published_split_is_the_same_in_every_copy():
+    copy, generator = published_copy(), np.random.default_rng(0)
+    mixed = published_copy(copy.labels, generator.permutation(copy.splits))
+    fewer = copy.select(np.flatnonzero(generator.random(len(copy)) < 0.9))
+    small = copy.select(np.arange(0, len(copy), 300))
+    assert all(held_out.is_published(each.counts(), each.facts) for each in (copy, fewer))
+    others = (mixed, small, load_stage(config.Stage()))
+    assert not any(held_out.is_published(each.counts(), each.facts) for each in others)
+    earlier = {"dataset": "fer2013", "identity": {"fingerprint": "old"}}
+    assert not held_out.may_have_seen(earlier, copy), "its split is not known, and taken for the published one"
+    assert held_out.may_have_seen(earlier, mixed)
+    assert held_out.may_have_seen(earlier | {"data": held_out.data_facts(mixed)}, copy)
+    assert not held_out.may_have_seen(earlier | {"data": held_out.data_facts(fewer)}, copy)
+
+
+def test_only_test_is_published_of_rafdb():
+    """Val is drawn from train: in another copy it may be drawn otherwise."""
+    counts = DATASETS["rafdb"].official_counts
+    assert not held_out.is_published({**counts, "val": [1] * 7}, DATASETS["rafdb"])
+
+
+def test_a_folder_is_known_by_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    faces = replace(load_stage(config.Stage(dataset="synthetic")), fingerprint="new")
+    faces = replace(faces, dataset=f"folder:{tmp_path}/faces/")
+    old = {"identity": {"fingerprint": "old"}}
+    for name in ("folder:faces", f"folder:{tmp_path}/faces", f"folder:{tmp_path}/./faces/"):
+        assert held_out.is_other_version({"dataset": name, **old}, faces), name
+    assert not held_out.is_other_version({"dataset": "folder:other", **old}, faces)
+    there = {"dataset": "folder:faces", "data": {"folder": "/elsewhere/faces"}, **old}
+    assert not held_out.is_other_version(there, faces), "of the same name in another working directory"
 
 
 @pytest.mark.parametrize("settings", [{"teacher_temperature": 0.0}, {"teacher_weight": 1.5}, {"teacher_weight": -1.0}])
@@ -245,4 +276,4 @@ def test_a_loss_of_votes_that_are_not_known(tmp_path, capsys):
         fitting.fit(flags)
     history = fitting.fit(replace(flags, recipe="emotion_xai"))
     assert history["loss"] == "cross_entropy"
-    assert "the recipe trains on the labels with cross-entropy" in capsys.readouterr().out
+    assert "the run trains on the labels with cross-entropy" in capsys.readouterr().out

@@ -54,7 +54,9 @@ def seen_lines(results: dict[str, Any]) -> list[str]:
     """Of a network that was trained on another version or fold of the data set, that the figures may be too high."""
     if not results.get("may_have_seen"):
         return []
-    return [f"{'caution':<13}trained on another version or fold of this data set: test faces may be training faces"]
+    return [
+        f"{'caution':<13}trained on another version or fold of this set: faces of val or test may be training faces"
+    ]
 
 
 def leak_lines(results: dict[str, Any]) -> list[str]:

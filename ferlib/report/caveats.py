@@ -107,8 +107,8 @@ def seen_faces(model: ModelReport) -> str | None:
     if not model.results.get("may_have_seen"):
         return None
     return (
-        f"{model.label} was trained on another version or fold of the data set: test faces may have been training "
-        "faces, and its figures too high."
+        f"{model.label} was trained on another version or fold of the data set: faces of val or test may have been "
+        "training faces, and its figures too high."
     )
 
 
@@ -174,15 +174,17 @@ def bounded(model: ModelReport) -> str | None:
 
 def extra_labels(evaluated: list[ModelReport]) -> str | None:
     """Training on more labels than the data set's own, beside which other figures are not of equal means."""
-    names = [model.label for model in evaluated if model.history and learns_extra_labels(model.history)]
+    names = [
+        model.label for model in evaluated if model.history and learns_extra_labels(model.history, model.run.dataset)
+    ]
     if not names:
         return None
     return f"Trained on the annotators' votes too, which are extra labels: {', '.join(names)}."
 
 
-def learns_extra_labels(history: dict[str, Any]) -> bool:
+def learns_extra_labels(history: dict[str, Any], dataset: str) -> bool:
     """Whether a run learned votes beside the labels, or in place of labels that are not those of FER+."""
-    in_place = history["loss"] == "votes" and not history["run"]["dataset"].startswith("ferplus")
+    in_place = history.get("loss") == "votes" and not dataset.startswith("ferplus")
     return in_place or bool(history["recipe"].get("votes_weight"))
 
 

@@ -20,6 +20,7 @@ from datasets import load_stage
 from ferlib.data.audit.counts import describe
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
+from ferlib.data.held_out import data_facts
 from ferlib.data.leaks import without_leaks
 from ferlib.data.picture_files import print_note
 from ferlib.evaluation.metrics import average_f1
@@ -96,12 +97,10 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
     check_smallest_faces(training.model, flags)
     check_writable(run.last_checkpoint, size=SAVED_COPIES * size_in_bytes(training.model))
-    data, leaks = load_shared(flags), None
-    if flags.exclude_leaks:
-        data, leaks = without_leaks(data)
-    check_votes(flags, data)
+    data, leaks = load_training(flags)
+    check_votes(flags, data, resumed=flags.resume)
     teachers = find_teachers(flags)
-    check_held_out(flags, data, teachers)
+    check_held_out(flags, data, teachers, resumed=flags.resume)
     identity = identity_of(flags, data, teachers)
     if flags.resume:
         resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
@@ -242,6 +241,12 @@ def load_shared(flags: config.Train) -> FaceData:
     return data
 
 
+def load_training(flags: config.Train) -> tuple[FaceData, dict[str, Any] | None]:
+    """The data set, and how many leaks were left out of it where they are to be."""
+    data = load_shared(flags)
+    return without_leaks(data) if flags.exclude_leaks else (data, None)
+
+
 def run_settings(flags: config.Train) -> dict[str, Any]:
     """All settings that decide the weights, as plain Python."""
     return {"recipe": flags.settings.flat(), **flags.beside_recipe(), "seed": flags.seed}
@@ -257,15 +262,15 @@ def identity_of(flags: config.Train, data: FaceData, teachers: Teachers) -> dict
     }
 
 
-def check_votes(flags: config.Train, data: FaceData) -> None:
-    """UserError for a loss of votes that are not known; a note where it is the recipe that has it, not a flag."""
+def check_votes(flags: config.TrainingStage, data: FaceData, *, resumed: bool = False) -> None:
+    """UserError for a loss of votes that are not known; a note where it is the recipe's, or where a run goes on."""
     if effective_loss(flags.settings.objective.loss, data) == flags.settings.objective.loss:
         return
     lacking = f"this copy of {data.facts.title} has no annotators' votes"
-    if flags.recipe not in RECIPES or RECIPES[flags.recipe].objective.loss != "votes":
+    if not resumed and (flags.recipe not in RECIPES or RECIPES[flags.recipe].objective.loss != "votes"):
         raise UserError(f"--loss votes: {lacking}; use another loss, such as cross_entropy")
     if is_main():
-        print_note(f"{lacking}: in place of their loss, the recipe trains on the labels with cross-entropy")
+        print_note(f"{lacking}: in place of their loss, the run trains on the labels with cross-entropy")
 
 
 def votes_identity(recipe: Recipe, data: FaceData) -> dict[str, str]:
@@ -341,6 +346,7 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
         "dataset": flags.dataset,
         "classes": history["classes"],
         "image_size": flags.image_size,
+        "data": history["data"],
         "versions": library_versions(),
     }
     if best == epoch["epoch"]:
@@ -380,7 +386,7 @@ def describe_run(flags: config.Train, data: FaceData, device: torch.device, dtyp
         "max_gpu_temp": flags.max_gpu_temp,
         "command": command_line(),
         "classes": list(data.classes),
-        "data": {"fingerprint": data.fingerprint, "counts": data.counts()},
+        "data": {"fingerprint": data.fingerprint, **data_facts(data)},
         "versions": library_versions(),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from config import Train
+from config import TrainingStage
 from ferlib.data.face_data import FaceData
 from ferlib.data.held_out import is_other_version, may_have_seen
 from ferlib.data.picture_files import print_note
@@ -17,20 +17,20 @@ from ferlib.runtime.runs import Run
 from ferlib.training.teachers import Teachers
 
 
-def check_held_out(flags: Train, data: FaceData, teachers: Teachers) -> None:
+def check_held_out(flags: TrainingStage, data: FaceData, teachers: Teachers, *, resumed: bool = False) -> None:
     """UserError for a teacher, or for initial weights, of the same data set in another split.
 
     Of another version or fold of it, test faces may have been training faces. Of a published split, which is the same
-    in every copy, it is noted only.
+    in every copy, it is noted only. resumed: the weights are those of the last checkpoint.
     """
     sources = {f"--teacher {name}": read_checkpoint(path) for name, (_, path) in teachers.items()}
-    if not flags.resume:
+    if not resumed:
         sources |= initial_checkpoint(flags)
     for source, content in sources.items():
         check_source(source, content, data)
 
 
-def initial_checkpoint(flags: Train) -> dict[str, dict[str, Any]]:
+def initial_checkpoint(flags: TrainingStage) -> dict[str, dict[str, Any]]:
     """By its flag, the content of the checkpoint that training begins from; empty for other weights."""
     weights = flags.settings.training.weights
     if flags.init_from:
@@ -45,8 +45,8 @@ def check_source(source: str, content: dict[str, Any], data: FaceData) -> None:
     """UserError, or a note, where a checkpoint was trained on another version or fold of the data set of `data`."""
     if may_have_seen(content, data):
         raise UserError(
-            f"{source} was trained on another version or fold of {data.dataset}, where test faces of this one may be "
-            "training faces; train it on this one, or choose another"
+            f"{source} was trained on another version or fold of {data.dataset}, where faces of val or test of "
+            "this one may be training faces; train it on this one, or choose another"
         )
     if is_other_version(content, data) and is_main():
         print_note(f"{source} was trained on another copy of {data.facts.title}, whose published split is the same")
