@@ -1,5 +1,6 @@
 """models.py: every row of the zoo, checkpoints, weights from elsewhere."""
 
+import re
 import urllib.error
 
 import pytest
@@ -246,6 +247,23 @@ def test_a_model_of_other_classes_lends_its_backbone_only(tmp_path):
     load_backbone_of(model, "mini_resnet", path)
     assert torch.equal(model.backbone.stem[0].weight, source.backbone.stem[0].weight)
     assert model.head[-1].out_features == len(EMOTIONS)
+
+
+def test_weights_of_densenet121_under_the_names_of_their_file(tmp_path):
+    """As torchvision's file has them: denselayer1.norm.1.weight."""
+    state = torchvision.models.densenet121().state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d\.)", r"\1.\2", name): value for name, value in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, path := tmp_path / "densenet121.pth")
+    backbone = create_model("densenet121", str(path)).backbone.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in backbone.items())
+
+
+@pytest.mark.parametrize("name", ["inception_resnet_v2", "volo_d1_224", "vit_tiny_patch16_224", "convnext_tiny"])
+def test_classifiers_of_timm_may_be_left_over(name):
+    with torch.device("meta"):
+        whole, backbone = timm.create_model(name), timm.create_model(name, num_classes=0)
+    load_backbone(backbone, whole.state_dict(), name)
 
 
 def test_weights_of_a_deeper_network(tmp_path):

@@ -64,12 +64,17 @@ def test_weights_as_tensorflow_has_them_are_for_its_networks_only(package, name)
 
 def test_a_file_that_is_not_what_its_name_states(package):
     path, _ = package
-    stated = path.with_name(f"efficientnet-lite0-{digest_file(path)[:8]}.pth")
-    path.rename(stated)
-    create_model(f"timm/{NAME}", str(stated))
-    stated.rename(other := path.with_name("efficientnet-lite0-00000000.pth"))
-    with pytest.raises(UserError, match="SHA-256 does not begin with 00000000"):
+    path.rename(dated := path.with_name("efficientnet-lite0-20240101.pth"))
+    create_model(f"timm/{NAME}", str(dated))
+    dated.rename(other := path.with_name("efficientnet-lite0-57934424.pth"))
+    with pytest.raises(UserError, match="SHA-256 does not begin with 57934424"):
         create_model(f"timm/{NAME}", str(other))
+
+
+@installed
+def test_the_real_package_is_what_its_name_states():
+    path = find_packaged(NAME)
+    assert path.stem.rpartition("-")[2] == digest_file(path)[:8] == packaged.DIGESTS[0]
 
 
 def test_other_models_have_no_package():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from ferlib.runtime.errors import UserError
 
 CHECKPOINT_SCHEMA = 1  # shape of a checkpoint
 CLASSIFIERS = (  # modules at the top in which torchvision's and timm's networks have their classifiers
-    "fc", "classifier", "head", "heads", "head_dist", "last_linear", "AuxLogits", "aux1", "aux2",
+    "fc", "classifier", "classif", "head", "heads", "head_dist", "heads_dist", "last_linear", "aux_head", "AuxLogits",
+    "aux1", "aux2",
 )  # fmt: skip
+# torchvision's file of densenet121 names its layers as they were in 2017, denselayer1.norm.1 for denselayer1.norm1
+LAYER_OF_2017 = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)")
 VOTES_HEAD = "votes_head."  # beginning of its names in a state dict
 
 
@@ -31,6 +35,7 @@ def load_backbone(
     Modules named as one of `new_parts` may be missing. UserError if any other layer is, or does not fit, and for layers
     of `state` that are neither the backbone's nor a classifier's: those of another, deeper network.
     """
+    state = {LAYER_OF_2017.sub(r"\1", key): value for key, value in state.items()}
     own = backbone.state_dict()
     new = {key for key in own if key not in state and not set(new_parts).isdisjoint(key.split("."))}
     new |= {key for key in own if key.endswith("num_batches_tracked")}
@@ -106,6 +111,7 @@ PARTS: dict[str, Callable[[Any], bool]] = {
     "training": lambda value: value is None or isinstance(value, dict),
     "metrics": lambda value: value is None or is_numbers(value),
     "epoch": lambda value: value is None or isinstance(value, int),
+    "data": lambda value: value is None or isinstance(value, dict),
     "dataset": lambda value: value is None or isinstance(value, str),
     "identity": lambda value: value is None or isinstance(value, dict),
 }
