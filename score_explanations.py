@@ -69,7 +69,7 @@ def train_twin(flags: Score, kind: str, settings: Mapping[str, Any] | None = Non
     from ferlib.training.twins import original_flags, twin_flags
 
     original = original_flags(flags)
-    train_if_missing(original, train.fit)
+    train_if_missing(original, train.fit, extended=True)
     return train_if_missing(twin_flags(original, variant_name(kind), settings), train.fit)[0]
 
 

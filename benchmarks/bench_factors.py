@@ -26,6 +26,7 @@ import train
 from datasets import load_stage
 from ferlib.runtime.errors import UserError, lookup, run_script
 from ferlib.training.trained import train_if_missing
+from models import model_spec, resized
 from recipes import RECIPES, changed
 
 BASE = "base"
@@ -94,6 +95,10 @@ def check(flags: Flags) -> None:
     for name, values in (("factors", flags.factors), ("seeds", flags.seeds)):
         if not values or len(set(values)) < len(values):
             raise UserError(f"--{name} needs one or more different values, not: {' '.join(map(str, values)) or 'none'}")
+    if min(flags.seeds) < 0:
+        raise UserError(f"--seeds {min(flags.seeds)}: seeds are numbers from 0 up")
+    if "larger" in flags.factors:
+        resized(model_spec(flags.model), SIDE)
     if flags.seed:
         raise UserError(f"--seed {flags.seed} is of a single run; name the seeds with --seeds")
     if any(FACTORS[factor].get("votes_weight") for factor in flags.factors) and load_stage(flags).votes is None:

@@ -78,6 +78,8 @@ def test_of_one_seed_there_is_no_interval():
         ({"factors": ("sma",)}, "did you mean sam"),
         ({"seeds": (0, 0)}, "--seeds needs one or more different values, not: 0 0"),
         ({"seeds": ()}, "--seeds needs one or more different values, not: none"),
+        ({"seeds": (-1,)}, "--seeds -1: seeds are numbers from 0 up"),
+        ({"factors": ("larger",), "model": "inception_v3"}, "takes faces of 299 px"),
         ({"seed": 3}, "--seed 3 is of a single run"),
         ({"factors": ("votes",)}, "has no annotators' votes"),
     ],

@@ -225,6 +225,7 @@ def test_a_run_that_was_extended_is_not_one_of_as_many_epochs(tiny_run, tmp_path
     else:
         with pytest.raises(UserError, match=r"these differ: epochs \(begun for 1\)"):
             train_if_missing(original, lambda _: pytest.fail("trained"))
+        train_if_missing(original, lambda _: pytest.fail("trained"), extended=True)
 
 
 def test_weights_without_a_history_are_not_trained_over(tiny_run, tmp_path):

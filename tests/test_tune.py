@@ -14,6 +14,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
@@ -21,6 +22,7 @@ import config
 import train
 import tune
 from ferlib.figures import tuning as tuning_plots
+from ferlib.networks.tensor_files import read_tensors
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.provenance import command_line
 from ferlib.runtime.runs import Run, cache_dir
@@ -274,9 +276,33 @@ def test_teachers_are_found_below_the_study_and_stay_the_same(calls, make_flags,
     linked = Run("mini_resnet", "synthetic", "teacher", flags.folder)
     assert linked.best_checkpoint.read_bytes() == teacher.run.best_checkpoint.read_bytes()
     prepare_study(flags)
+    study = open_study(flags)
+    identity = study.user_attrs["identity"]
+    earlier = {name: value for name, value in identity["settings"].items() if name != "teacher_digests"}
+    study.set_user_attr("identity", {**identity, "settings": earlier})
+    check_identity(study, identity)
+    study.set_user_attr("identity", identity)
     fitting.fit(replace(teacher, seed=5))
     with pytest.raises(UserError, match="these differ: teacher_digests"):
         prepare_study(flags)
+
+
+def test_a_model_may_teach_itself_in_a_study(calls, make_flags, train_flags):
+    fitting.fit(train_flags("", epochs=1))
+    prepare_study(make_flags("itself", "lr=0.1,0.2", sampler="grid", teacher=("mini_resnet",)))
+
+
+def test_what_would_end_every_trial_is_found_before(calls, make_flags, train_flags, tmp_path):
+    votes = make_flags("votes", "lr=0.1,0.2")
+    votes = replace(votes, settings=changed(votes.settings, loss="votes"))
+    fitting.fit(run := train_flags("version", epochs=1))
+    content = read_tensors(run.run.best_checkpoint)
+    content["identity"]["fingerprint"] = "another"
+    torch.save(content, tmp_path / "other.pth")
+    taught = make_flags("other", "lr=0.1,0.2", teacher=(str(tmp_path / "other.pth"),))
+    for flags, said in ((votes, "no annotators' votes"), (taught, "another version or fold of synthetic")):
+        with pytest.raises(UserError, match=said):
+            prepare_study(flags)
 
 
 # ── interrupted and several workers ──────────────────────────────────────────────────────────────────────────────────

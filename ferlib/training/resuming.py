@@ -31,7 +31,9 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
     try:
         training.restore(content)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); train again without --resume") from error
+        raise UserError(
+            f"{path} is damaged, or of an earlier version ({error}); train again without --resume"
+        ) from error
     done = len(training.epochs)
     take_threads(content["training"].get("threads", torch.get_num_threads()))
     if wanted < min(done, planned):

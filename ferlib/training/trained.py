@@ -12,7 +12,7 @@ from ferlib.runtime.distributed import from_first, is_main
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run, check_dataset
-from ferlib.training.fitting import identity_of, load_shared
+from ferlib.training.fitting import identity_of, load_training
 from ferlib.training.resuming import changed_settings, depends_on_length
 from ferlib.training.teachers import find_teachers
 
@@ -20,21 +20,22 @@ LATER = ("fingerprint", "teacher_digests", "votes")  # what histories of earlier
 Fit = Callable[[Train], dict[str, Any]]  # trains a run and returns its history
 
 
-def train_if_missing(wanted: Train, fit: Fit) -> tuple[dict[str, Any], bool]:
+def train_if_missing(wanted: Train, fit: Fit, *, extended: bool = False) -> tuple[dict[str, Any], bool]:
     """The history of a run, trained by `fit` as far as that was not done yet, and whether anything was left to train.
 
     UserError for a run of the same name on another data set or another version of it, with other settings, teachers or
-    votes, or begun for fewer epochs, and for one of which only the weights, or only the history, are there: neither is
-    replaced.
+    votes, or begun for fewer epochs (unless it may be `extended`), and for one of which only the weights, or only the
+    history, are there: neither is replaced.
     """
     run = wanted.run
     history = from_first(history_of(run) if is_main() else None) or {}
     if history:
         check_dataset(history["run"]["dataset"], run)
-        identity = identity_of(wanted, load_shared(wanted), find_teachers(wanted))
+        identity = identity_of(wanted, load_training(wanted)[0], find_teachers(wanted))
         known = {name: identity[name] for name in LATER if name in identity} | history
         different = changed_settings(known, identity)
-        if begun := history.get("begun_for_epochs", []) if depends_on_length(wanted.settings) else []:
+        begun = history.get("begun_for_epochs")
+        if begun and not extended and depends_on_length(wanted.settings):
             different.append(f"epochs (begun for {begun[0]})")
         if different:
             raise UserError(

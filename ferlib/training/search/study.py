@@ -14,6 +14,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 import config
 from datasets import load_faces
+from ferlib.data.face_data import FaceData
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, require
 from ferlib.runtime.runs import Run, cache_dir
@@ -34,6 +36,7 @@ from ferlib.training.search.space import Space, grid, parse_search
 from models import model_spec
 from recipes import recorded
 
+UNRECORDED = ("teacher_digests",)  # what earlier versions did not record and is taken to be as it was
 DEFAULT_TRIALS = 30  # of TPE
 PRUNING_STARTS = 0.25  # share of the epochs before which no trial is stopped
 HEARTBEAT = 15  # seconds between two heartbeats of a trial that runs
@@ -65,19 +68,35 @@ def prepare_study(flags: config.Tune) -> None:
             start = Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint
             link(require(start, "python train.py --model … for that run"), flags.folder / "checkpoints" / start.name)
         teachers = link_teachers(flags)
-        fingerprint = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold).fingerprint
-        check_identity(study, study_identity(flags, space, fingerprint, teachers))
+        data = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold)
+        check_data(flags, data)
+        check_identity(study, study_identity(flags, space, data.fingerprint, teachers))
         if flags.sampler == "grid":
             enqueue_missing(study, grid(space))
+
+
+def check_data(flags: config.Tune, data: FaceData) -> None:
+    """UserError for what would end every trial: unknown votes, networks that may have seen the test faces."""
+    settings = flags.settings
+    alone = settings.training.weights in ("none", "imagenet") and not (flags.teacher or flags.init_from)
+    if alone and settings.objective.loss != "votes":
+        return
+    from ferlib.training.fitting import check_votes  # only here: they import torch
+    from ferlib.training.seen_faces import check_held_out
+    from ferlib.training.teachers import find_teacher
+
+    check_votes(flags, data)
+    below = replace(flags, outputs_dir=flags.folder)  # where runs to start from are linked
+    check_held_out(below, data, {name: find_teacher(name, below) for name in flags.teacher})
 
 
 def link_teachers(flags: config.Tune) -> dict[str, str]:
     """Links the checkpoints of teachers that are runs into the study's folder; the digest of each teacher, by name."""
     if not flags.teacher:
         return {}
-    from ferlib.training.teachers import digests_of, find_teachers  # only here: it imports torch
+    from ferlib.training.teachers import digests_of, find_teacher  # only here: it imports torch
 
-    teachers = find_teachers(flags)
+    teachers = {name: find_teacher(name, flags) for name in flags.teacher}
     for run, path in teachers.values():
         if path == run.best_checkpoint:
             link(path, flags.folder / "checkpoints" / path.name)
@@ -172,6 +191,7 @@ def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
         study.set_user_attr("identity", wanted)
         return
     kept, given = ({**config.LATER_SETTINGS, **each["settings"]} for each in (found, wanted))
+    kept = {name: given[name] for name in UNRECORDED if name in given} | kept
     wanted = {**wanted, "settings": given}
     found = {**found, "settings": {name: recorded(kept, name) for name in (*kept, *wanted["settings"])}}
     changed = [name for name in ("model", "dataset", "fingerprint", "seed") if found[name] != wanted[name]]
