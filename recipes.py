@@ -61,9 +61,7 @@ class Objective:
     class_weights: bool = True  # weigh classes by the inverse of their frequency
     class_weighting: Weighting = "faces"  # of a face's loss, or of each class's term in it over a batch's sum, as torch
     balanced_sampling: bool = False  # draw every class equally often
-    conflicts: Literal["keep", "drop", "share"] = (
-        "keep"  # identical faces of other labels; share: soft labels, not votes
-    )
+    conflicts: Literal["keep", "drop", "share"] = "keep"  # identical faces of other labels; share: soft, not of votes
     teacher_weight: float = 0.5  # with --teacher: share of the teachers' probabilities in the loss, the rest is labels
     teacher_temperature: float = 2.0  # with --teacher: what logits are divided by before they are compared
     votes_weight: float = 0.0  # of the loss of a second head, which learns the shares of the annotators' votes; 0: none
