@@ -48,6 +48,7 @@ def compile_or_keep(model: nn.Module, images: torch.Tensor) -> Callable[[torch.T
     try:
         compiled(images)
     except Exception as error:  # no compiler, no Triton, an unsupported operation: many classes of errors
-        print(f"not compiled, which takes a little longer: {str(error).splitlines()[0]}", file=sys.stderr)
+        reason = " ".join(str(error).splitlines()[:2])  # of the compiler, the second line says what is wrong
+        print(f"not compiled, which takes a little longer: {reason}", file=sys.stderr)
         return model
     return compiled
