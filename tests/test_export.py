@@ -100,6 +100,13 @@ def test_a_name_that_no_page_may_hold_is_escaped_on_the_card(evaluated, tmp_path
     assert "`python train.py --dataset 'folder:/d\\xff\\x1b[31m'`" in text
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_the_card_tells_that_test_faces_may_have_been_seen(evaluated, tmp_path, seen):
+    change(evaluated.results, may_have_seen=seen)
+    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    assert ("| caution | trained on another version or fold" in text) == seen
+
+
 def test_the_card_tells_teachers_and_extra_labels(evaluated, tmp_path):
     history = json.loads(evaluated.history.read_text())
     changes = {"votes_weight": 1.0, "teacher_weight": 0.3, "teacher_temperature": 2.0, "weights": "/my/start.pth"}

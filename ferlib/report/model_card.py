@@ -31,7 +31,8 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
     best = next((epoch for epoch in history["epochs"] if epoch["epoch"] == history["best_epoch"]), None)
     if best is None:
         raise UserError(f"{run.history} lacks its best epoch; run again: {training_command(run)}")
-    optional = {"on_val": None, "calibrated": None, "exclude_leaks": False}  # not in results of earlier versions
+    # not in results of earlier versions
+    optional = {"on_val": None, "calibrated": None, "exclude_leaks": False, "may_have_seen": False}
     clean = results["without_training_copies"]
     return environment.get_template("model_card.md").render(
         run=run,
