@@ -12,8 +12,7 @@ import bench_zoo
 import train
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
-from ferlib.training.fitting import run_settings
-from ferlib.training.resuming import changed_settings
+from ferlib.training.identity import changed_settings, run_settings
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.tensorboard import SummaryWriter
@@ -22,52 +21,34 @@ from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.data.held_out import data_facts
 from ferlib.data.leaks import without_leaks
-from ferlib.data.picture_files import print_note
 from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
 from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
-from ferlib.networks.classifier import FaceClassifier, count_features, count_parameters
+from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.cores import describe_slow_epoch
 from ferlib.runtime.devices import autocast_dtype, device_name, resolve_device
-from ferlib.runtime.digests import digest
 from ferlib.runtime.distributed import barrier, is_main, rank, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import UnwritableError, check_writable, explain_unwritable, read_json, require, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import command_line, library_versions
 from ferlib.runtime.runs import Run, check_dataset
-from ferlib.training.augmentation import SMALLEST
 from ferlib.training.batches import Faces, place_faces
-from ferlib.training.engine import spec_of_epoch, train_one_epoch
+from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
+from ferlib.training.identity import identity_of
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
 from ferlib.training.resuming import resume
 from ferlib.training.schedules import finished_cycle
 from ferlib.training.seen_faces import check_held_out
 from ferlib.training.selection import best_epoch, is_complete
+from ferlib.training.settings_checks import check_settings, check_smallest_faces, check_votes
 from ferlib.training.state import Training, start_training
-from ferlib.training.teachers import Teachers, digests_of, find_teachers, teach
+from ferlib.training.teachers import find_teachers, teach
 from models import model_spec, resized
-from recipes import RECIPES, Recipe
+from recipes import Recipe
 
-NEARLY_1 = 1 - 1e-6
-RANGES = {  # of settings that are shares; no setting is below 0
-    "dropout": (0, NEARLY_1),
-    "label_smoothing": (0, NEARLY_1),
-    "ema_decay": (0, NEARLY_1),
-    "momentum": (0, NEARLY_1),
-    "layer_decay": (1e-6, 1),
-    "drop": (0, 1),
-    "flip": (0, 1),
-    "shift": (0, 1),
-    "scale": (0, NEARLY_1),
-    "brightness": (0, 1),
-    "contrast": (0, 1),
-    "erasing": (0, 1),
-    "erasing_area": (SMALLEST, 1),
-    "start_size": (0.1, 1),
-}
 AfterEpoch = Callable[[dict[str, Any]], None]
 SAVED_COPIES = 8  # sizes of the weights that a run needs on disk: best and last with average and optimizer, old and new
 
@@ -165,40 +146,6 @@ def run_epoch(
     return {"epoch": epoch, **scores, "seconds": seconds, "began": began, "ended": time_now()}
 
 
-def check_settings(recipe: Recipe, snapshots: bool) -> None:
-    """UserError for settings that do not fit together."""
-    schedule, batch_size = recipe.learning_rate.schedule, recipe.training.batch_size
-    if snapshots and schedule != "warm_restarts":
-        raise UserError(f"--snapshots needs cycles: --schedule warm_restarts instead of {schedule}")
-    numbers = {name: value for name, value in recipe.flat().items() if isinstance(value, int | float)}
-    if negative := [f"--{name.replace('_', '-')} {value}" for name, value in numbers.items() if value < 0]:
-        raise UserError(f"{', '.join(negative)}: no setting of a recipe is below 0")
-    for name, (low, high) in RANGES.items():
-        if not low <= numbers[name] <= high:
-            raise UserError(f"--{name.replace('_', '-')} {numbers[name]} is out of range; it is in {low:g} to {high:g}")
-    if recipe.learning_rate.backbone_lr is not None and not recipe.learning_rate.lr:
-        raise UserError("--lr 0 leaves nothing of which --backbone-lr would be a share; give both above 0, or one")
-    objective = recipe.objective
-    if objective.teacher_weight > 1 or not objective.teacher_temperature:
-        raise UserError("--teacher-weight is a share in 0..1, and --teacher-temperature is above 0")
-    if recipe.training.epochs < 1 or batch_size < 2:
-        raise UserError("--epochs must be at least 1 and --batch-size at least 2")
-    parts = recipe.training.accumulate * world_size()
-    if batch_size % parts:
-        raise UserError(f"--batch-size {batch_size} cannot be split into {parts} equal parts")
-
-
-def check_smallest_faces(model: FaceClassifier, flags: config.Train) -> None:
-    """UserError where the faces of the first epoch are too small for the model."""
-    start, full = flags.settings.augmentation.start_size, resized(model_spec(flags.model), flags.image_size)
-    first = spec_of_epoch(full, start, 1, flags.settings.training.epochs)
-    if first.image_size < full.image_size:
-        try:
-            count_features(model.backbone, first)
-        except UserError as error:
-            raise UserError(f"--start-size {start:g}: {error}") from error
-
-
 def trained_on(run: Run) -> str:
     """The data set that the history of a run names; the run's own where there is none, or none that can be read."""
     with suppress(UserError):
@@ -245,40 +192,6 @@ def load_training(flags: config.Train) -> tuple[FaceData, dict[str, Any] | None]
     """The data set, and how many leaks were left out of it where they are to be."""
     data = load_shared(flags)
     return without_leaks(data) if flags.exclude_leaks else (data, None)
-
-
-def run_settings(flags: config.Train) -> dict[str, Any]:
-    """All settings that decide the weights, as plain Python."""
-    return {"recipe": flags.settings.flat(), **flags.beside_recipe(), "seed": flags.seed}
-
-
-def identity_of(flags: config.Train, data: FaceData, teachers: Teachers) -> dict[str, Any]:
-    """All that decides the weights of a run: its settings, the data, and the files of its teachers."""
-    return {
-        **run_settings(flags),
-        "fingerprint": data.fingerprint,
-        "teacher_digests": digests_of(teachers),
-        **votes_identity(flags.settings, data),
-    }
-
-
-def check_votes(flags: config.TrainingStage, data: FaceData, *, resumed: bool = False) -> None:
-    """UserError for a loss of votes that are not known; a note where it is the recipe's, or where a run goes on."""
-    if effective_loss(flags.settings.objective.loss, data) == flags.settings.objective.loss:
-        return
-    lacking = f"this copy of {data.facts.title} has no annotators' votes"
-    if not resumed and (flags.recipe not in RECIPES or RECIPES[flags.recipe].objective.loss != "votes"):
-        raise UserError(f"--loss votes: {lacking}; use another loss, such as cross_entropy")
-    if is_main():
-        print_note(f"{lacking}: in place of their loss, the run trains on the labels with cross-entropy")
-
-
-def votes_identity(recipe: Recipe, data: FaceData) -> dict[str, str]:
-    """A digest of the annotators' votes where a recipe learns from them: they are no part of the fingerprint."""
-    if recipe.objective.loss != "votes" and not recipe.objective.votes_weight:
-        return {}
-    votes = b"" if data.votes is None else np.ascontiguousarray(data.votes).tobytes()
-    return {"votes": digest(votes)}
 
 
 def validate(

@@ -12,6 +12,7 @@ from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
+from ferlib.training.identity import changed_settings
 from ferlib.training.state import Training
 from recipes import RECIPES, Recipe, recorded
 
@@ -89,13 +90,3 @@ def find_recipe(saved: dict[str, Any]) -> str:
         if not set(changed_settings(saved, {"recipe": recipe.flat()})) - {"epochs"}:
             return f". Its settings are those of --recipe {name}"
     return ""
-
-
-def changed_settings(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Names of the settings that are not as wanted: fields of the recipe, the seed and what else is given.
-
-    What was saved before there was a setting counts as made with its default.
-    """
-    saved = {**LATER_SETTINGS, **saved}
-    changed = [name for name, value in wanted.items() if name != "recipe" and saved.get(name) != value]
-    return changed + [name for name, value in wanted["recipe"].items() if recorded(saved["recipe"], name) != value]

@@ -12,8 +12,9 @@ from ferlib.runtime.distributed import from_first, is_main
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run, check_dataset
-from ferlib.training.fitting import identity_of, load_training
-from ferlib.training.resuming import changed_settings, depends_on_length
+from ferlib.training.fitting import load_training
+from ferlib.training.identity import changed_settings, identity_of
+from ferlib.training.resuming import depends_on_length
 from ferlib.training.teachers import find_teachers
 
 LATER = ("fingerprint", "teacher_digests", "votes")  # what histories of earlier versions do not hold

@@ -81,8 +81,8 @@ def check_data(flags: config.Tune, data: FaceData) -> None:
     alone = settings.training.weights in ("none", "imagenet") and not (flags.teacher or flags.init_from)
     if alone and settings.objective.loss != "votes":
         return
-    from ferlib.training.fitting import check_votes  # only here: they import torch
-    from ferlib.training.seen_faces import check_held_out
+    from ferlib.training.seen_faces import check_held_out  # only here: they import torch
+    from ferlib.training.settings_checks import check_votes
     from ferlib.training.teachers import find_teacher
 
     check_votes(flags, data)
