@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from config import EngineFlags, Explain, Stage
 from ferlib.explanations.binding import bind
-from ferlib.explanations.driver import choose_faces
+from ferlib.explanations.chosen_faces import choose_faces
 from ferlib.explanations.methods import METHODS, find_method
 from ferlib.explanations.records import Attribution, ExplainedFace
 from ferlib.explanations.shap import PathSamples, expected_gradients, sample_paths

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from config import Explain, Stage
 from ferlib.explanations import lime
-from ferlib.explanations.driver import choose_faces
+from ferlib.explanations.chosen_faces import choose_faces
 from ferlib.explanations.kernel_shap import combine, draw_by_leverage, size_probabilities, solve
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.perturbations import PerturbedFace, predict_perturbations, segment_faces

@@ -15,7 +15,7 @@ import datasets
 from config import Explain
 from ferlib.data.decoding import central_square, decode
 from ferlib.data.facts import dataset_facts
-from ferlib.explanations import driver
+from ferlib.explanations import chosen_faces
 from ferlib.faces.photos import read_photo
 from ferlib.runtime.errors import UserError
 
@@ -69,8 +69,8 @@ KINDS = {
 def read_for_explanation(monkeypatch):
     """The pixels uint8 H×W×C that explain --image gives to the network."""
     uniform = lambda _subject, images: np.full((len(images), 7), 1 / 7)  # noqa: E731
-    monkeypatch.setattr(driver, "predict_probabilities", uniform)
-    return lambda path, dataset: driver.choose_faces(None, Explain(dataset=dataset, image=(path,))).images[0]
+    monkeypatch.setattr(chosen_faces, "predict_probabilities", uniform)
+    return lambda path, dataset: chosen_faces.choose_faces(None, Explain(dataset=dataset, image=(path,))).images[0]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -310,7 +310,7 @@ def test_all_pictures_that_cannot_be_explained_are_named(tmp_path, read_for_expl
         png(8, 0, b"\0").getvalue().replace(struct.pack(">II", 1, 1), struct.pack(">II", 30_000, 30_000))
     )
     with pytest.raises(UserError) as error:
-        driver.decode_all([tmp_path / "text.jpg", tmp_path / "deep.png", tmp_path / "bomb.png"])
+        chosen_faces.decode_all([tmp_path / "text.jpg", tmp_path / "deep.png", tmp_path / "bomb.png"])
     assert [str(line).split("/")[-1].split()[0] for line in error.value.args] == ["text.jpg", "bomb.png"]
     assert "deep.png: grey of more than 8 bits, scaled to 8 with 65,535 as white" in capsys.readouterr().out
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch.distributed as dist
 
-from ferlib.explanations import driver, gathering
+from ferlib.explanations import chosen_faces, driver, gathering
 from ferlib.explanations.archive import Archive
 from ferlib.explanations.driver import until_finished
 from ferlib.explanations.estimate import Estimate
@@ -150,9 +150,9 @@ def test_processes_of_different_settings_are_refused(monkeypatch):
 def test_the_first_process_decides_whether_saved_predictions_are_used(tmp_path, monkeypatch):
     """Another one, with a folder of its own, would else wait for it to predict all faces."""
     subject, classes = make_subject(tmp_path), np.arange(30) % 7
-    monkeypatch.setattr(driver, "is_main", lambda: False)
-    monkeypatch.setattr(driver, "from_first", lambda own: classes if own is None else pytest.fail("own ones"))
-    assert np.array_equal(driver.predict_classes(subject, subject.data.images), classes)
+    monkeypatch.setattr(chosen_faces, "is_main", lambda: False)
+    monkeypatch.setattr(chosen_faces, "from_first", lambda own: classes if own is None else pytest.fail("own ones"))
+    assert np.array_equal(chosen_faces.predict_classes(subject, subject.data.images), classes)
     assert subject.model.classifier.count == 0
 
 

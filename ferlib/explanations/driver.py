@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,39 +20,24 @@ import torch
 
 from config import EMOTIONS, Explain
 from ferlib.data.copies import training_copies
-from ferlib.data.decoding import DecodedPicture, central_square, decode
-from ferlib.data.facts import dataset_facts
-from ferlib.data.picture_files import print_note
-from ferlib.evaluation.predictions import find_predictions
 from ferlib.explanations.archive import Archive
 from ferlib.explanations.binding import bind
-from ferlib.explanations.choice import (
-    choose_rows,
-    describe_face,
-    describe_target,
-    make_face,
-    needs_predictions,
-)
+from ferlib.explanations.choice import describe_face, describe_target
+from ferlib.explanations.chosen_faces import Chosen, choose_faces, precision_of
 from ferlib.explanations.estimate import LONG, Estimate, mean_size
 from ferlib.explanations.flags import engine_flags
 from ferlib.explanations.gathering import Gathering, send
+from ferlib.explanations.paths import Paths, remove_stale_figures
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Outcome, check_map
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject
-from ferlib.inference.engine import name_of
-from ferlib.inference.splits import predict_split
 from ferlib.runtime.channel import Channel
 from ferlib.runtime.devices import device_name
 from ferlib.runtime.distributed import check_equal, from_first, is_main, world_size
-from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.openvino import is_installed
 from ferlib.runtime.provenance import command_line, library_versions
-from ferlib.runtime.runs import Run
-from ferlib.runtime.terminal import printable
-
-FIGURE_NAME = re.compile(rf"\d{{3,}}_({'|'.join(EMOTIONS)}|unknown)_pred({'|'.join(EMOTIONS)})\.(png|pdf|svg)")
 
 SAMPLED = 20  # faces whose files are measured for the estimate of a run
 PATIENCE = 2  # times the longest share, after which a face in the hands of another process is explained by the first
@@ -81,123 +65,6 @@ class Figures(Protocol):
 
     def draw(self, path: Path, key: str, face: ExplainedFace, pixels: np.ndarray, attribution: Attribution) -> None:
         """Draws a face float32 H×W×C in 0..1 and its attribution to the PNG `path`; `key` is kept in it."""
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where a run's explanations lie; those of pictures have a folder of their own."""
-
-    run: Run
-    method: str
-    folder: str = ""  # below the run's
-
-    @property
-    def maps(self) -> Path:
-        """All maps in one file."""
-        path = self.run.explanation_maps(self.method)
-        return path.parent / self.folder / path.name
-
-    @property
-    def summary(self) -> Path:
-        """Settings and facts."""
-        path = self.run.explanation_summary(self.method)
-        return path.parent / self.folder / path.name
-
-    @property
-    def table(self) -> Path:
-        """The picture of what the summary says of all faces."""
-        return self.summary.with_name("table.png")
-
-    def figure(self, face: ExplainedFace) -> Path:
-        """The figure of a face."""
-        true = "unknown" if face.true is None else EMOTIONS[face.true]
-        path = self.run.explanation_figure(self.method, face.index, true, EMOTIONS[face.predicted])
-        return path.parent / self.folder / path.name
-
-
-# ── faces ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The faces to explain, and their images."""
-
-    faces: list[ExplainedFace]
-    images: np.ndarray  # uint8 N,H,W,C in the order of the faces
-
-
-def choose_faces(subject: Subject, flags: Explain) -> Chosen:
-    """The faces that the flags name, with predicted probabilities; only these are predicted.
-
-    --only wrong and right need the predictions of the whole split: those that evaluate.py saved of this checkpoint on
-    these faces are taken, or else all faces are predicted, which is printed.
-    """
-    labels: list[int | None]
-    if flags.image:
-        facts = dataset_facts(flags.dataset)
-        images = np.stack(
-            [central_square(picture.image, facts.size, facts.channels) for picture in decode_all(flags.image)]
-        )
-        names = [printable(path.name) for path in flags.image]
-        labels, rows = [None] * len(images), list(range(len(images)))
-    else:
-        test = subject.data.split("test")
-        predictions = predict_classes(subject, test.images) if needs_predictions(flags) else None
-        chosen = choose_rows(test.labels, flags, predictions)
-        images, rows = test.images[chosen], chosen.tolist()
-        names, labels = list(map(str, test.names[chosen])), test.labels[chosen].tolist()
-    columns = zip(rows, names, labels, images, predict_probabilities(subject, images), strict=True)
-    return Chosen([make_face(*column, flags) for column in columns], images)
-
-
-def decode_all(paths: Sequence[Path]) -> list[DecodedPicture]:
-    """The pictures, whose notes are printed; UserError that names all that cannot be read."""
-    pictures, errors = [], []
-    for path in paths:
-        try:
-            pictures.append(decode(path))
-        except UserError as error:
-            errors.append(str(error))
-            continue
-        if notes := [note for note in pictures[-1].notes if note != "grey"]:
-            print_note(f"{path}: {'; '.join(notes)}")
-    if errors:
-        raise UserError(*errors)
-    return pictures
-
-
-def predict_classes(subject: Subject, images: np.ndarray) -> np.ndarray:
-    """Predicted classes of the whole test split: saved ones in the same precision, or predicted now."""
-    classes = from_first(saved_classes(subject) if is_main() else None)  # machines may have no folder in common
-    if classes is not None:
-        return classes
-    if is_main():
-        print(f"--only needs the predicted class of all {len(images):,} test faces: predicting them")
-    return predict_probabilities(subject, images, "choosing faces").argmax(1)
-
-
-def saved_classes(subject: Subject) -> np.ndarray | None:
-    """Predicted classes of the test split that evaluate.py saved of this checkpoint in the same precision."""
-    saved = find_predictions(subject.run.predictions, subject.checkpoint_digest, subject.data.fingerprint)
-    return saved.probabilities.argmax(1) if saved and saved.precision == precision_of(subject) else None
-
-
-def precision_of(subject: Subject) -> str:
-    """Name of the type in which torch predicts the classes, such as float32."""
-    return name_of(subject.model.dtype)
-
-
-def predict_probabilities(subject: Subject, images: np.ndarray, progress: str | None = None) -> np.ndarray:
-    """float64 N×7 of uint8 faces N×H×W×C; UserError if they are not finite."""
-    options: dict[str, Any] = {"device": subject.device, "dtype": subject.model.dtype, "progress": progress}
-    logits = predict_split(subject.model.classifier, subject.spec, images, **options)
-    probabilities = torch.softmax(logits.double(), dim=1).numpy()
-    if not np.isfinite(probabilities).all():
-        raise UserError("the model's logits are not finite; try --no-amp, or train it again")
-    return probabilities
-
-
-# ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def explain_run(
@@ -399,13 +266,6 @@ def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], fla
 
 
 # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def remove_stale_figures(paths: Paths, keep: Sequence[str | None]) -> None:
-    """Removes the figures that an earlier run left and the summary no longer names, in every format."""
-    for path in paths.summary.parent.iterdir():
-        if FIGURE_NAME.fullmatch(path.name) and path.with_suffix(".png").name not in keep:
-            path.unlink()
 
 
 def summarize(

@@ -26,7 +26,8 @@ def explain_and_draw(flags: Explain, method: Method, values: Mapping[str, Any]) 
 
     The processes of torchrun divide the faces. UserError for a run, a data set or a picture that cannot be read.
     """
-    from ferlib.explanations.driver import Paths, explain_run, resolve
+    from ferlib.explanations.driver import explain_run, resolve
+    from ferlib.explanations.paths import Paths
     from ferlib.explanations.subject import open_subject
     from ferlib.runtime.distributed import is_main, processes
 

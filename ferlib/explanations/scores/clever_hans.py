@@ -24,7 +24,8 @@ from ferlib.data.facts import SPLITS
 from ferlib.data.synthetic.variants import PLANTED, plant, shortcut_mask, variant_name
 from ferlib.explanations.binding import Explain
 from ferlib.explanations.choice import pick_faces
-from ferlib.explanations.driver import Figures, explain_run, predict_probabilities
+from ferlib.explanations.chosen_faces import predict_probabilities
+from ferlib.explanations.driver import Figures, explain_run
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution
 from ferlib.explanations.region_words import SURROUND_ALARM, surround_share
