@@ -46,7 +46,7 @@ class EngineFlags:
     """Flags of the stages that compute many forward passes."""
 
     engine: Literal["auto", "torch", "openvino"] = "auto"  # of forward passes; auto: OpenVINO for long runs on CPUs
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"  # auto: the fastest exact one
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"  # auto: bfloat16 where the device has it
     max_flips: float = 0.005  # of --precision int8: share of the val faces whose predicted class may change
 
 

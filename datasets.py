@@ -15,7 +15,7 @@ import numpy as np
 from config import Audit, Evaluate, Stage, Train
 from ferlib.data.cache import cached_faces
 from ferlib.data.face_data import FaceData
-from ferlib.data.facts import FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
+from ferlib.data.facts import FER_SETS, FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
 from ferlib.data.joined_votes import faces_by_majority, joined_counts, with_checked_votes, with_joined_votes
 from ferlib.data.picture_files import is_picture
 from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
@@ -29,7 +29,7 @@ from ferlib.data.readers.places import MissingError, candidate_trees, describe_f
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
 from ferlib.data.readers.rafdb_groups import read_groups
 from ferlib.data.readers.trees import Tree
-from ferlib.data.readers.vote_sources import FER_SETS, find_pictures, find_tables
+from ferlib.data.readers.vote_sources import find_pictures, find_tables
 from ferlib.data.synthetic.reader import synthetic_faces
 from ferlib.data.synthetic.variants import flaw_key, flawed, variant_of
 from ferlib.runtime.digests import digest

@@ -30,7 +30,9 @@ import ensemble
 import train
 from evaluate import evaluate
 from ferlib.evaluation.ensembles import member_name
+from ferlib.evaluation.saved_runs import is_current
 from ferlib.evaluation.terminal import summarize_members
+from ferlib.inference.engine import name_of
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device
 from ferlib.runtime.errors import run_script
 from ferlib.runtime.files import read_json, write_json
@@ -79,7 +81,8 @@ def make_run(name: str, flags: Flags) -> None:
     """Trains and evaluates a model as far as that is not done yet."""
     wanted = settings(name, flags)
     _, trained = train_if_missing(wanted, train.fit)
-    if trained or not wanted.run.results.exists():
+    results = wanted.run.results
+    if trained or not results.exists() or not is_current(read_json(results, "evaluate.py"), wanted.run):
         evaluate(config.Evaluate(model=name, **shared(flags)))
 
 
@@ -131,13 +134,19 @@ COLUMNS += ["trains", "evaluates"]
 
 
 def measure_speeds(flags: Flags) -> dict[str, Any]:
-    """By model; those measured before are kept, and replaced only where --speed asks for it."""
+    """By model; those measured before at the same size, in the same precision, on the same device are kept.
+
+    With --speed all are measured again.
+    """
     known = flags.speeds.exists()
     speeds = read_json(flags.speeds, "python benchmarks/bench_zoo.py --speed")["speeds"] if known else {}
+    device = resolve_device(flags.device)
     for name in flags.models:
-        if flags.speed or name not in speeds:
-            speeds[name] = measure_speed(name, flags)
-            write_json(flags.speeds, {"device": device_name(resolve_device(flags.device)), "speeds": speeds})
+        side = resized(model_spec(name), settings(name, flags).image_size).image_size
+        facts = {"px": side, "precision": name_of(autocast_dtype(device, flags.amp)), "device": device_name(device)}
+        if flags.speed or speeds.get(name, {}) | facts != speeds.get(name):
+            speeds[name] = measure_speed(name, flags) | facts
+            write_json(flags.speeds, {"speeds": speeds})
     return speeds
 
 

@@ -11,7 +11,7 @@ import bench_factors
 import bench_zoo
 import train
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import read_json
+from ferlib.runtime.files import read_json, write_json
 from ferlib.training.identity import changed_settings, run_settings
 
 
@@ -38,6 +38,34 @@ def test_what_is_done_is_not_done_again(made, monkeypatch):
     monkeypatch.setattr(train, "fit", lambda flags: pytest.fail("trained again"))
     monkeypatch.setattr(bench_zoo, "evaluate", lambda flags: pytest.fail("evaluated again"))
     bench_zoo.make_run("mini_resnet", made)
+
+
+def test_results_of_an_earlier_training_are_made_again(made, monkeypatch, tmp_path):
+    shutil.copytree(made.outputs_dir, tmp_path / "outputs")
+    flags = replace(made, outputs_dir=tmp_path / "outputs")
+    run, calls = bench_zoo.settings("mini_resnet", flags).run, []
+    content = read_json(run.results, "")
+    write_json(run.results, content | {"checkpoint": content["checkpoint"] | {"digest": "of the earlier one"}})
+    monkeypatch.setattr(bench_zoo, "evaluate", calls.append)
+    bench_zoo.make_run("mini_resnet", flags)
+    assert len(calls) == 1
+
+
+def test_speeds_are_those_of_the_size_and_the_precision(made, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        bench_zoo, "measure_speed", lambda *_: measured.append(1) or {"training": 1.0, "evaluation": 2.0}
+    )
+    flags = replace(made, models=("resnet18",))  # which sees faces of --side
+    for each, times in (
+        (flags, 1),
+        (flags, 1),
+        (replace(flags, side=96), 2),
+        (flags, 3),
+        (replace(flags, speed=True), 4),
+    ):
+        bench_zoo.measure_speeds(each)
+        assert len(measured) == times
 
 
 @pytest.mark.parametrize("change", [{"epochs": 2}, {"seed": 1}])

@@ -28,16 +28,17 @@ from report_outputs import (
 )
 
 
-def make_run(outputs, model, tag, wrong, seed, recipe="quick", views="single"):
+def make_run(outputs, model, tag, wrong, seed, recipe="quick", views="single", checkpoint=None, **history):
     """An evaluated run that takes `wrong` of the first faces for the next class."""
     run = Run(model, DATASET, tag, outputs)
-    write_history(run, seed=seed, recipe_name=recipe)
+    write_history(run, seed=seed, recipe_name=recipe, **history)
     labels, probabilities = labels_and_probabilities(make_matrix(300))
     shifted = probabilities.copy()
     shifted[:wrong] = np.roll(shifted[:wrong], 1, axis=1)
     matrix = np.zeros((7, 7), int)
     np.add.at(matrix, (labels, shifted.argmax(1)), 1)
     changes = {"samples": len(labels), "confusion_matrix": matrix.tolist(), "views": views}
+    changes |= {"checkpoint": checkpoint} if checkpoint else {}
     write_results(run, float((shifted.argmax(1) == labels).mean()), **changes)
     names = np.array([f"face_{index}.png" for index in range(len(labels))])
     save_predictions(run.predictions, SavedPredictions(labels, shifted, np.log(shifted), names))
@@ -73,6 +74,33 @@ def test_runs_of_another_recipe_or_other_views_are_no_seeds(outputs):
     make_run(outputs, "fer_resnet", "views", 300, 6, views="flip")
     reports = reports_of(outputs, "fer_resnet", "fer_resnet:long", "fer_resnet:views")
     assert group_seeds(reports) == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"finished": False},
+        {"begun_for_epochs": [10]},
+        {"teacher_digests": {"one": "abc"}},
+        {"initial_digest": "abc"},
+        {"loss": "votes"},
+        {"votes": "abc"},
+        {"checkpoint": {"path": "/elsewhere/other.pth", "epoch": 1, "metrics": {}, "digest": "abc"}},
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_alone(outputs, change):
+    make_run(outputs, "fer_resnet", "other", 300, 7, **change)
+    reports = reports_of(outputs, "fer_resnet", "fer_resnet:seed1", "fer_resnet:other", "resnet50")
+    assert group_seeds(reports) == [[0, 1], [2], [3]]
+
+
+def test_a_file_from_elsewhere_has_not_the_seed_of_the_training_beside_it(outputs):
+    file = {"path": "/elsewhere/other.pth", "epoch": 1, "metrics": {}, "digest": "abc"}
+    make_run(outputs, "fer_resnet", "other", 300, 7, checkpoint=file)
+    rows = compare_runs(reports_of(outputs, "fer_resnet", "fer_resnet:other"), DATASET, None)["runs"]
+    assert [row["seed"] for row in rows] == [0, None]
+    assert rows[1]["picked"] is None
+    assert rows[1]["checkpoint_digest"] == "abc"
 
 
 def test_seeds_alone_are_compared_one_by_one(outputs):

@@ -126,6 +126,14 @@ def test_every_subject_is_tested_by_a_model_that_never_saw_it(train_flags, synth
     assert in_folds(run)[2].run.command("train.py").count("--fold 3") == 1
 
 
+def test_copies_are_not_known_where_pictures_differ_in_shape(flags, synthetic, tmp_path):
+    """Those of a folder are scaled to 112×112 and cannot be equal, pixel by pixel."""
+    test = synthetic.split("test")
+    write_folders(tmp_path / "faces", test.images[:20], test.labels[:20])
+    (results,) = evaluate.evaluate_on_others(replace(flags, on=(f"folder:{tmp_path / 'faces'}",)))
+    assert results["without_training_copies"] is None
+
+
 def test_sets_without_subjects_have_no_folds(flags):
     with pytest.raises(UserError, match="Synthetic faces is not split by subject; leave --all-folds out"):
         evaluate.evaluate_folds(replace(flags, all_folds=True))

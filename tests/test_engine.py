@@ -281,6 +281,21 @@ def test_8_bits_need_faces_once_and_keep_how_far_they_agree(monkeypatch, capsys)
 
 
 @needs_openvino
+def test_8_bits_are_compared_again_on_other_faces(monkeypatch):
+    monkeypatch.setattr(quantization, "MIN_RANK", -1.0)
+    source, flags = make_source(digest="int8 faces", fingerprint="one"), EngineFlags(precision="int8", max_flips=1.0)
+    faces, asked = random_faces(20, source.spec.image_size, source.spec.channels), []
+
+    def ranges():
+        asked.append(1)
+        return quantization.Ranges(faces[:10], faces[10:])
+
+    for fingerprint, times in (("one", 1), ("one", 1), ("", 1), ("other", 2), ("other", 2)):
+        open_engine(flags, replace(source, fingerprint=fingerprint), ranges=ranges)
+        assert len(asked) == times, fingerprint
+
+
+@needs_openvino
 def test_8_bits_that_change_classes_or_ranks_are_refused_with_the_figure():
     agreement = quantization.Agreement(flips=0.0179, faces=1000, rank=0.97)
     with pytest.raises(UserError, match=r"1\.8% of 1,000 faces .* allow it with --max-flips 0\.018"):

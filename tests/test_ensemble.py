@@ -18,11 +18,13 @@ from ensemble import join
 from ferlib.data.facts import SPLITS
 from ferlib.evaluation.combining import RULES
 from ferlib.evaluation.ensembles import compare, join_members, read_members
+from ferlib.evaluation.predictions import read_predictions, save_predictions
 from ferlib.evaluation.terminal import summarize_members
 from ferlib.inference.splits import open_predictor
 from ferlib.inference.views import center_view
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import read_json
+from ferlib.runtime.files import read_json, write_json
 from ferlib.runtime.runs import Run
 from models import load_checkpoint
 from recipes import changed
@@ -111,6 +113,36 @@ def test_it_has_no_copies_only_where_no_member_has(flags):
         results = join_members(flags.run, leaky, chosen, "mean").results
         assert results["exclude_leaks"] is all(excluded)
         assert results["without_training_copies"]["samples"] == results["samples"] - copies
+
+
+def test_a_snapshot_of_an_earlier_training_is_no_member(broken):
+    spoilt, _ = broken
+    run = Run("mini_resnet", "synthetic", "cyclic", spoilt.outputs_dir)
+    names = ("mini_resnet", "mini_resnet:cyclic@cycle1")
+    assert len(members_of(spoilt, names)) == 2
+    history = read_json(run.history, "")
+    epochs = [row | {"val_accuracy": row["val_accuracy"] / 2} for row in history["epochs"]]
+    write_json(run.history, history | {"epochs": epochs})
+    with pytest.raises(UserError, match=r"cycle1\.pth is of an earlier training of mini_resnet_synthetic_cyclic"):
+        members_of(spoilt, names)
+
+
+@pytest.mark.parametrize("change", [{"views": "ten_crop"}, {"checkpoint": "of another file"}])
+def test_predictions_of_other_results_are_refused(broken, change):
+    """As they are where evaluate.py was stopped between its files."""
+    spoilt, run = broken
+    saved_val = read_predictions(run.val_predictions, "")
+    save_predictions(run.val_predictions, replace(saved_val, **change))
+    with pytest.raises(UserError, match=r"val_predictions\.npz is not of the results beside it"):
+        members_of(spoilt, spoilt.members)
+
+
+def test_members_are_known_by_their_checkpoints(flags):
+    rows = join(flags)["ensemble"]["members"]
+    for row, tag in zip(rows, ("", "cyclic"), strict=True):
+        best = Run("mini_resnet", "synthetic", tag, flags.outputs_dir).best_checkpoint
+        assert row["checkpoint"]["digest"] == digest_file(best)
+        assert row["checkpoint"]["path"] == str(best)
 
 
 def test_every_member_and_method_is_compared(flags):

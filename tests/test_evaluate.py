@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from ferlib.data.facts import SPLITS, dataset_facts
 from ferlib.evaluation import scoring
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.evaluation.predictions import SavedPredictions, find_predictions, read_predictions, save_predictions
-from ferlib.evaluation.scoring import score_predictions
+from ferlib.evaluation.scoring import learned_votes, score_predictions
 from ferlib.evaluation.terminal import summarize
 from ferlib.inference import splits as prediction
 from ferlib.inference.confidence import read_calibration
 from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
 from ferlib.networks.tensor_files import save_tensors
-from ferlib.runtime.digests import digest_file
+from ferlib.runtime.digests import digest, digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from models import create_model
@@ -241,6 +242,15 @@ def test_a_network_of_another_version_of_the_data_may_have_seen_the_test_faces(f
     found = evaluate.evaluate(replace(flags, checkpoint=path, tag=f"seen-{seen}"))
     assert found["may_have_seen"] == seen
     assert ("faces of val or test may be training faces" in summarize(found)) == seen
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_training_that_knew_no_votes_is_calibrated_to_labels(synthetic, known):
+    """The loss of votes falls back to cross-entropy without them; they may be found later."""
+    votes = np.eye(7, dtype=np.float32)[synthetic.labels]
+    identity = {"recipe": {"loss": "votes"}, "votes": digest(votes.tobytes() if known else b"")}
+    predict = SimpleNamespace(checkpoint=SimpleNamespace(info={"identity": identity}))
+    assert (learned_votes(predict, replace(synthetic, votes=votes)) is not None) == known
 
 
 def test_headline_figures_again_without_the_copies(synthetic):

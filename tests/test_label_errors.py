@@ -14,6 +14,7 @@ from ferlib.evaluation.label_errors import (
     score_ranking,
 )
 from ferlib.evaluation.predictions import SavedPredictions, save_predictions
+from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_json
 from ferlib.runtime.runs import Run
 
@@ -135,6 +136,15 @@ def test_the_run_that_is_best_on_val_ranks(tmp_path, data):
     assert set(data.splits[found.rows]) == {1, 2}
     assert find_predicted(data, tmp_path, "mini_resnet:poor").run.tag == "poor"
     assert find_predicted(data.select(np.arange(90)), tmp_path) is None, "of other faces"
+
+
+def test_a_network_that_may_have_seen_the_faces_does_not_rank_them(tmp_path, data):
+    poor = write_run(tmp_path, data, "poor", 8)
+    seen = write_run(tmp_path, data, "seen", 0)
+    write_json(seen.results, {"run": seen.identity(), "may_have_seen": True})
+    assert find_predicted(data, tmp_path).run.name == poor.name
+    with pytest.raises(UserError, match="may have been training faces; name another --run"):
+        find_predicted(data, tmp_path, "mini_resnet:seen")
 
 
 def test_label_errors_of_an_audit(tmp_path, data):

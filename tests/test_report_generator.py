@@ -19,6 +19,7 @@ from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.error_analysis import confident_errors
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.recalibration import calibrated_results
+from ferlib.evaluation.saved_runs import is_current, results_digest
 from ferlib.explanations import methods as report_methods
 from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES
 from ferlib.report import caveats as report_caveats
@@ -110,7 +111,7 @@ def test_runs_on_other_data_sets_make_a_table(tmp_path):
     copied = {"samples": 3, "accuracy": 0.25, "interval": [0.1, 0.5]}
     for name, accuracy, clean in (("rafdb", 0.4, None), ("folder:/my/<faces>", 0.3, copied)):
         results = json.loads(run.results.read_text())
-        results |= {"on": name, "accuracy": accuracy, "without_training_copies": clean}
+        results |= {"on": name, "accuracy": accuracy, "without_training_copies": clean} | checkpoint_of(run)
         run.elsewhere(name).parent.mkdir(exist_ok=True)
         run.elsewhere(name).write_text(json.dumps(results))
     text = text_of(build_report(tmp_path, DATASET).read_text())
@@ -120,6 +121,62 @@ def test_runs_on_other_data_sets_make_a_table(tmp_path):
     assert "25.0 % without" in table.replace("\u202f", " ")
     assert "<faces>" in text
     assert "aaa_rafdb" not in text[: text.index("On other data sets")]
+
+
+def checkpoint_of(run):
+    """What evaluate.py --on says of the checkpoint."""
+    return {"checkpoint": str(run.best_checkpoint), "checkpoint_digest": digest_file_or(run.best_checkpoint)}
+
+
+def digest_file_or(path):
+    return digest_file(path) if path.exists() else "of a file that is gone"
+
+
+def write_elsewhere(run, accuracy, **changes):
+    """Figures on RAF-DB of the checkpoint that the run has now."""
+    content = json.loads(run.results.read_text()) | checkpoint_of(run)
+    run.elsewhere("rafdb").parent.mkdir(exist_ok=True)
+    run.elsewhere("rafdb").write_text(
+        json.dumps(content | {"on": "rafdb", "accuracy": accuracy, "without_training_copies": None} | changes)
+    )
+
+
+def test_figures_on_other_data_sets_are_those_of_the_checkpoint_that_is_there(tmp_path, capsys):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    write_results(run, 0.7)
+    run.best_checkpoint.write_bytes(b"that was scored")
+    write_elsewhere(run, 0.4, views="ten_crop")
+    table = text_of(build_report(tmp_path, DATASET).read_text()).partition("On other data sets")[2]
+    assert "40.0" in table
+    assert "ten crop" in table, "the other figures are of a single view"
+    run.best_checkpoint.write_bytes(b"trained again")
+    assert 'id="elsewhere"' not in build_report(tmp_path, DATASET).read_text()
+    assert f"as it is of another checkpoint than {run.name} has now" in capsys.readouterr().err
+    content = json.loads(run.elsewhere("rafdb").read_text())
+    del content["checkpoint"]  # as earlier versions wrote it
+    run.elsewhere("rafdb").write_text(json.dumps(content))
+    assert 'id="elsewhere"' not in build_report(tmp_path, DATASET).read_text()
+
+
+@pytest.mark.parametrize("kind", ["ensemble", "folds"])
+def test_what_joins_networks_is_left_out_when_one_of_them_is_trained_again(complete, kind):
+    member = Run("member", DATASET, outputs_dir=complete.outputs_dir)
+    member.best_checkpoint.write_bytes(b"that was joined")
+    facts = {"path": str(member.best_checkpoint), "digest": digest_file(member.best_checkpoint)}
+    row = {"name": "member", "checkpoint": facts, "val_accuracy": 0.6, "accuracy": 0.6, "interval": [0.5, 0.7]}
+    joined = {"members": [row], "methods": [], "chosen": "mean", "best_member": "member", "weights": {"member": 1.0},
+              "any_right": 0.6, "disagreement": [[0.0]]}  # fmt: skip
+    part = {"ensemble": joined} if kind == "ensemble" else {"folds": [{"checkpoint": facts}]}
+    run = Run("joined", DATASET, outputs_dir=complete.outputs_dir)
+    write_results(run, 0.9, checkpoint=None, **part)
+    saved = json.loads(run.results.read_text())
+    assert is_current(saved, run)
+    before = results_digest(saved)
+    member.best_checkpoint.write_bytes(b"of another training")
+    assert not is_current(saved, run)
+    facts["digest"] = digest_file(member.best_checkpoint)
+    write_results(run, 0.9, checkpoint=None, **part)
+    assert results_digest(json.loads(run.results.read_text())) != before, "a comparison with it is of other results"
 
 
 def test_complete_run_has_nothing_missing(complete):
@@ -566,8 +623,7 @@ def test_mutated_files_of_a_run_never_keep_the_page_from_being_made(complete, tm
     write_results(Run("other", DATASET, outputs_dir=outputs), 0.5)
     elsewhere = complete.elsewhere("rafdb")
     elsewhere.parent.mkdir()
-    content = json.loads(complete.results.read_text()) | {"on": "rafdb", "without_training_copies": None}
-    elsewhere.write_text(json.dumps(content))
+    write_elsewhere(complete, 0.5)
     paths = [complete.results, complete.history, complete.explanation_summary("lime"), elsewhere]
     paths += [complete.predictions, complete.explanation_maps("lime"), complete.scores]
     contents = {path: path.read_bytes() for path in paths}

@@ -1,5 +1,6 @@
 """training/teachers.py and the second head: runs that teach others, and annotators' votes as a second target."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,11 +15,13 @@ from ferlib.data import held_out
 from ferlib.data.facts import DATASETS, SPLITS
 from ferlib.inference.splits import open_predictor
 from ferlib.networks.checkpoints import read_checkpoint
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import shipped_checkpoint
 from ferlib.training import fitting
 from ferlib.training.batches import place_faces
+from ferlib.training.trained import train_if_missing
 from models import load_checkpoint
 from recipes import RECIPES, Objective, changed
 
@@ -131,10 +134,12 @@ def test_networks_that_may_have_seen_the_test_faces(outputs, monkeypatch, capsys
     original = fitting.load_shared
     monkeypatch.setattr(fitting, "load_shared", lambda flags: replace(original(flags), fingerprint="another"))
     flags = replace(flags_of(outputs, "student"), **source)
-    with pytest.raises(UserError, match="one was trained on another version or fold of synthetic"):
+    with pytest.raises(UserError, match="one was trained on another version or fold of the faces of synthetic"):
         fitting.fit(flags)
     weights = flags_of(outputs, "student", weights=str(flags_of(outputs, "one").run.best_checkpoint))
-    with pytest.raises(UserError, match=r"--weights .* was trained on another version or fold of synthetic"):
+    with pytest.raises(
+        UserError, match=r"--weights .* was trained on another version or fold of the faces of synthetic"
+    ):
         fitting.fit(weights)
     monkeypatch.setattr(held_out, "is_published", lambda *_: True)
     fitting.fit(flags)
@@ -164,6 +169,18 @@ def test_a_published_split_is_the_same_in_every_copy():
     assert held_out.may_have_seen(earlier, mixed)
     assert held_out.may_have_seen(earlier | {"data": held_out.data_facts(mixed)}, copy)
     assert not held_out.may_have_seen(earlier | {"data": held_out.data_facts(fewer)}, copy)
+
+
+@pytest.mark.parametrize("name", ["ferplus", "ferplus8"])
+def test_sets_of_the_same_faces_are_one_set(name):
+    """A network of FER+ has seen FER2013's Training, from which a copy without parts takes its val."""
+    copy, generator = published_copy(), np.random.default_rng(0)
+    mixed = published_copy(copy.labels, generator.permutation(copy.splits))
+    counts = {split: list(numbers) for split, numbers in DATASETS[name].official_counts.items()}
+    network = {"dataset": name, "identity": {"fingerprint": "old"}, "data": {"counts": counts, "folder": None}}
+    assert held_out.may_have_seen(network, mixed)
+    assert not held_out.may_have_seen(network, copy), "the published split is the same"
+    assert not held_out.may_have_seen(network | {"dataset": "rafdb"}, mixed)
 
 
 def test_only_test_is_published_of_rafdb():
@@ -267,6 +284,23 @@ def test_a_run_on_votes_goes_on_bit_for_bit(tmp_path, with_votes):
 def test_votes_that_are_not_known(tmp_path):
     with pytest.raises(UserError, match="no annotators' votes"):
         fitting.fit(flags_of(tmp_path, "votes", votes_weight=0.5))
+
+
+def test_a_run_is_known_by_the_content_of_its_initial_weights(outputs):
+    start = flags_of(outputs, "one").run.best_checkpoint
+    copy = outputs / "start.pth"
+    shutil.copy(start, copy)
+    flags = flags_of(outputs, "begun", weights=str(copy))
+    history, _ = train_if_missing(flags, fitting.fit)
+    assert history["initial_digest"] == digest_file(start)
+    assert train_if_missing(flags, lambda _: pytest.fail("trained again"))[1] is False
+    shutil.copy(flags_of(outputs, "two").run.best_checkpoint, copy)
+    with pytest.raises(UserError, match=r"these differ: initial_digest$"):
+        train_if_missing(flags, fitting.fit)
+    longer = replace(flags, settings=changed(flags.settings, epochs=flags.settings.training.epochs + 1), resume=True)
+    assert fitting.fit(longer)["initial_digest"] == digest_file(start), "a run that goes on does not read it again"
+    copy.unlink()
+    assert fitting.fit(replace(longer, settings=longer.settings))["initial_digest"] == digest_file(start)
 
 
 def test_a_loss_of_votes_that_are_not_known(tmp_path, capsys):

@@ -30,7 +30,7 @@ from ferlib.training import fitting
 from ferlib.training.search import study as studies
 from ferlib.training.search import workers
 from ferlib.training.search.presets import PRESETS
-from ferlib.training.search.results import trial_run
+from ferlib.training.search.results import train_command, trial_run
 from ferlib.training.search.space import grid, parse_search
 from ferlib.training.search.study import check_identity, open_study, planned_trials, prepare_study
 from recipes import RECIPES, changed
@@ -183,6 +183,14 @@ def test_files_of_a_study(calls, make_flags, monkeypatch, capsys):
     assert "trial 000 epoch 1/1" in capsys.readouterr().out
 
 
+def test_the_command_of_the_best_trains_on_the_same_faces(make_flags):
+    flags = replace(make_flags("command", *GRID), dataset="jaffe", fold=3, amp=False)
+    words = train_command(flags, {"params": {"lr": 0.1}, "seed": flags.seed})
+    assert "--dataset jaffe" in words
+    assert "--fold 3 --no-amp" in words
+    assert "--fold" not in train_command(replace(flags, fold=0, amp=True), {"params": {}, "seed": 0})
+
+
 def test_checkpoints_are_kept_on_request(calls, make_flags):
     flags = make_flags("kept", "flip=0.0,0.5", sampler="grid", keep_checkpoints=True)
     tune.search(flags)
@@ -300,7 +308,7 @@ def test_what_would_end_every_trial_is_found_before(calls, make_flags, train_fla
     content["identity"]["fingerprint"] = "another"
     torch.save(content, tmp_path / "other.pth")
     taught = make_flags("other", "lr=0.1,0.2", teacher=(str(tmp_path / "other.pth"),))
-    for flags, said in ((votes, "no annotators' votes"), (taught, "another version or fold of synthetic")):
+    for flags, said in ((votes, "no annotators' votes"), (taught, "version or fold of the faces of synthetic")):
         with pytest.raises(UserError, match=said):
             prepare_study(flags)
 

@@ -28,6 +28,7 @@ class DatasetFacts:
     classes: tuple[str, ...] = EMOTIONS
 
 
+FER_SETS = ("fer2013", "ferplus", "ferplus8")  # that have FER2013's faces, in its split
 AFFECTNET = DatasetFacts(
     "AffectNet (7 classes)",
     size=112,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ferlib.data.face_data import FaceData
-from ferlib.data.facts import FOLDER, DatasetFacts
+from ferlib.data.facts import FER_SETS, FOLDER, DatasetFacts, dataset_facts
 
 HELD_OUT = ("val", "test")
 COMPLETE = 0.8  # share of the published faces of a split, from which on a copy is that split, some faces left out
@@ -32,8 +32,10 @@ def is_other_version(checkpoint: Mapping[str, Any], data: FaceData) -> bool:
 
 
 def is_same_set(checkpoint: Mapping[str, Any], data: FaceData) -> bool:
-    """Whether a checkpoint was trained on a data set of that name or, of a folder, on the same one."""
+    """Whether a checkpoint was trained on the set of that name, in the same folder, or on the same faces (FER_SETS)."""
     name = str(checkpoint.get("dataset"))
+    if {name, data.dataset} <= {*FER_SETS}:
+        return True
     if not (name.startswith(FOLDER) and data.dataset.startswith(FOLDER)):
         return name == data.dataset
     trained = (checkpoint.get("data") or {}).get("folder") or Path(name.removeprefix(FOLDER)).expanduser().resolve()
@@ -48,8 +50,8 @@ def may_have_seen(checkpoint: Mapping[str, Any], data: FaceData) -> bool:
     """
     if not is_other_version(checkpoint, data):
         return False
-    counts = (checkpoint.get("data") or {}).get("counts") or data.counts()
-    return not (is_published(data.counts(), data.facts) and is_published(counts, data.facts))
+    facts, counts = dataset_facts(checkpoint["dataset"]), (checkpoint.get("data") or {}).get("counts")
+    return not (is_published(data.counts(), data.facts) and (counts is None or is_published(counts, facts)))
 
 
 def is_published(counts: Mapping[str, Sequence[int]], facts: DatasetFacts) -> bool:

@@ -179,11 +179,12 @@ def describe_agreement(results: dict[str, Any]) -> str:
     if not found or "errors" not in found:  # not known, or results of an earlier version
         return ""
     labels, errors = found["labels"], found["errors"]
+    accuracy = 1 - errors["count"] / found["faces"]  # of the faces with votes, as all that follows
     parts = [f"in {part['accuracy']:.1%} {where}" for part, where in parts_of(found)]
     text = (
-        f"An accuracy of {results['accuracy']:.1%} is agreement with labels that one annotator, drawn at random, gives "
-        f"to {labels['one_annotator']:.1%} of the faces, and most annotators to {labels['most_annotators']:.1%}; "
-        f"the network is right {', and '.join(parts)}."
+        f"An accuracy of {accuracy:.1%} on the faces with votes is agreement with labels that one annotator, drawn at "
+        f"random, gives to {labels['one_annotator']:.1%} of the faces, and most annotators to "
+        f"{labels['most_annotators']:.1%}; the network is right {', and '.join(parts)}."
     )
     if errors["count"]:
         agreed, blank = (errors[name] / errors["count"] for name in ("most", "label_without_votes"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,8 +42,8 @@ def find_predicted(data: FaceData, outputs_dir: Path, wanted: str = "", fold: in
     """The held-out predictions of a run on this version of the data set; None where there are none.
 
     wanted: MODEL or MODEL:TAG; by default, of all runs, that of the highest accuracy on val, the part that networks are
-    chosen by. Of sets that are split by subject, the predictions of all folds together come first. UserError for a
-    wanted run without such predictions.
+    chosen by. Of sets that are split by subject, the predictions of all folds together come first. Runs whose network
+    may have been trained on these faces are left out. UserError for a wanted run without such predictions.
     """
     if data.classes != EMOTIONS:
         return None
@@ -50,11 +51,23 @@ def find_predicted(data: FaceData, outputs_dir: Path, wanted: str = "", fold: in
     if wanted:
         model, _, tag = wanted.partition(":")
         runs = [run for run in runs if (run.model, run.tag) == (model, tag)]
-    found = [predicted for run in runs if (predicted := read_predicted(run, data, fold))]
+    if wanted and (seen := [run for run in runs if may_have_seen(run)]):
+        raise UserError(
+            f"{seen[0].name} was trained on another version or fold of the data set, so that these may have been "
+            "training faces; name another --run"
+        )
+    found = [predicted for run in runs if not may_have_seen(run) and (predicted := read_predicted(run, data, fold))]
     if wanted and not found:
         command = Run(model, data.dataset, tag, outputs_dir).command("evaluate.py")
         raise UserError(f"{wanted} has no predictions on this version of {data.facts.title}; run: {command}")
     return max(found, key=lambda each: (len(each.rows), each.accuracy), default=None)
+
+
+def may_have_seen(run: Run) -> bool:
+    """Whether the results of a run say that test faces may have been training faces."""
+    with suppress(UserError):
+        return bool(read_json(run.results, "evaluate.py")["may_have_seen"]) if run.results.exists() else False
+    return False
 
 
 def read_predicted(run: Run, data: FaceData, fold: int) -> Predicted | None:

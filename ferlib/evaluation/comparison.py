@@ -16,13 +16,14 @@ from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.evaluation.paired import EQUAL, Contestant, compare_pairs, describe_pair, differing_faces
 from ferlib.evaluation.predictions import SavedPredictions, read_predictions
 from ferlib.evaluation.published import published_rows
-from ferlib.evaluation.saved_runs import ModelReport, read_models
+from ferlib.evaluation.saved_runs import ModelReport, outside_checkpoint, read_models, results_digest
 from ferlib.evaluation.slices import find_slices, score_slices
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.provenance import provenance
 from recipes import DEFAULTS, recorded
 
 MOST = 12  # contestants: 66 pairs
+DIGESTS = ("teacher_digests", "initial_digest", "votes")  # of what a training read, in its history
 
 
 # ── who is compared ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -79,19 +80,23 @@ def settings_of(history: dict[str, Any]) -> dict[str, Any]:
     """What decides the weights beside the seed; settings that are newer than the run have their defaults."""
     kept = {**LATER_SETTINGS, **history}
     recipe = {name: recorded(history["recipe"], name) for name in DEFAULTS}
-    return recipe | {name: kept.get(name) for name in ("recipe_name", *RUN_SETTINGS)}
+    facts = {name: history.get(name) or None for name in ("begun_for_epochs", *DIGESTS)}
+    facts["loss"] = history.get("loss") or recipe["loss"]  # in place of votes that were not known, of the labels
+    return recipe | facts | {name: kept.get(name) for name in ("recipe_name", "finished", *RUN_SETTINGS)}
 
 
 def group_seeds(reports: Sequence[ModelReport]) -> list[list[int]]:
     """The places of runs that differ in their seed alone, together; the others each alone, in the given order.
 
-    Runs without a history, such as ensembles, are alone. Where all runs are seeds of one training, none are joined.
+    Alone are ensembles, and runs that were scored from another file than their training left. Where all runs are seeds
+    of one training, none are joined.
     """
     groups: dict[str, list[int]] = {}
     for place, report in enumerate(reports):
         version = report.history.get("data", {}).get("fingerprint")
         same = [report.run.model, report.results["views"], report.results["precision"], version]
-        key = [*same, settings_of(report.history)] if report.history else place
+        trained = report.history and not outside_checkpoint(report.run, report.results)
+        key = [*same, settings_of(report.history)] if trained else place
         groups.setdefault(json.dumps(key, sort_keys=True), []).append(place)
     distinct = [{reports[place].history.get("seed") for place in group} for group in groups.values()]
     joined = [
@@ -186,7 +191,7 @@ def is_official(data: FaceData | None, samples: int) -> bool:
 
 def describe_run(report: ModelReport) -> dict[str, Any]:
     """How a run came about and was scored, beside its figures."""
-    history = report.history
+    history = {} if outside_checkpoint(report.run, report.results) else report.history
     return {
         "name": run_name(report),
         "run": report.run.identity(),
@@ -196,7 +201,7 @@ def describe_run(report: ModelReport) -> dict[str, Any]:
         "picked": f"best {history['recipe']['monitor']} on val, epoch {history['best_epoch']}"
         if history and "monitor" in history["recipe"]
         else None,
-        "checkpoint_digest": (report.results.get("checkpoint") or {}).get("digest"),
+        "checkpoint_digest": results_digest(report.results),
         "val_accuracy": [row["val_accuracy"] for row in history.get("epochs", ())],
     }
 

@@ -53,13 +53,15 @@ def score_elsewhere(
     faces, known = other.split("test"), np.unique(other.labels)
     logits = predict(faces.images, views, f"{run.name} on {other.facts.title}")
     probabilities = keep_classes(logits.softmax(1).numpy(), known)
-    copies = None if own is None else find_copies(faces, own.split("train"))
+    comparable = own is not None and own.images.shape[1:] == other.images.shape[1:]  # else copies are not known
+    copies = find_copies(faces, own.split("train")) if own and comparable else None
     return {
         "run": run.identity(),
         "on": other.dataset,
         "split": "test",
         "views": views,
         "fingerprint": other.fingerprint,
+        "checkpoint": str(predict.path),
         "checkpoint_digest": predict.checkpoint_digest,
         "left_out": [name for code, name in enumerate(EMOTIONS) if code not in known],
         **compute_metrics(faces.labels, probabilities, faces.subjects),

@@ -43,6 +43,7 @@ class Member:
     logits: dict[str, np.ndarray]  # val and test: float64 N×7
     facts: dict[str, Any]  # FACTS
     exclude_leaks: bool = False  # whether its training left out the faces that stand in val or test
+    checkpoint: dict[str, str] | None = None  # path and digest of its file
     may_have_seen: bool = False  # whether test faces may have been among its training faces
 
 
@@ -101,16 +102,21 @@ def saved_member(name: str, report: ModelReport, data: FaceData) -> Member:
     if not report.results:
         raise UserError(f"{name} is not evaluated; run: {run.command('evaluate.py')}")
     command, paths = report.results["command"], {"val": run.val_predictions, "test": run.predictions}
-    logits = {part: read_logits(require(path, command), data.split(part), command) for part, path in paths.items()}
+    logits = {part: read_logits(require(path, command), data.split(part), report) for part, path in paths.items()}
     if report.results["fingerprint"] != data.fingerprint:
         raise UserError(f"{name} was evaluated on another version of {data.dataset}; run: {command}")
     seen = bool(report.results.get("may_have_seen"))
-    return Member(name, logits, {key: report.results[key] for key in FACTS}, report.exclude_leaks, seen)
+    facts, found = {key: report.results[key] for key in FACTS}, report.results["checkpoint"] or {}
+    checkpoint = {"path": found["path"], "digest": found["digest"]} if found.get("digest") else None
+    return Member(name, logits, facts, report.exclude_leaks, checkpoint, seen)
 
 
-def read_logits(path: Path, faces: FaceData, command: str) -> np.ndarray:
-    """float64 N×7 from a predictions file; UserError unless they are finite and those of `faces`."""
-    saved = read_predictions(path, command)
+def read_logits(path: Path, faces: FaceData, report: ModelReport) -> np.ndarray:
+    """float64 N×7 from a predictions file; UserError unless they are finite, of `faces` and of the run's results."""
+    command, results = report.results["command"], report.results
+    saved, digest = read_predictions(path, command), (results["checkpoint"] or {}).get("digest")
+    if saved.views != results["views"] or (saved.checkpoint and digest and saved.checkpoint != digest):
+        raise UserError(f"{path} is not of the results beside it; run: {command}")
     if not (np.array_equal(saved.names, faces.names) and np.array_equal(saved.labels, faces.labels)):
         raise UserError(f"{path} is about other faces than this version of {faces.dataset} has; run: {command}")
     return saved.logits.astype(np.float64)
@@ -124,7 +130,10 @@ def predict_member(
 
     run, views = report.run, report.results["views"] if report.results else "single"
     script = "train.py --schedule warm_restarts --snapshots" if which.startswith("cycle") else "train.py"
-    predict = open_checkpoint(run, require(run.checkpoint(which), run.command(script)))
+    path = require(run.checkpoint(which), run.command(script))
+    predict = open_checkpoint(run, path)
+    if report.history and not is_epoch_of(predict.checkpoint.info, report.history):
+        raise UserError(f"{path} is of an earlier training of {run.name}; run: {run.command(script)}")
     started = time.perf_counter()
     logits = {part: predict(data.split(part).images, views, progress=name).double().numpy() for part in PARTS}
     facts = {
@@ -135,7 +144,17 @@ def predict_member(
     }
     checkpoint = predict.checkpoint
     seen = may_have_seen(checkpoint.info, data)
-    return Member(name, logits, facts, checkpoint.excludes_leaks(data.fingerprint), seen)
+    file = {"path": str(path), "digest": predict.checkpoint_digest}
+    return Member(name, logits, facts, checkpoint.excludes_leaks(data.fingerprint), file, seen)
+
+
+def is_epoch_of(info: dict[str, Any], history: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written by the training of a history: its figures on val are those of that epoch.
+
+    True for one that does not state them.
+    """
+    row: dict[str, Any] = next((row for row in history["epochs"] if row["epoch"] == info.get("epoch")), {})
+    return all(row.get(name) == value for name, value in (info.get("metrics") or {}).items())
 
 
 # ── the ensemble ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,8 +205,13 @@ def compare(members: Sequence[Member], data: FaceData, wanted: str) -> tuple[dic
     chosen = max(rows, key=lambda name: rows[name]["val_accuracy"]) if wanted == "auto" else wanted
     comparison = {
         "members": [
-            {"name": name, "val_accuracy": float(on_val.mean()), **score_test(on_test, subjects)}
-            for name, on_val, on_test in zip(names, val.correct, test.correct, strict=True)
+            {
+                "name": member.name,
+                "checkpoint": member.checkpoint,
+                "val_accuracy": float(on_val.mean()),
+                **score_test(on_test, subjects),
+            }
+            for member, on_val, on_test in zip(members, val.correct, test.correct, strict=True)
         ],
         "best_member": names[best],
         "methods": list(rows.values()),

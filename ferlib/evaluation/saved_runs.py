@@ -13,7 +13,7 @@ from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.evaluation.stage_shapes import CLEVER_HANS, ELSEWHERE, EXPLAINED, HISTORY, RESULTS, RUN, SCORES, SUMMARY
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import Method
-from ferlib.runtime.digests import digest_file
+from ferlib.runtime.digests import digest, digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import is_temporary, read_json
 from ferlib.runtime.runs import Run, checkpoint_name
@@ -243,13 +243,10 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
 def is_current(content: dict[str, Any], run: Run) -> bool:
     """Whether results or a summary are of the checkpoints that lie where theirs did; True where that is not known.
 
-    Checkpoints of runs are looked for beside those of `run`, as the outputs may have been moved. networks: of what
-    compares several.
+    Checkpoints of runs are looked for beside those of `run`, as the outputs may have been moved. What compares or joins
+    several networks is of the checkpoints of all.
     """
-    others = content.get("networks")
-    if isinstance(others, dict) and not all(
-        is_current(other, run) for other in others.values() if isinstance(other, dict)
-    ):
+    if not all(is_current(part, run) for part in parts_of(content)):
         return False
     checkpoint = content.get("checkpoint")
     path = checkpoint.get("path") if isinstance(checkpoint, dict) else checkpoint
@@ -259,6 +256,25 @@ def is_current(content: dict[str, Any], run: Run) -> bool:
     own = run.best_checkpoint.parent
     file = own / Path(path).name if Path(path).parent.name == own.name else Path(path)
     return not file.is_file() or digest == file_state(file)
+
+
+def parts_of(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """What names the checkpoints of several networks: those compared, the members of an ensemble, the folds."""
+    networks, ensemble, folds = content.get("networks"), content.get("ensemble"), content.get("folds")
+    return [
+        *(part for part in (networks.values() if isinstance(networks, dict) else ()) if isinstance(part, dict)),
+        *(ensemble["members"] if isinstance(ensemble, dict) else ()),
+        *(folds or ()),
+    ]
+
+
+def results_digest(results: dict[str, Any]) -> str | None:
+    """The digest of the checkpoint that results are of, and of several checkpoints theirs together; None: not known."""
+    parts = parts_of(results)
+    if not parts:
+        return (results.get("checkpoint") or {}).get("digest")
+    digests = [(part.get("checkpoint") or {}).get("digest") for part in parts]
+    return digest(digests, results["views"], results["confusion_matrix"])
 
 
 def file_state(path: Path) -> str:
@@ -274,7 +290,10 @@ def digest_of_state(path: Path, _size: int, _changed: int) -> str:
 
 
 def read_cross(outputs_dir: Path) -> tuple[CrossTable | None, list[str]]:
-    """The runs of any data set that were scored on others (None where there is none), and lines on damaged files."""
+    """The runs of any data set that were scored on others (None where there is none), and lines on what is left out.
+
+    Left out are damaged files, and figures of another checkpoint than the run has now.
+    """
     found: dict[Run, dict[str, dict[str, Any]]] = {}
     left_out = []
     for path in stage_files(Path(outputs_dir) / "elsewhere"):
@@ -286,6 +305,14 @@ def read_cross(outputs_dir: Path) -> tuple[CrossTable | None, list[str]]:
         except UserError as error:
             left_out.append(f"figures on another data set are left out: {error}")
             continue
+        if not is_current({"checkpoint": str(run.best_checkpoint), **results}, run):  # earlier versions named no file
+            command = run.command(f"evaluate.py --on {results['on']}")
+            left_out.append(
+                f"{path} is left out, as it is of another checkpoint than {run.name} has now; run: {command}"
+            )
+            continue
+        if own and not is_current(own, run):
+            own = {}  # read_model says so
         cells = found.setdefault(run, {run.dataset: own} if own else {})
         cells[results["on"]] = results
     if not found:

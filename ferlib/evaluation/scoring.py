@@ -19,6 +19,7 @@ from ferlib.evaluation.error_analysis import analyse_errors
 from ferlib.evaluation.metrics import accuracy_interval, average_f1, clean_metrics, compute_metrics
 from ferlib.evaluation.predictions import SavedPredictions, make_predictions, save_predictions
 from ferlib.evaluation.recalibration import calibrated_results, fit_calibration, write_calibration
+from ferlib.runtime.digests import digest
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import provenance
@@ -27,6 +28,7 @@ from ferlib.runtime.runs import Run
 if TYPE_CHECKING:  # figures of saved predictions need no torch
     from ferlib.inference.splits import Predictor
 
+NO_VOTES = digest(b"")  # what the identity of a training says that should learn votes and knew none
 FOLD_FIGURES = ("accuracy", "macro_f1", "weighted_f1")  # of which the mean over the folds is given
 
 
@@ -227,9 +229,12 @@ def predict_val(predict: Predictor, data: FaceData, views: str) -> dict[str, Sav
 
 
 def learned_votes(predict: Predictor, data: FaceData) -> np.ndarray | None:
-    """The votes of val, N×7, for a network that learned their shares instead of the labels; None for others."""
-    recipe = (predict.checkpoint.info.get("identity") or {}).get("recipe") or {}
-    if recipe.get("loss") != "votes":
+    """The votes of val, N×7, for a network that learned their shares instead of the labels; None for others.
+
+    With the loss of votes, a training for which none were known learned labels.
+    """
+    identity = predict.checkpoint.info.get("identity") or {}
+    if (identity.get("recipe") or {}).get("loss") != "votes" or identity.get("votes") == NO_VOTES:
         return None
     votes = data.split("val").votes
     return votes if votes is not None and votes.any() else None
@@ -259,7 +264,11 @@ def join_folds(run: Run, folds: Sequence[Evaluation]) -> Evaluation:
         "on_val": None,
         "calibrated": None,
         "folds": [
-            {"fold": fold.run.fold, **{name: fold.results[name] for name in ("samples", *FOLD_FIGURES)}}
+            {
+                "fold": fold.run.fold,
+                "checkpoint": {name: fold.results["checkpoint"][name] for name in ("path", "digest")},
+                **{name: fold.results[name] for name in ("samples", *FOLD_FIGURES)},
+            }
             for fold in folds
         ],
         "mean": {name: statistics.mean(values) for name, values in columns.items()},

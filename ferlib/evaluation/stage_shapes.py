@@ -184,6 +184,7 @@ FIGURES: dict[str, Any] = {
     "command": str,
 }
 
+CHECKPOINT = ({"path": str, "digest?": str}, None)
 MEMBER = {"name": str, "val_accuracy": is_share, "accuracy": is_share, "interval": [is_share, is_share]}
 GAIN = {"gain": is_number, "interval": [is_number, is_number], "p": is_share}
 
@@ -248,7 +249,7 @@ RESULTS: dict[str, Any] = {
     "device": str,
     "precision": str,
     "ensemble?": {
-        "members": [MEMBER],
+        "members": [{**MEMBER, "checkpoint?": CHECKPOINT}],
         "methods": [{**MEMBER, "title": str, "gain": GAIN}],
         "chosen": str,
         "best_member": str,
@@ -256,7 +257,7 @@ RESULTS: dict[str, Any] = {
         "any_right": SHARE,
         "disagreement": [[is_number]],
     },
-    "folds?": [dict],
+    "folds?": [{"checkpoint?": CHECKPOINT}],
 }
 
 SUMMARY: dict[str, Any] = {
@@ -371,6 +372,9 @@ CLEVER_HANS: dict[str, Any] = {
 ELSEWHERE: dict[str, Any] = {
     **FIGURES,
     "on": str,
+    "views": str,
+    "checkpoint?": str,
+    "checkpoint_digest": str,
     "without_training_copies": ({"accuracy": is_share, "samples": is_count}, None),
 }
 

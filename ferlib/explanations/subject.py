@@ -73,7 +73,8 @@ class Subject:
 
     def with_engine(self, flags: EngineFlags, amp: bool, passes: int) -> Subject:
         """The same with the engine for so many forward passes in all."""
-        source = Source(self.model.classifier, self.spec, self.face(), self.checkpoint_digest, self.run.dataset)
+        faces = self.run.dataset, self.data.fingerprint
+        source = Source(self.model.classifier, self.spec, self.face(), self.checkpoint_digest, *faces)
         engine, converted = open_engine(flags, source, amp=amp, passes=passes, ranges=self.ranges)
         return replace(self, engine=engine, converted=converted)
 

@@ -57,6 +57,7 @@ class Source:
     face: torch.Tensor  # 1×C×H×W in 0..1 on the device
     digest: str  # of the checkpoint
     dataset: str = ""  # whose training faces give the ranges of 8 bits
+    fingerprint: str = ""  # of these faces; "": they are not at hand
 
 
 def open_engine(

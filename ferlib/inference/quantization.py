@@ -75,11 +75,14 @@ def open_quantized(
                 "--precision int8 needs training faces once, for the ranges of 8 bits, which are then kept: "
                 "run evaluate.py with --precision int8 on this checkpoint first"
             )
-        return quantize_and_compare(exact, ranges())
+        found = quantize_and_compare(exact, ranges())
+        found.set_rt_info(source.fingerprint, [FACTS, "fingerprint"])
+        return found
 
     found = find_or_convert(key, make)
     agreement = read_agreement(found)
-    if agreement is None:  # a file of another kind in its place
+    if agreement is None or (source.fingerprint and read_fingerprint(found) != source.fingerprint):
+        # a file of another kind in its place, or made with other faces of a data set of that name
         key.path.unlink()
         found = find_or_convert(key, make)
         agreement = read_agreement(found)
@@ -136,6 +139,12 @@ def read_agreement(model: Any) -> Agreement | None:
         return None
     values = {name: float(model.get_rt_info([FACTS, name]).astype(str)) for name in ("flips", "faces", "rank")}
     return Agreement(values["flips"], int(values["faces"]), values["rank"])
+
+
+def read_fingerprint(model: Any) -> str:
+    """That of the faces that a quantised model was made with; "" where it is not known."""
+    place = [FACTS, "fingerprint"]
+    return model.get_rt_info(place).astype(str) if model.has_rt_info(place) else ""
 
 
 def quantize(exact: Any, images: torch.Tensor) -> Any:

@@ -133,7 +133,7 @@ def with_engine(predict: Predictor, flags: EngineFlags, amp: bool, data: FaceDat
         return draw_ranges(data, views)
 
     face = views(data.images[:1])
-    source = Source(predict.checkpoint.model, spec, face, predict.checkpoint_digest, data.dataset)
+    source = Source(predict.checkpoint.model, spec, face, predict.checkpoint_digest, data.dataset, data.fingerprint)
     engine, converted = open_engine(flags, source, amp=amp, passes=passes, ranges=ranges)
     return replace(predict, engine=engine, converted=converted)
 

@@ -144,7 +144,7 @@ def load_file(
         raise UserError(f"{path} holds a {content['model']}, not a {name}")
     if content["classes"] != list(classes):
         raise UserError(f"{path} was trained on other classes; take its backbone with --init-from RUN")
-    load_state(model, content["state"], name, path)
+    load_state(model, deployed_state(content), name, path)
 
 
 def has_votes_head(state: dict[str, torch.Tensor]) -> bool:

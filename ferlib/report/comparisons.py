@@ -10,7 +10,7 @@ from typing import Any
 
 from ferlib.evaluation.comparison_text import caution_on_views
 from ferlib.evaluation.paired import better_first, in_both_orders, in_points
-from ferlib.evaluation.saved_runs import ModelReport, stage_files
+from ferlib.evaluation.saved_runs import ModelReport, results_digest, stage_files
 from ferlib.evaluation.stage_shapes import COMPARISON
 from ferlib.report.gallery import link
 from ferlib.runtime.errors import UserError
@@ -66,7 +66,7 @@ def read_comparisons(
 
     A line on each of them goes to `left_out`.
     """
-    current = {model.run.name: digest_of(model.results) for model in models if model.results}
+    current = {model.run.name: state_of(model.results) for model in models if model.results}
     found = []
     for path in stage_files(comparison_path(outputs_dir, dataset).parent):
         try:
@@ -86,9 +86,9 @@ def read_comparisons(
     return found
 
 
-def digest_of(results: dict[str, Any]) -> tuple[str | None, str]:
-    """Of the checkpoint that results are of, and their views."""
-    return (results.get("checkpoint") or {}).get("digest"), results["views"]
+def state_of(results: dict[str, Any]) -> tuple[str | None, str]:
+    """The digest of the checkpoints that results are of, and their views."""
+    return results_digest(results), results["views"]
 
 
 def is_current(row: dict[str, Any], current: dict[str, tuple[str | None, str]]) -> bool:

@@ -24,8 +24,8 @@ def parse_flags(
 ) -> Flags:
     """The flags of a command line (by default this process's); `default`: where each flag starts from.
 
-    description: first lines of --help, by default the docstring of `kind`. Unknown flags and values end the process
-    with the valid ones, as --help does with all of them. UserError for numbers out of every range.
+    description: first lines of --help, by default the docstring of `kind`. Unknown flags and values end the process:
+    with similar flags, the valid values, or a pointer to --help. UserError for numbers out of every range.
     """
     start = tyro.MISSING_NONPROP if default is None else default
     found = tyro.cli(kind, args=arguments, default=start, description=description, config=(tyro.conf.OmitArgPrefixes,))

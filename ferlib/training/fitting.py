@@ -39,7 +39,7 @@ from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.identity import identity_of
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
-from ferlib.training.resuming import resume
+from ferlib.training.resuming import BEGINNING, resume
 from ferlib.training.schedules import finished_cycle
 from ferlib.training.seen_faces import check_held_out
 from ferlib.training.selection import best_epoch, is_complete
@@ -84,7 +84,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     check_held_out(flags, data, teachers, resumed=flags.resume)
     identity = identity_of(flags, data, teachers)
     if flags.resume:
-        resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
+        identity = {name: value for name, value in identity.items() if name not in BEGINNING}
+        identity |= resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
     elif is_main():
         print(describe_replaced(run), end="")
     parameters = count_parameters(training.model)

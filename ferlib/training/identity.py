@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 import config
 from config import LATER_SETTINGS
 from ferlib.data.face_data import FaceData
-from ferlib.runtime.digests import digest
+from ferlib.runtime.digests import digest, digest_file
+from ferlib.runtime.runs import Run
 from ferlib.training.teachers import Teachers, digests_of
 from recipes import Recipe, recorded
 
@@ -25,8 +27,21 @@ def identity_of(flags: config.Train, data: FaceData, teachers: Teachers) -> dict
         **run_settings(flags),
         "fingerprint": data.fingerprint,
         "teacher_digests": digests_of(teachers),
+        **initial_identity(flags),
         **votes_identity(flags.settings, data),
     }
+
+
+def initial_identity(flags: config.Train) -> dict[str, str]:
+    """The SHA-256 of the file that the first weights come from; empty for random and ImageNet ones, and without it."""
+    weights = flags.settings.training.weights
+    if flags.init_from:
+        path = Run(flags.init_from, "", outputs_dir=flags.outputs_dir).best_checkpoint
+    elif weights in ("none", "imagenet"):
+        return {}
+    else:
+        path = Path(weights)
+    return {"initial_digest": digest_file(path)} if path.is_file() else {}
 
 
 def votes_identity(recipe: Recipe, data: FaceData) -> dict[str, str]:

@@ -16,12 +16,15 @@ from ferlib.training.identity import changed_settings
 from ferlib.training.state import Training
 from recipes import RECIPES, Recipe, recorded
 
+BEGINNING = ("initial_digest",)  # of the identity, what no later epoch depends on
 UNRECORDED = ("votes",)  # of the identity, what earlier versions did not record and is taken to be as it was
 BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
 
 
-def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Recipe) -> None:
+def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Goes on from a last checkpoint, to more epochs than it was begun for where the recipe has more.
+
+    Returns what of the identity its beginning decided.
 
     UserError for a checkpoint of other settings, seed, data, or of an earlier version.
     """
@@ -45,6 +48,7 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
         print(f"going on after epoch {done} of {path}")
         if wanted != planned:
             print(describe_extension(recipe, planned))
+    return {name: content["identity"].get(name) for name in BEGINNING if content["identity"].get(name)}
 
 
 def depends_on_length(recipe: Recipe) -> bool:
@@ -72,10 +76,11 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     UserError unless its other settings, seed and data are those that are wanted.
     """
     saved = {**{name: wanted[name] for name in UNRECORDED if name in wanted}, **LATER_SETTINGS, **saved}
-    if missing := [name for name in wanted if name not in saved]:
+    if missing := [name for name in wanted if name not in (*saved, *BEGINNING)]:
         raise UserError(f"{path} was begun by an earlier version, which did not record {missing[0]}; train it again")
     planned = recorded(saved["recipe"], "epochs")
-    as_long = {**wanted, "recipe": {**wanted["recipe"], "epochs": planned}}
+    later = {name: value for name, value in wanted.items() if name not in BEGINNING}
+    as_long = {**later, "recipe": {**wanted["recipe"], "epochs": planned}}
     if changed := changed_settings(saved, as_long):
         were = ", ".join(f"{name} (was {saved.get(name, recorded(saved['recipe'], name))})" for name in changed)
         raise UserError(

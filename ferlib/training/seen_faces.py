@@ -7,6 +7,7 @@ from typing import Any
 
 from config import TrainingStage
 from ferlib.data.face_data import FaceData
+from ferlib.data.facts import dataset_facts
 from ferlib.data.held_out import is_other_version, may_have_seen
 from ferlib.data.picture_files import print_note
 from ferlib.networks.checkpoints import read_checkpoint
@@ -45,8 +46,10 @@ def check_source(source: str, content: dict[str, Any], data: FaceData) -> None:
     """UserError, or a note, where a checkpoint was trained on another version or fold of the data set of `data`."""
     if may_have_seen(content, data):
         raise UserError(
-            f"{source} was trained on another version or fold of {data.dataset}, where faces of val or test of "
-            "this one may be training faces; train it on this one, or choose another"
+            f"{source} was trained on another version or fold of the faces of {data.dataset}, where val or test faces "
+            "of this one may be training faces; train it on this one, or choose another"
         )
     if is_other_version(content, data) and is_main():
-        print_note(f"{source} was trained on another copy of {data.facts.title}, whose published split is the same")
+        same = content["dataset"] == data.dataset
+        trained = f"another copy of {data.facts.title}" if same else dataset_facts(content["dataset"]).title
+        print_note(f"{source} was trained on {trained}, whose published split is the same")

@@ -17,7 +17,7 @@ from ferlib.training.identity import changed_settings, identity_of
 from ferlib.training.resuming import depends_on_length
 from ferlib.training.teachers import find_teachers
 
-LATER = ("fingerprint", "teacher_digests", "votes")  # what histories of earlier versions do not hold
+LATER = ("fingerprint", "teacher_digests", "votes", "initial_digest")  # what histories of earlier versions do not hold
 Fit = Callable[[Train], dict[str, Any]]  # trains a run and returns its history
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ferlib.data.facts import DATASETS, SPLITS
+from ferlib.data.facts import DATASETS, FER_SETS, SPLITS
 from ferlib.data.readers.archives import ArchiveTree
 from ferlib.data.readers.face_files import Face, FaceFile, class_named, decode_faces
 from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
@@ -24,7 +24,6 @@ from ferlib.data.votes import FER_PLUS_ALL, fer_plus_path, read_counts
 from ferlib.runtime.errors import UserError
 
 FACTS = DATASETS["fer2013"]
-FER_SETS = ("fer2013", "ferplus", "ferplus8")  # that have FER2013's faces
 UNKNOWN = -1  # split or label that a source does not state
 
 

@@ -124,6 +124,8 @@ def train_command(flags: config.Tune, best: dict[str, Any]) -> str:
     wanted = shared | best["params"] | {"seed": best["seed"]}
     parts = ["--model", flags.model, "--dataset", flags.dataset, "--tag", "tuned"]
     parts += ["--recipe", flags.recipe] if flags.recipe else []
+    parts += ["--fold", str(flags.fold)] if flags.fold else []
+    parts += [] if flags.amp else ["--no-amp"]
     for name, value in wanted.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
