@@ -107,6 +107,13 @@ def test_the_card_tells_that_test_faces_may_have_been_seen(evaluated, tmp_path, 
     assert ("| caution | trained on another version or fold" in text) == seen
 
 
+def test_the_card_tells_that_a_training_was_extended(evaluated, tmp_path):
+    assert "| extended |" not in export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    change(evaluated.history, begun_for_epochs=[1, 2])
+    text = export.export(evaluated, tmp_path / "again")[1].read_text(encoding="utf-8")
+    assert "| extended | begun for 1, then 2 epochs, then continued to" in text
+
+
 def test_the_card_tells_teachers_and_extra_labels(evaluated, tmp_path):
     history = json.loads(evaluated.history.read_text())
     changes = {"votes_weight": 1.0, "teacher_weight": 0.3, "teacher_temperature": 2.0, "weights": "/my/start.pth"}

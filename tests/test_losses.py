@@ -125,12 +125,12 @@ def test_weighted_terms_are_torch_s_weighted_mean(smoothing, parts):
     logits, labels, targets = batch()
     objective = Objective(label_smoothing=smoothing, class_weighting="terms")
     criterion = make_criterion("cross_entropy", objective, 7, weights=WEIGHTS)
-    pieces = zip(*(x.chunk(parts) for x in (logits, targets, criterion.weigh(labels, targets))), strict=True)
+    pieces = zip(*(x.chunk(parts) for x in (logits, targets, criterion.weigh(targets))), strict=True)
     found = sum((weights * criterion(part, of_part)).mean() for part, of_part, weights in pieces) / parts
     expected = F.cross_entropy(logits, labels, weight=WEIGHTS, label_smoothing=smoothing, reduction="mean")
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (found, expected)))
-    halves = criterion.mean_over(logits, labels, targets, batch_size=8)
+    halves = criterion.mean_over(logits, targets, batch_size=8)
     first, second = (
         F.cross_entropy(logits[rows], labels[rows], weight=WEIGHTS, label_smoothing=smoothing).item()
         for rows in (slice(8), slice(8, 12))
@@ -142,31 +142,40 @@ def test_weighted_faces_are_averaged_over_their_number():
     logits, labels, targets = batch()
     criterion = make_criterion("cross_entropy", Objective(label_smoothing=0.1), 7, weights=WEIGHTS)
     expected = WEIGHTS[labels] * F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
-    torch.testing.assert_close(criterion.weigh(labels, targets) * criterion(logits, targets), expected)
-    assert criterion.mean_over(logits, labels, targets, batch_size=5) == pytest.approx(expected.mean().item())
+    torch.testing.assert_close(criterion.weigh(targets) * criterion(logits, targets), expected)
+    assert criterion.mean_over(logits, targets, batch_size=5) == pytest.approx(expected.mean().item())
     unweighted = make_criterion("cross_entropy", Objective(class_weighting="terms"), 7)
-    assert unweighted.weigh(labels, targets).tolist() == [1] * 12
+    assert unweighted.weigh(targets).tolist() == [1] * 12
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_weights_of_terms_are_those_of_faces_for_labels_without_smoothing(name):
-    logits, labels, targets = batch()
+    logits, _labels, targets = batch()
     by_face, by_term = (
         make_criterion(name, Objective(label_smoothing=0.0, class_weighting=kind), 7, weights=WEIGHTS)
         for kind in ("faces", "terms")
     )
     torch.testing.assert_close(by_term(logits, targets), by_face(logits, targets))
-    weights = by_face.weigh(labels, targets)
-    torch.testing.assert_close(by_term.weigh(labels, targets), weights / weights.mean())
+    weights = by_face.weigh(targets)
+    torch.testing.assert_close(by_term.weigh(targets), weights / weights.mean())
 
 
 def test_mixed_targets_are_weighted_by_the_shares_of_their_classes():
-    logits, labels, targets = batch()
+    logits, _labels, targets = batch()
     mixed = torch.lerp(targets, targets.flip(0), 0.3)
     criterion = make_criterion("cross_entropy", Objective(class_weighting="terms"), 7, weights=WEIGHTS)
     losses = F.cross_entropy(logits, mixed, weight=WEIGHTS, label_smoothing=0.1, reduction="sum")
-    found = (criterion.weigh(labels, mixed) * criterion(logits, mixed)).mean()
+    found = (criterion.weigh(mixed) * criterion(logits, mixed)).mean()
     torch.testing.assert_close(found, losses / (mixed @ WEIGHTS).sum())
+
+
+def test_the_weight_of_a_mixed_face_is_that_of_its_shares():
+    """Not that of the first of its labels, which may have the smaller share."""
+    mixed = torch.tensor([[0.05, 0.95, 0, 0, 0, 0, 0], [1.0, 0, 0, 0, 0, 0, 0]])
+    weights = make_criterion("cross_entropy", Objective(), 7, weights=WEIGHTS).weigh(mixed)
+    assert weights.tolist() == pytest.approx([0.05 * 1.03 + 0.95 * 9.4, 1.03])
+    votes = torch.cat([mixed, torch.full((2, 7), 1 / 7)], 1)  # targets of another kind beside them
+    assert make_criterion("cross_entropy", Objective(), 7, weights=WEIGHTS).weigh(votes).tolist() == weights.tolist()
 
 
 def test_faces_of_a_class_that_training_has_none_of_count_for_nothing():
@@ -174,8 +183,8 @@ def test_faces_of_a_class_that_training_has_none_of_count_for_nothing():
     weights = WEIGHTS.clone()
     weights[labels[0]] = 0
     criterion = make_criterion("cross_entropy", Objective(class_weighting="terms"), 7, weights=weights)
-    assert criterion.mean_over(logits[:1], labels[:1], targets[:1], batch_size=1) == 0
-    assert math.isfinite(criterion.mean_over(logits, labels, targets, batch_size=5))
+    assert criterion.mean_over(logits[:1], targets[:1], batch_size=1) == 0
+    assert math.isfinite(criterion.mean_over(logits, targets, batch_size=5))
 
 
 # ── teachers and votes ───────────────────────────────────────────────────────────────────────────────────────────────

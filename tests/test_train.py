@@ -17,7 +17,7 @@ import train
 from conftest import TINY
 from ferlib.data.readers.affectnet import AFFECTNET_EMOTIONS
 from ferlib.inference.views import center_view
-from ferlib.networks.checkpoints import read_tensors
+from ferlib.networks.checkpoints import deployed_state, read_checkpoint, read_tensors
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_json
 from ferlib.runtime.runs import Run
@@ -335,6 +335,25 @@ def test_weights_that_cannot_be_had_are_an_error_before_any_face_is_decoded(trai
         fitting.fit(train_flags("offline", weights="imagenet"))
     with pytest.raises(UserError, match=r"nobody\.pth does not exist"):
         fitting.fit(train_flags("offline", weights="nobody.pth"))
+
+
+def test_a_last_checkpoint_gives_the_averaged_weights(train_flags):
+    """As they are used wherever a checkpoint is loaded, not those that training left off with."""
+    flags = train_flags("averaged", epochs=1, max_steps=3, ema_decay=0.5)
+    fitting.fit(flags)
+    begun = train_flags("from-last", epochs=1, weights=str(flags.run.last_checkpoint), ema_decay=0.5)
+    model = start_training(begun, torch.device("cpu"), torch.float32).model
+    deployed = load_checkpoint(flags.run.last_checkpoint, torch.device("cpu")).model
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, deployed.state_dict()[name]), name
+    own, average = states_of(flags)
+    assert any(not torch.equal(own[name], average[name]) for name in own), "both are the same here"
+
+
+def states_of(flags):
+    """The weights that a last checkpoint trains on with, and their average."""
+    content = read_checkpoint(flags.run.last_checkpoint)
+    return content["state"], deployed_state(content)
 
 
 def test_faces_of_another_size(train_flags):

@@ -72,6 +72,7 @@ HISTORY: dict[str, Any] = {
     "init_from": str,
     "teacher?": [str],
     "teacher_views?": str,
+    "begun_for_epochs?": [is_positive],
     "exclude_leaks?": bool,
     "leaks?": {"faces": is_count, "exact": is_count, "near": is_count},
     "image_size": (is_positive, None),

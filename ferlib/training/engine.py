@@ -68,7 +68,7 @@ def train_one_epoch(
             own = own_part(torch.arange(len(rows), device=device))
             totals += update_weights(
                 training,
-                (inputs[own], targets[own], loss.weigh(faces.labels[rows], targets)[own]),
+                (inputs[own], targets[own], loss.weigh(targets)[own]),
                 loss,
                 dtype=dtype,
                 accumulate=recipe.training.accumulate,

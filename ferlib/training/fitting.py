@@ -223,8 +223,8 @@ def validate(
     }
     if recipe.selection.needs_objective:
         targets = torch.from_numpy(make_targets(val, loss=recipe.objective.loss))
-        logits, labels, targets = (values.to(device) for values in (logits, labels, targets))
-        scores["val_objective"] = criterion.mean_over(logits, labels, targets, recipe.training.batch_size)
+        logits, targets = logits.to(device), targets.to(device)
+        scores["val_objective"] = criterion.mean_over(logits, targets, recipe.training.batch_size)
     return scores
 
 

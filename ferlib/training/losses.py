@@ -101,22 +101,21 @@ class Criterion:
         """The targets N×classes that come from the labels."""
         return targets[:, : self.classes]
 
-    def weigh(self, labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def weigh(self, targets: torch.Tensor) -> torch.Tensor:
         """The weights N of a whole batch, by which losses are multiplied before their mean is taken.
 
-        Those of the labels' classes or, by terms, those of the classes in the targets with mean 1 over the batch.
+        The mean of the class weights over a face's target: of a label its weight, of a mixture that of its shares. By
+        terms they have mean 1 over the batch.
         """
         if self.class_weights is None:
-            return torch.ones(len(labels), device=labels.device)
-        if not self.by_terms:
-            return self.class_weights[labels]
-        weights = self.labels(targets) @ self.class_weights
-        return weights / weights.mean().clamp(min=TINY)
+            return torch.ones(len(targets), device=targets.device)
+        weights = (self.labels(targets) * self.class_weights).sum(1)
+        return weights / weights.mean().clamp(min=TINY) if self.by_terms else weights
 
-    def mean_over(self, logits: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor, batch_size: int) -> float:
+    def mean_over(self, logits: torch.Tensor, targets: torch.Tensor, batch_size: int) -> float:
         """The weighted loss of the labels, without teachers and votes: the mean over batches, each by its faces."""
-        batches = zip(*(values.split(batch_size) for values in (logits, labels, targets)), strict=True)
-        return sum((self.weigh(y, t) * self.of_labels(z, t)).sum().item() for z, y, t in batches) / len(labels)
+        batches = zip(logits.split(batch_size), targets.split(batch_size), strict=True)
+        return sum((self.weigh(t) * self.of_labels(z, t)).sum().item() for z, t in batches) / len(logits)
 
 
 def make_criterion(
