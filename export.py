@@ -28,11 +28,14 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     """
     model_spec(run.model)
     dataset_facts(run.dataset)
+    from ferlib.evaluation.saved_runs import is_current, outside_checkpoint
     from ferlib.evaluation.stage_shapes import HISTORY, RESULTS
 
     history = read_json(run.history, training_command(run), HISTORY)
     results = read_json(run.results, run.command("evaluate.py"), RESULTS)
     checkpoint = require(run.best_checkpoint, training_command(run))
+    if outside_checkpoint(run, results) or not is_current(results, run):
+        raise UserError(f"{run.results} is of another checkpoint than {checkpoint}; run: {run.command('evaluate.py')}")
     from ferlib.networks.checkpoints import VOTES_HEAD, read_checkpoint
     from ferlib.networks.tensor_files import save_tensors
     from ferlib.report.model_card import make_model_card
@@ -43,6 +46,7 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     content["state"] = {name: to_half(tensor) for name, tensor in state.items() if not name.startswith(VOTES_HEAD)}
     results = {**results, "parameters": results["parameters"] - extra}
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
+    make_model_card(run, history, results, 0)  # raises what it raises before anything is written
     save_tensors(weights, content)
     export_calibration(run, weights)
     write_text(card, make_model_card(run, history, results, weights.stat().st_size))

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from ferlib.faces.face_model import open_face_model
 from ferlib.runtime import runs
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import shipped_checkpoint
+from ferlib.webpage import answers
 from ferlib.webpage import page as app_page
 from ferlib.webpage import server as app_server
 from ferlib.webpage import views as app_views
@@ -33,6 +35,7 @@ from ferlib.webpage.models import find_models
 from ferlib.webpage.photo_results import PhotoResult, predict_upload, shrink
 from ferlib.webpage.pictures import draw_map, encode_crop, encode_photo
 from ferlib.webpage.resources import Resources
+from ferlib.webpage.results import Results
 from ferlib.webpage.settings import SETTINGS, count_faces, how_to_read, list_choices, own_settings
 
 SHIPPED = shipped_checkpoint()
@@ -112,6 +115,22 @@ def make_result(label="a model", probabilities=None):
         model=label,
         found=1,
     )
+
+
+def test_the_network_that_predicted_explains(monkeypatch, tmp_path):
+    """Not the one that the page has chosen meanwhile, nor one that was trained again."""
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"weights")
+    resources, results, asked = Resources({"a": path, "b": SHIPPED}), Results(60), []
+    monkeypatch.setattr(answers, "compute_map", lambda crop, model, *_: asked.append(model))
+    monkeypatch.setattr(app_views, "show_explanation", lambda *_: "explained")
+    token = results.add(replace(make_result(), chosen="a", state=resources.state_of("a")))
+    explain = partial(answers.answer_explain, token, 0, "saliency", answers.PREDICTED, None)
+    assert explain(resources=resources, results=results) == "explained"
+    assert asked == ["a"]
+    path.write_bytes(b"those of a new training")
+    assert "was trained again since" in explain(resources=resources, results=results)
+    assert asked == ["a"]
 
 
 def test_a_map_lies_over_the_input_of_the_network():

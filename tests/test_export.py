@@ -61,6 +61,15 @@ def test_a_run_must_have_been_evaluated(tmp_path):
         export.export(run, tmp_path)
 
 
+def test_results_of_another_checkpoint_are_not_shipped(evaluated, tmp_path):
+    content = json.loads(evaluated.results.read_text())
+    for checkpoint in ({"digest": "of the earlier training"}, {"path": "/elsewhere/other.pth"}):
+        change(evaluated.results, checkpoint=content["checkpoint"] | checkpoint)
+        with pytest.raises(UserError, match="is of another checkpoint than"):
+            export.export(evaluated, tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
+
+
 @pytest.fixture
 def evaluated(tiny_run, tmp_path):
     """A copy of an evaluated run, whose files may be changed."""
@@ -169,7 +178,9 @@ def test_the_head_of_votes_is_not_shipped(evaluated, tmp_path):
         name.replace("head.", "votes_head.", 1): value for name, value in content["state"].items() if "head." in name
     }
     save_tensors(evaluated.best_checkpoint, {**content, "state": content["state"] | head})
-    parameters = json.loads(evaluated.results.read_text())["parameters"]
+    results = json.loads(evaluated.results.read_text())
+    change(evaluated.results, checkpoint=results["checkpoint"] | {"digest": digest_file(evaluated.best_checkpoint)})
+    parameters = results["parameters"]
     weights, card = export.export(evaluated, tmp_path / "shipped")
     assert read_checkpoint(weights)["state"].keys() == content["state"].keys()
     assert f"{parameters - sum(value.numel() for value in head.values()):,} parameters" in card.read_text("utf-8")

@@ -167,6 +167,13 @@ def test_maps_lie_where_the_view_was_cut(shipped):
     assert large[0, 0, 0] == 0
 
 
+@pytest.mark.parametrize("side", [24, 48, 100, 224])
+def test_attributions_that_add_up_still_do_in_a_crop_of_another_size(shipped, side):
+    maps = np.random.default_rng(0).normal(0.01, 0.002, (2, 44, 44)).astype(np.float32)
+    placed = shipped.to_crops(maps, side, summed=True)
+    np.testing.assert_allclose(placed.sum((1, 2)), maps.sum((1, 2)), rtol=0.03)
+
+
 # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

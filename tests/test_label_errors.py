@@ -143,6 +143,8 @@ def test_a_network_that_may_have_seen_the_faces_does_not_rank_them(tmp_path, dat
     seen = write_run(tmp_path, data, "seen", 0)
     write_json(seen.results, {"run": seen.identity(), "may_have_seen": True})
     assert find_predicted(data, tmp_path).run.name == poor.name
+    write_json(poor.results, {"run": poor.identity()})  # of an earlier version, which does not say it
+    assert find_predicted(data, tmp_path).run.name == poor.name
     with pytest.raises(UserError, match="may have been training faces; name another --run"):
         find_predicted(data, tmp_path, "mini_resnet:seen")
 

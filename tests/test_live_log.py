@@ -75,6 +75,18 @@ def test_regions_are_in_the_first_line_that_has_them(tmp_path):
         assert [len(row) for row in csv.reader(file)] == [len(HEADER)] * 5
 
 
+def test_regions_are_not_lost_where_the_face_is_not_seen_when_they_come(tmp_path):
+    """They are computed beside the frames: in the frame that has them the face may be hidden."""
+    values = RegionValues({"mouth": 0.3}, 3, time=frame(1).time)
+    with open_log(None, tmp_path / "out.jsonl") as log:
+        log.add(frame(0), [tracked(1, 3)])
+        log.add(frame(1), [])
+        log.add(frame(2), [replace(tracked(1, 3), regions=values)])
+        log.add(frame(3), [replace(tracked(1, 3), regions=values)])
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [record.get("regions") for record in records] == [None, {"mouth": 0.3}, None]
+
+
 def test_nothing_is_left_of_a_log_that_fails(tmp_path):
     with pytest.raises(ValueError, match="broken"), open_log(tmp_path / "out.csv", tmp_path / "out.jsonl"):
         raise ValueError("broken")

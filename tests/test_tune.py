@@ -191,6 +191,17 @@ def test_the_command_of_the_best_trains_on_the_same_faces(make_flags):
     assert "--fold" not in train_command(replace(flags, fold=0, amp=True), {"params": {}, "seed": 0})
 
 
+def test_the_accuracy_of_a_trial_is_that_of_the_weights_that_are_kept(calls, make_flags, monkeypatch, capsys):
+    """Where epochs are chosen by the loss, that need not be the highest."""
+    fit = train.fit
+    monkeypatch.setattr(train, "fit", lambda flags, after_epoch: fit(flags, after_epoch) | {"best_epoch": 1})
+    content = tune.search(make_flags("by-loss", "optimizer=sgd,adam", sampler="grid", epochs=3))
+    assert content["best"]["best_epoch"] == 1
+    assert content["best"]["epochs"] == 3
+    assert content["best"]["val_accuracy"] == pytest.approx(0.65 / 3)
+    assert "on val at epoch 1" in capsys.readouterr().out
+
+
 def test_checkpoints_are_kept_on_request(calls, make_flags):
     flags = make_flags("kept", "flip=0.0,0.5", sampler="grid", keep_checkpoints=True)
     tune.search(flags)

@@ -66,7 +66,7 @@ def find_predicted(data: FaceData, outputs_dir: Path, wanted: str = "", fold: in
 def may_have_seen(run: Run) -> bool:
     """Whether the results of a run say that test faces may have been training faces."""
     with suppress(UserError):
-        return bool(read_json(run.results, "evaluate.py")["may_have_seen"]) if run.results.exists() else False
+        return bool(read_json(run.results, "evaluate.py").get("may_have_seen")) if run.results.exists() else False
     return False
 
 

@@ -94,7 +94,7 @@ def explain_faces(
         explain = bind(row, values, CropNetwork(model, batch_size))
         weights = torch.eye(len(EMOTIONS))[labels].to(model.device)
         found = explain(model.views(crops), weights, face_seeds(seed, len(crops)))
-        maps = model.to_crops(maps_of(found), crops.shape[1])
+        maps = model.to_crops(maps_of(found), crops.shape[1], summed=row.summed)
     return [replace(each, map=values) for each, values in zip(found, maps, strict=True)]
 
 

@@ -122,16 +122,18 @@ class FaceModel:
             )
         return probabilities
 
-    def to_crops(self, maps: np.ndarray, side: int) -> np.ndarray:
+    def to_crops(self, maps: np.ndarray, side: int, *, summed: bool = False) -> np.ndarray:
         """Maps of the model's views as maps of the crops they were cut from: N×size×size → float32 N×side×side.
 
-        What lies outside of the view is 0.
+        What lies outside of the view is 0. summed: the values of pixels add up to an output, and still do after it.
         """
         room = self.spec.scaled_size - self.spec.image_size
         before, after = room // 2, room - room // 2
         whole = F.pad(torch.from_numpy(maps).float(), (before, after, before, after))
         if whole.shape[-1] != side:
+            pixels = (whole.shape[-1] / side) ** 2  # of the view in one of the crop
             whole = F.interpolate(whole[:, None], (side, side), mode="bilinear", antialias=True)[:, 0]
+            whole *= pixels if summed else 1
         return whole.numpy()
 
 

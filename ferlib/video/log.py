@@ -30,23 +30,18 @@ def to_row(frame: Frame, face: TrackedFace) -> list[object]:
     return [frame.number, round(frame.time, 3), face.track, *box, *probabilities, *label]
 
 
-def to_record(frame: Frame, face: TrackedFace) -> dict[str, object]:
+def to_record(frame: Frame, face: TrackedFace, found: RegionValues | None = None) -> dict[str, object]:
     """A line of the JSON lines: the same, the box as [x, y, width, height] and the probabilities by class.
 
-    In the first frame that has the values of a face's regions, also these by region.
+    found: the values of the face's regions, where they are new.
     """
     values = dict(zip(HEADER, to_row(frame, face), strict=True))
     box = [values.pop(side) for side in ("x", "y", "width", "height")]
     probabilities = {emotion: values.pop(emotion) for emotion in EMOTIONS}
     record = {**values, "box": box, "probabilities": probabilities}
-    if found := new_regions(frame, face):
+    if found:
         record[REGIONS] = {region: round(value, 4) for region, value in found.values.items()}
     return record
-
-
-def new_regions(frame: Frame, face: TrackedFace) -> RegionValues | None:
-    """The values of a face's regions in the first frame that has them; None elsewhere."""
-    return face.regions if face.regions and face.regions.time == frame.time else None
 
 
 class Log:
@@ -58,6 +53,7 @@ class Log:
     def __init__(self, table: TextIO | None = None, lines: TextIO | None = None, *, regions: bool = False):
         self.table = csv.writer(table) if table else None
         self.lines, self.regions = lines, regions
+        self.named: dict[int, RegionValues] = {}  # by track: the values of regions that were logged last
         self.history: dict[int, list[tuple[float, np.ndarray]]] = {}  # by track: seconds, probabilities (7)
         if self.table:
             self.table.writerow((*HEADER, REGIONS) if regions else HEADER)
@@ -65,15 +61,22 @@ class Log:
     def add(self, frame: Frame, faces: Sequence[TrackedFace]) -> None:
         """Logs the faces of the next frame."""
         for face in faces:
+            found = self.new_regions(face)
             if self.table:
-                found = new_regions(frame, face)
                 words = [", ".join(found.strongest) if found else ""] if self.regions else []
                 self.table.writerow([*to_row(frame, face), *words])
             if self.lines:
-                self.lines.write(json.dumps(to_record(frame, face)) + "\n")
+                self.lines.write(json.dumps(to_record(frame, face, found)) + "\n")
             points = self.history.setdefault(face.track, [])
             if not points or frame.time - points[-1][0] >= SPACING - 1e-6:
                 points.append((frame.time, np.asarray(face.probabilities, np.float32)))
+
+    def new_regions(self, face: TrackedFace) -> RegionValues | None:
+        """The values of a face's regions in the first of its lines after they were computed; None elsewhere."""
+        if face.regions is None or face.regions is self.named.get(face.track):
+            return None
+        self.named[face.track] = face.regions
+        return face.regions
 
 
 @contextmanager

@@ -57,6 +57,8 @@ class Movie:
 class Animation:
     """An animated picture of at most ANIMATION_SIDE pixels, in an endless loop, encoded when it is closed."""
 
+    step = 1  # ms, in which the format counts
+
     def __init__(self, path: Path, size: tuple[int, int], fps: float):
         self.path, self.fps = path, fps
         scale = min(1, ANIMATION_SIDE / max(size))
@@ -76,7 +78,12 @@ class Animation:
     def close(self) -> None:
         """Encodes the file."""
         first, *others = self.images()
-        first.save(self.path, save_all=True, append_images=others, duration=round(1000 / self.fps), loop=0)
+        first.save(self.path, save_all=True, append_images=others, duration=self.durations(), loop=0)
+
+    def durations(self) -> list[int]:
+        """Milliseconds of each frame, in the steps of the format, whose rounding does not add up."""
+        times = np.round(np.arange(len(self.frames) + 1) * (1000 / self.fps / self.step)) * self.step
+        return np.diff(times).astype(int).tolist()
 
     def images(self) -> Iterator[Image.Image]:
         """The frames kept."""
@@ -85,6 +92,8 @@ class Animation:
 
 class Gif(Animation):
     """An animation with one palette for all frames: a palette for each frame would flicker."""
+
+    step = 10
 
     def images(self) -> Iterator[Image.Image]:
         """The frames kept, in 256 colours."""
@@ -125,16 +134,21 @@ class Recorder:
         self.sink: Sink | None = None
         self.size = (0, 0)
         self.written = 0
+        self.last: np.ndarray | None = None  # fitted to the first one's size
 
     def add(self, picture: np.ndarray, seconds: float) -> None:
         """Appends a picture uint8 H×W×3 RGB, fitted to the first one's size; seconds since the first one."""
         if self.sink is None:
             self.size = (picture.shape[1], picture.shape[0])
             self.sink = self.sink_type(self.path, self.size, self.fps)
+        fitted = fit(picture, self.size)
         due = math.floor(seconds * self.fps + 1e-3) + 1 - self.written
-        for _ in range(due):
-            self.sink.write(fit(picture, self.size))
-        self.written += max(due, 0)
+        for _ in range(due - 1):
+            self.sink.write(fitted if self.last is None else self.last)
+        if due > 0:
+            self.sink.write(fitted)
+            self.written += due
+        self.last = fitted
 
     def close(self) -> None:
         """Completes the file."""

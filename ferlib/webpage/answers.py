@@ -84,7 +84,6 @@ def answer_choice(token: str | None, number: int, results: Results) -> tuple:
 def answer_explain(
     token: str | None,
     chosen: int,
-    model: str,
     method: str,
     target: str,
     progress: gr.Progress = gr.Progress(),  # noqa: B008 — Gradio looks for such a default
@@ -92,16 +91,23 @@ def answer_explain(
     resources: Resources,
     results: Results,
 ) -> str:
-    """The explanation of the chosen face; `values` are those of all methods' settings, in the order of SETTINGS."""
+    """The explanation of the chosen face by the network that predicted it.
+
+    `values` are those of all methods' settings, in the order of SETTINGS.
+    """
     result = results.find(token)
     if result is None:
         return views.show_message("The photo was deleted after some time without use. Upload it again.")
+    if resources.state_of(result.chosen) != result.state:
+        return views.show_message("The model was trained again since. Choose the photo again.")
     chosen = min(chosen, len(result.faces) - 1)
     code = result.code(chosen) if target == PREDICTED else EMOTIONS.index(target)
     start = time.perf_counter()
     try:
         with explained_faults():
-            compute = partial(compute_map, result.crops[[chosen]], model, method, code, values, progress, resources)
+            compute = partial(
+                compute_map, result.crops[[chosen]], result.chosen, method, code, values, progress, resources
+            )
             found = resources.computations.run(compute)
     except UserError as error:
         gr.Warning(html.escape(views.as_sentence(str(error)), quote=False), title="No explanation")

@@ -62,7 +62,7 @@ def make_photo_tab(resources: Resources, results: Results, uploads: Uploads) -> 
     one_at_a_time = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
     explained = {
         "fn": partial(answer_explain, resources=resources, results=results),
-        "inputs": [token, chosen, model, method, target, *settings],
+        "inputs": [token, chosen, method, target, *settings],
         "outputs": explanation,
         **one_at_a_time,
     }
@@ -80,7 +80,7 @@ def make_photo_tab(resources: Resources, results: Results, uploads: Uploads) -> 
 
     faces.select(choose, token, marked, show_progress="hidden", **one_at_a_time).then(**explained)
     method.input(show_settings, method, groups, show_progress="hidden", api_visibility="private").then(**explained)
-    target.input(**explained)
+    target.input(**explained, trigger_mode="always_last")  # a class chosen meanwhile is not lost
     explain.click(**explained)
 
 

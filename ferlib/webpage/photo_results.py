@@ -42,6 +42,8 @@ class PhotoResult:
     model: str  # its name for people
     found: int  # number of faces in the photo, those beyond MAX_FACES included
     candidates: tuple[tuple[str, ...], ...] = ()  # the prediction set of each face; empty: the model is not calibrated
+    chosen: str = ""  # the model's name on the page
+    state: tuple[int, int] = (0, 0)  # of its file, as Resources.state_of
     smallest: int = 0  # pixels of the upload: width below which faces were not searched for; 0: none of note
 
     @property
@@ -58,6 +60,7 @@ def predict_upload(path: str, model: str, detector: str, resources: Resources) -
     """The result of an uploaded photo; UserError for unreadable and too large ones, and for those without a face."""
     upload = read_upload(path, resources.max_pixels)
     photo = shrink(upload)
+    state = resources.state_of(model)
     network, search = resources.open_model(model), resources.open_detector(detector)
     faces = search(photo)
     if not faces:
@@ -81,6 +84,8 @@ def predict_upload(path: str, model: str, detector: str, resources: Resources) -
         model=network.label,
         found=len(faces),
         candidates=tuple(network.calibration.candidates(row) for row in probabilities),
+        chosen=model,
+        state=state,
         smallest=smallest_face(search, photo, upload.shape[1] / photo.shape[1]),
     )
 

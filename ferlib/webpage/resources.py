@@ -15,8 +15,13 @@ from ferlib.inference.engine import ENDLESS
 from ferlib.webpage.computations import Computations
 
 KEPT = 3  # models and detectors that stay open
-open_model_once = lru_cache(maxsize=KEPT)(open_face_model)
 open_detector_once = lru_cache(maxsize=KEPT)(open_detector)
+
+
+@lru_cache(maxsize=KEPT)
+def open_model_once(checkpoint: Path, device: str, engine: EngineFlags, _state: tuple[int, int]) -> FaceModel:
+    """The model of a checkpoint in one state of its file."""
+    return open_face_model(checkpoint=checkpoint, device=device, flags=engine, passes=ENDLESS)
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,16 @@ class Resources:
         return next(iter(self.models))
 
     def open_model(self, name: str) -> FaceModel:
-        """A model by its name on the page."""
-        return open_model_once(checkpoint=self.models[name], device=self.device, flags=self.engine, passes=ENDLESS)
+        """A model by its name on the page, as its file is now."""
+        return open_model_once(self.models[name], self.device, self.engine, self.state_of(name))
+
+    def state_of(self, name: str) -> tuple[int, int]:
+        """Size and time of change of a model's file, which differ when it was trained again; zeros without a file."""
+        try:
+            facts = self.models[name].stat()
+        except OSError:
+            return 0, 0
+        return facts.st_size, facts.st_mtime_ns
 
     def open_detector(self, name: str) -> Detector:
         """A detector by its name, or "auto"; UserError where its weights are missing."""

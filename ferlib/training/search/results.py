@@ -36,7 +36,8 @@ def list_results(study: optuna.Study, flags: config.Tune) -> list[dict[str, Any]
 def trial_result(trial: FrozenTrial, flags: config.Tune) -> dict[str, Any]:
     """The row of a trial with a result."""
     epochs, error = trial.intermediate_values, trial.user_attrs.get("error", "")
-    best = max(epochs, key=lambda epoch: epochs[epoch], default=None)
+    highest = max(epochs, key=lambda epoch: epochs[epoch], default=None)
+    best = trial.user_attrs.get("best_epoch", highest)  # of a whole run the one whose weights are kept
     assert trial.duration is not None
     return {
         "trial": trial.number,

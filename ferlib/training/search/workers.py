@@ -126,8 +126,9 @@ def run_trial(study: optuna.Study, trial: optuna.Trial, flags: config.Tune, spac
         trial.set_user_attr("error", str(error))
         say(f"failed: {error}")
         raise optuna.TrialPruned from error
-    best = max(history["epochs"], key=lambda epoch: epoch["val_accuracy"])
+    best = next(row for row in history["epochs"] if row["epoch"] == history["best_epoch"])  # whose weights are kept
     trial.set_user_attr("val_macro_f1", best["val_macro_f1"])
+    trial.set_user_attr("best_epoch", best["epoch"])
     say(f"finished with {best['val_accuracy']:.2%} on val at epoch {best['epoch']}")
     return best["val_accuracy"]
 
