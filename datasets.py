@@ -28,6 +28,7 @@ from ferlib.data.readers.pixel_csv import IncompleteError
 from ferlib.data.readers.places import MissingError, candidate_trees, describe_folder
 from ferlib.data.readers.rafdb import rafdb_folders, rafdb_official
 from ferlib.data.readers.rafdb_groups import read_groups
+from ferlib.data.readers.recognition import describe_sets, is_another_set, other_sets
 from ferlib.data.readers.trees import Tree
 from ferlib.data.readers.vote_sources import find_pictures, find_tables
 from ferlib.data.synthetic.reader import synthetic_faces
@@ -37,7 +38,7 @@ from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.runs import cache_dir, slug
 
-CACHE_VERSION = 4  # raise it when a reader's output changes
+CACHE_VERSION = 5  # raise it when a reader's output changes
 READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], ...]] = {
     "fer2013": (fer2013_csv, fer2013_folders),
     "ferplus": (ferplus_csv, ferplus_folders),
@@ -190,6 +191,7 @@ def find_source(
             return Source(digest(*counts, flaw_key(kind, facts.size)), flawed(drawn, kind), size)
         return Source(digest(*counts), drawn, size)
     incomplete: IncompleteError | None = None
+    others: list[str] = []  # places that are other sets
     for tree in candidate_trees(facts, data_dir):
         try:
             key = tree.signature()
@@ -203,11 +205,15 @@ def find_source(
         if faces is not None:
             size = 0 if is_known(key) else decoded_size(tree, facts)
             return Source(key, at_least_one(faces, tree.root), size, tree)
-    raise incomplete or MissingError(describe_missing(dataset, facts, data_dir))
+        if not dataset.startswith(FOLDER) and (names := other_sets(tree, dataset)):
+            others.append(f"; {tree.root} has the names, codes or numbers of faces of {describe_sets(names)}")
+    raise incomplete or MissingError(f"{describe_missing(dataset, facts, data_dir)}{''.join(others)}")
 
 
 def faces_in(dataset: str, facts: DatasetFacts, tree: Tree) -> Iterator[Face] | None:
-    """The faces of a tree by the first reader that knows its layout; None if none does."""
+    """The faces of a tree by the first reader that knows its layout; None if none does, or if it is another set."""
+    if not dataset.startswith(FOLDER) and is_another_set(tree, dataset):
+        return None
     readers = (any_folders,) if dataset.startswith(FOLDER) else READERS[dataset]
     return next((faces for reader in readers if (faces := reader(tree, facts)) is not None), None)
 

@@ -13,8 +13,8 @@ import datasets
 from config import EMOTIONS
 from ferlib.data.audit.content import audit_faces
 from ferlib.data.audit.counts import class_balance, judge_balance
-from ferlib.data.audit.duplicates import copied_faces, exact_copies, judge_subjects
-from ferlib.data.audit.known import known_copy, make_known, write_known
+from ferlib.data.audit.duplicates import copied_faces, exact_copies, judge_subjects, near_copies
+from ferlib.data.audit.known import judge_known, known_copy, make_known, moves, write_known
 from ferlib.data.audit.quality import superiority
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
@@ -154,6 +154,17 @@ def test_a_copy_that_was_split_anew_is_named(good, known):
     assert f"{from_test} from test to train" in text
 
 
+def test_a_face_of_several_origins_is_moved_once():
+    masks = np.array([0b110, 0b110, 0b100, 0b010, 0b001 | 1 << 9], np.uint64)
+    found = moves(masks, np.array([0, 0, 0, 0, 2]))
+    assert found == {"val or test → train": 2, "test → train": 1, "val → train": 1, "train → test": 1}
+    facts = {"copy": "a copy", "fingerprint_of": None, "compared": 5, "recognised": 5, "moved": found, "relabelled": 0,
+             "missing": {}, "own_labels": True}  # fmt: skip
+    [finding] = judge_known(facts)
+    assert "5 faces stand in another split" in finding.text
+    assert "2 from val or test to train" in finding.text
+
+
 def test_a_truncated_copy_is_named(good, known):
     rows = np.flatnonzero((good.splits != 0) | (np.arange(FACES) < 200))
     lost = FACES - len(rows)
@@ -233,6 +244,24 @@ def test_near_copies_are_found_once_and_only_near_ones():
     between = find_near_copies(images, np.arange(30), np.arange(30, len(images)))
     assert len(between) == 2
     assert len(find_near_copies(images, np.arange(30))) == 0
+
+
+def test_a_pair_that_is_alike_in_both_ways_or_orders_is_found_once():
+    half = draw(30, seed=8)[:, :, :24]
+    symmetric = np.concatenate([half, half[:, :, ::-1]], axis=2)
+    noise = np.random.default_rng(0).normal(0, 3, (3, 48, 48, 1))
+    ramp = np.linspace(-4, 4, 48)[None, :, None] * np.array([1, -1, 1])[:, None, None, None]
+    near = np.clip(symmetric[:3] + ramp + noise, 0, 255).astype(np.uint8)  # 31 is more alike when it is mirrored
+    images = np.concatenate([symmetric + np.linspace(-4, 4, 48)[:, None], near]).clip(0, 255).astype(np.uint8)
+    pairs = find_near_copies(images, np.arange(len(images)))
+    found = {(int(one), int(other)): bool(way) for one, other, way in zip(*pairs[:2], pairs.mirrored, strict=True)}
+    assert found == {(0, 30): False, (1, 31): True, (2, 32): False}
+    assert len(pairs) == 3
+    again = np.concatenate([images, images[[0, 30]]])  # the first pair stands in both sets
+    assert len(find_near_copies(again, np.arange(33), np.array([33, 34]))) == 1
+    train = FaceData("folder:x", images, np.zeros(33, int), np.arange(33).astype(str), np.arange(33) // 30 * 2, "")
+    content = near_copies(train, pairs)
+    assert (content["pairs"], content["mirrored"], len(content["weakest"])) == (3, 1, 3)
 
 
 def test_leaks_go_through_copies_of_near_copies():

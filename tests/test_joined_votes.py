@@ -1,6 +1,7 @@
 """Votes of FER+ in every place and layout: by row, by picture, in the folders that its authors' script writes."""
 
 import io
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from config import EMOTIONS
 from ferlib.data import joined_votes, picture_files
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
-from ferlib.data.joined_votes import check_agreement, with_checked_votes
+from ferlib.data.joined_votes import with_checked_votes
 from ferlib.data.picture_matching import LARGEST, match_pictures
 from ferlib.data.readers import vote_sources
 from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
-from ferlib.data.votes import FER_PLUS_ALL
+from ferlib.data.votes import FER_PLUS_ALL, check_agreement
 from ferlib.runtime.errors import UserError
 from test_readers import SPLIT_OF, fer_rows, load, write_csv, zip_folder
 
@@ -140,14 +141,46 @@ def test_votes_of_other_faces_are_known_by_the_labels():
     data = FaceData("fer2013", np.zeros((2000, 1, 1, 1), np.uint8), labels, labels.astype(str), labels * 0, "")
     counts = np.zeros((2000, 10), int)
     counts[np.arange(2000), labels] = 10
-    check_agreement(data, counts)
+    check_agreement(labels, data.splits, counts)
     with pytest.raises(UserError, match=r"only 1\d% of the labels of train have the most votes, of FER2013 it is 64 %"):
-        check_agreement(data, np.roll(counts, 1, axis=0))
-    parts = replace(data, splits=np.arange(2000) // 1000)  # one of two splits
+        check_agreement(labels, data.splits, np.roll(counts, 1, axis=0))
+    parts = np.arange(2000) // 1000  # one of two splits
     with pytest.raises(UserError, match="of the labels of val"):
-        check_agreement(parts, np.concatenate([counts[:1000], np.roll(counts[1000:], 1, axis=0)]))
+        check_agreement(labels, parts, np.concatenate([counts[:1000], np.roll(counts[1000:], 1, axis=0)]))
     assert with_checked_votes(replace(data, votes=counts / 10)).votes is not None
     assert with_checked_votes(replace(data, votes=np.roll(counts, 1, axis=0) / 10)).votes is None
+
+
+@pytest.mark.parametrize("dataset", ["ferplus", "ferplus8"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_csv_shuffled_within_its_parts_beside_votes_is_refused(tmp_path, monkeypatch, dataset, packed):
+    monkeypatch.setattr("ferlib.data.votes.ENOUGH", 50)
+    rng = np.random.default_rng(0)
+    codes, usages = rng.integers(0, 7, 180), np.repeat(list(SPLIT_OF), 60)
+    names = [FER2013_EMOTIONS[code] for code in codes]
+    words = dict(zip(EMOTIONS, FER_PLUS_ALL, strict=False))
+    votes_of_rows = [",".join(str(9 * (words[name] == word)) for word in WRITTEN) for name in names]
+    header = f"Usage,Image name,{','.join(WRITTEN)}"
+    table = [header, *(f"{usage},fer.png,{row}" for usage, row in zip(usages, votes_of_rows, strict=True))]
+
+    def write(order):
+        rows = [(codes[row], np.full(48**2, 30 * codes[row]), usages[row]) for row in order]
+        write_csv(tmp_path / "source/fer2013.csv", rows)
+        (tmp_path / "source/fer2013new.csv").write_text("\n".join(table))
+        (tmp_path / "data").mkdir(exist_ok=True)
+        if packed:
+            zip_folder(tmp_path / "source", tmp_path / "data/fer2013.zip")
+        else:
+            shutil.copytree(tmp_path / "source", tmp_path / "data/fer2013", dirs_exist_ok=True)
+
+    write(np.concatenate([60 * part + rng.permutation(60) for part in range(3)]))
+    with pytest.raises(UserError, match=r"only \d+% of the labels of train have the most.*must belong to the CSV"):
+        load(dataset, tmp_path)
+    assert not list((tmp_path / "outputs").rglob("*.bin")), "a cache of wrong labels was left"
+    write(np.arange(180))
+    data = load(dataset, tmp_path)
+    found = [FER2013_EMOTIONS[round(float(image.mean())) // 30] for image in data.images]
+    assert [EMOTIONS[label] for label in data.labels] == found
 
 
 # ── by picture ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,6 +325,39 @@ def test_the_authors_folders(tmp_path, labels):
     for usage, folder in FOLDER_OF.items():
         expected = [row for row in rows if fer_rows()[row][2] == usage]
         assert (data.splits == SPLITS.index(SPLIT_OF[usage])).sum() == len(expected), folder
+
+
+def write_part(root, part, word, names=("fer0000000.png",)):
+    """Flat pictures of one part, all with nine votes for `word`; their grey is 10 times the place of the part."""
+    (root / part).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("L", (48, 48), 10 * list(FOLDER_OF.values()).index(part)).save(root / part / name)
+    cells = ",".join("9" if word == column else "0" for column in WRITTEN)
+    (root / part / "label.csv").write_text("\n".join(f'{name},"(0, 0, 48, 48)",{cells}' for name in names))
+
+
+def test_names_that_repeat_in_the_parts_keep_their_own_votes(tmp_path):
+    for part, word in zip(FOLDER_OF.values(), ("happiness", "sadness", "fear"), strict=True):
+        write_part(tmp_path / "data/fer2013", part, word, ("fer0000000.png", "fer0000001.png"))
+    data = load("ferplus", tmp_path)
+    assert {split: sum(counts) for split, counts in data.counts().items()} == dict.fromkeys(SPLITS, 2)
+    for code, name in enumerate(("Happy", "Sad", "Fear")):
+        rows = data.splits == code
+        assert set(data.labels[rows]) == {EMOTIONS.index(name)}
+        assert (data.images[rows] == 10 * code).all()
+
+
+def test_two_rows_of_one_picture_with_different_votes_are_refused(tmp_path):
+    root = tmp_path / "data/fer2013"
+    write_part(root, "FER2013Train", "happiness")
+    label = root / "FER2013Train/label.csv"
+    first = label.read_text()
+    label.write_text(f"{first}\n{first}\n")
+    assert len(load("ferplus", tmp_path)) == 1
+    write_part(root, "FER2013Train", "fear")
+    label.write_text(f"{first}\n{label.read_text()}\n")
+    with pytest.raises(UserError, match=r"fer0000000\.png of train has two rows of different votes"):
+        load("ferplus", tmp_path)
 
 
 def test_damaged_labels_are_named(tmp_path):

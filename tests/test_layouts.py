@@ -1,6 +1,7 @@
 """AffectNet, JAFFE, CK+, FER+ and folders of one's own: drawn faces in each layout, whole and broken."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,14 @@ from PIL import Image
 import datasets
 from config import EMOTIONS
 from ferlib.data.face_data import FaceData
+from ferlib.data.facts import DATASETS
 from ferlib.data.readers.affectnet import AFFECTNET_EMOTIONS
 from ferlib.data.readers.ckplus import CKPLUS_CSV_EMOTIONS, CKPLUS_EMOTIONS
 from ferlib.data.readers.face_files import CLASSES, class_named
 from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
+from ferlib.data.readers.places import candidate_trees
+from ferlib.data.readers.recognition import recognised_sets, sets_of_counts
+from ferlib.data.readers.trees import Tree
 from ferlib.data.votes import FER_PLUS_COLUMNS, FER_PLUS_OTHERS
 from ferlib.runtime.errors import UserError
 
@@ -27,8 +32,8 @@ def save(path, seed, form=None, **look):
     draw(seed, **look).save(path, form)
 
 
-def load(dataset, tmp_path, fold=0):
-    return datasets.load_faces(dataset, tmp_path / "data", tmp_path / "outputs", fold)
+def load(dataset, tmp_path, fold=0, data="data"):
+    return datasets.load_faces(dataset, tmp_path / data, tmp_path / "outputs", fold)
 
 
 def check_greys(data, expected):
@@ -112,6 +117,131 @@ def test_the_folders_of_fer2013_are_not_affectnet(tmp_path):
     save(tmp_path / "data/train/angry/Training_1.jpg", 1)
     with pytest.raises(UserError, match="no AffectNet"):
         load("affectnet", tmp_path)
+
+
+# ── sets in shared places ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+CLASS_WORDS = tuple(name.lower() for name in EMOTIONS)
+
+
+def write_classes(root, words=CLASS_WORDS, name="{number}.png", count=4):
+    """Pictures in folders below train and test; a face's grey is 10 times the number of its folder."""
+    for part in ("train", "test"):
+        for seed, word in enumerate(words):
+            for number in range(count):
+                save(root / part / word / name.format(part=part, number=number), seed, mode="RGB")
+
+
+def write_pixel_csv(path, rows, codes=7):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{row % codes},{'0 ' * 48**2},Training" for row in range(rows)]
+    path.write_text("\n".join(["emotion,pixels,Usage", *lines]))
+
+
+OTHERS = {  # what writes a set into a folder → the set whose title the error has
+    "RAF-DB by codes": (lambda root: write_classes(root / "DATASET", "1234567"), "RAF-DB"),
+    "RAF-DB by names": (lambda root: write_classes(root, name="{part}_0000{number}_aligned.jpg"), "RAF-DB"),
+    "CK+": (lambda root: write_classes(root / "CK+48", name="S010_004_0000000{number}.png"), r"CK\+"),
+    "CK+ by codes": (lambda root: write_classes(root, "01234567", name="S010_004_0000000{number}.png"), r"CK\+"),
+    "JAFFE": (lambda root: write_classes(root, name="KA.AN1.{number}.png"), "JAFFE"),
+    "FER+": (lambda root: write_classes(root, name="fer000000{number}.png"), r"FER\+"),
+    "FER2013": (lambda root: write_classes(root, name="Training_{number}.png"), "FER2013"),
+    "FER2013's CSV": (lambda root: write_pixel_csv(root / "icml_face_data.csv", 7), "FER2013"),
+    "CK+'s CSV": (lambda root: write_pixel_csv(root / "ckextended.csv", 7), r"CK\+"),
+    "AffectNet by codes": (lambda root: write_classes(root, "01234567"), "AffectNet"),
+}
+READ_AS = [
+    ("RAF-DB by codes", "affectnet"), ("RAF-DB by codes", "affectnet8"), ("RAF-DB by names", "affectnet"),
+    ("CK+", "affectnet"), ("CK+ by codes", "affectnet"), ("CK+ by codes", "rafdb"), ("CK+", "fer2013"),
+    ("JAFFE", "affectnet"), ("JAFFE", "ckplus"), ("FER+", "affectnet"), ("FER+", "rafdb"), ("FER2013", "affectnet"),
+    ("FER2013's CSV", "ckplus"), ("CK+'s CSV", "fer2013"), ("CK+'s CSV", "ferplus"), ("AffectNet by codes", "rafdb"),
+    ("AffectNet by codes", "fer2013"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("other", "dataset"), READ_AS)
+def test_a_set_in_a_shared_place_is_not_read_as_another(tmp_path, other, dataset):
+    write, title = OTHERS[other]
+    write(tmp_path / "data/archive")
+    with pytest.raises(UserError, match=rf"no .*; .*archive has the names, codes or numbers of faces of {title}"):
+        load(dataset, tmp_path)
+
+
+@pytest.mark.parametrize("other", ["RAF-DB by codes", "CK+", "FER2013", "FER2013's CSV"])
+def test_the_next_place_is_read_where_one_holds_another_set(tmp_path, other):
+    OTHERS[other][0](tmp_path / "data/archive")
+    (tmp_path / "affectnet").mkdir()
+    faces = write_affectnet(tmp_path / "affectnet", lambda code, _: str(code), ("train", "val"))
+    with zipfile.ZipFile(tmp_path / "data/archive (1).zip", "w") as archive:
+        for path in (tmp_path / "affectnet").rglob("*.jpg"):
+            archive.write(path, path.relative_to(tmp_path / "affectnet"))
+    check_greys(load("affectnet", tmp_path), [face for face in faces if face[0] != "Contempt"])
+
+
+def test_sets_are_known_by_their_published_numbers_of_faces(tmp_path, monkeypatch):
+    counts = {"train": (5, 2, 3, 6, 4, 7, 9), "val": (1,) * 7, "test": (1, 1, 2, 2, 3, 3, 4)}
+    for words in (CLASS_WORDS, "1234567"):
+        for word, *numbers in zip(words, *counts.values(), strict=True):
+            for number in range(sum(numbers)):
+                part = "train" if number < numbers[0] else "test"
+                save(tmp_path / words[0] / part / word / f"im{number}.png", 1)
+        official = replace(DATASETS["fer2013"], official_counts=counts)
+        assert recognised_sets(Tree(tmp_path / words[0])) <= {"rafdb"}
+        with monkeypatch.context() as patch:
+            patch.setitem(DATASETS, "fer2013", official)
+            assert recognised_sets(Tree(tmp_path / words[0])) == {"fer2013"}
+            assert recognised_sets(Tree(tmp_path / words[0] / "train")) == {"fer2013"}
+            with pytest.raises(UserError, match=r"no AffectNet.*of FER2013"):
+                load("affectnet", tmp_path, data=words[0])
+
+
+@pytest.mark.parametrize("name", ["fer2013", "rafdb", "ferplus", "ferplus8"])
+def test_published_numbers_of_each_set(name):
+    totals = [sum(counts) for counts in zip(*DATASETS[name].official_counts.values(), strict=True)]
+    for counts in (totals, DATASETS[name].official_counts["train"]):
+        paths = [
+            f"{word}/{number}.png" for word, count in zip(CLASSES, counts, strict=False) for number in range(count)
+        ]
+        assert sets_of_counts(paths) == {name.removesuffix("8")}
+        assert sets_of_counts(paths[1:]) == set()
+
+
+@pytest.mark.parametrize(
+    ("rows", "own", "other"), [(920, "ckplus", "fer2013"), (9200, "fer2013", "ckplus"), (50, "ckplus", None)]
+)
+def test_a_csv_is_known_by_its_rows(tmp_path, rows, own, other):
+    write_pixel_csv(tmp_path / "data/archive/faces.csv", rows)
+    [tree] = [tree for tree in candidate_trees(DATASETS["ckplus"], tmp_path / "data") if tree.paths]
+    assert next(datasets.faces_in(own, DATASETS[own], tree)).label == 0
+    if other:
+        assert datasets.faces_in(other, DATASETS[other], tree) is None
+
+
+def test_the_csv_of_each_set_is_taken_where_both_lie_together(tmp_path):
+    write_pixel_csv(tmp_path / "data/archive/ckextended.csv", 8, codes=8)
+    write_pixel_csv(tmp_path / "data/archive/fer2013.csv", 14)
+    assert len(load("fer2013", tmp_path)) == 14
+    assert len(load("ckplus", tmp_path)) == 7
+
+
+def test_where_nothing_shows_the_set_its_place_is_printed(tmp_path, capsys):
+    write_classes(tmp_path / "data/archive", count=10)
+    load("affectnet", tmp_path)
+    assert "archive: its 140 pictures are read as AffectNet; folders of other sets" in capsys.readouterr().out
+    (tmp_path / "data/archive").rename(tmp_path / "data/AffectNet")
+    load("affectnet", tmp_path)
+    assert "are read as AffectNet" not in capsys.readouterr().out
+
+
+def test_the_authors_affectnet_beside_folders_of_fer2013(tmp_path):
+    write_classes(tmp_path / "data", name="Training_{number}.png")
+    for part in ("train_set", "val_set"):
+        for number in range(70):
+            save(tmp_path / "data" / part / f"images/{number}.jpg", number % 7, mode="RGB")
+            (tmp_path / "data" / part / "annotations").mkdir(exist_ok=True)
+            np.save(tmp_path / "data" / part / f"annotations/{number}_exp.npy", str(number % 7))
+    check_greys(load("affectnet", tmp_path), [(AFFECTNET_EMOTIONS[code], code) for code in range(7)] * 20)
 
 
 # ── folders of one's own ─────────────────────────────────────────────────────────────────────────────────────────────

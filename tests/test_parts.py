@@ -44,6 +44,15 @@ def splits(*folders):
         (("", "test"), ["train", "test"]),
         (("test",), ["test"]),
         (("train/a", "train/b"), ["train", "train"]),
+        (("train_part1", "train_part2", "test"), ["train", "train", "test"]),
+        (("train1", "train2", "test1"), ["train", "train", "test"]),
+        (("train/001", "train/002", "test/001", "test/002"), ["train", "train", "test", "test"]),
+        (("train/subject1", "train/subject2", "test/subject1", "test/subject2"), ["train", "train", "test", "test"]),
+        (("fold1/train", "fold1/test"), ["train", "test"]),
+        (("train_fold1", "test_fold1"), ["train", "test"]),
+        (("train/fold1", "train/fold2", "test/fold3"), ["train", "train", "test"]),
+        (("fer2013_train", "fer2013_test"), ["train", "test"]),
+        (("train_a", "train_b", "test_a", "test_b"), ["train", "train", "test", "test"]),
     ],
 )
 def test_parts_of_folders(folders, expected):
@@ -67,6 +76,35 @@ def test_parts_of_folders(folders, expected):
 def test_what_cannot_be_understood_is_refused(folders, message):
     with pytest.raises(UserError, match=f"root: .*{message}"):
         splits(*folders)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{part}_fold{k}", "{part}{k}", "{part}/fold{k}", "fold{k}_{part}", "fold0{k}/{part}_0{k}", "{part}_fold_0{k}",
+     "{part}-split-{k}", "cv{k}.{part}", "images/{part}_{k}/faces", "rafdb/fold{k}/{part}", "{k}-{part}"],
+)  # fmt: skip
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val"), ("Training", "eval_set")])
+def test_folds_of_a_cross_validation_are_not_merged(form, parts):
+    folders = [form.format(part=part, k=k) for part in parts for k in (1, 2, 3)]
+    with pytest.raises(UserError, match="look like the folds of a cross-validation") as error:
+        splits(*folders)
+    assert "keep the folders of one fold" in str(error.value) or "name one of them" in str(error.value)
+    assert splits(*(form.format(part=part, k=1) for part in parts)) is not None, "one fold alone is a set"
+
+
+def test_folds_named_by_letters_and_shared_with_val_alone_are_not_merged():
+    for folders in (
+        ("train/fold_a", "train/fold_b", "test/fold_a", "test/foldB"),
+        ("train1", "val1", "train2", "val2", "test"),
+        ("train_fold1", "test_fold1", "train_fold2"),
+        ("train/fold1", "train/fold2", "test/fold2"),
+    ):
+        with pytest.raises(UserError, match="look like the folds"):
+            splits(*folders)
+    with pytest.raises(
+        UserError, match=r"root: test1, test2, train1, train2, train3 look.*rename them if they are pieces of one"
+    ):
+        splits("train1", "test1", "train2", "test2", "train3")
 
 
 @pytest.mark.parametrize(

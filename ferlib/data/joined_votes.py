@@ -16,14 +16,12 @@ from ferlib.data.picture_files import print_note
 from ferlib.data.readers.face_files import CSV_NAME, Face
 from ferlib.data.readers.trees import size_and_time
 from ferlib.data.readers.vote_sources import VotedFaces, find_pictures, find_tables
-from ferlib.data.votes import csv_row, majority_faces, vote_shares
+from ferlib.data.votes import check_agreement, csv_row, majority_faces, vote_shares
 from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path
 
 LEAST_MATCHED = 0.5  # share of the faces; of fewer, the pictures with votes are others
-LEAST_AGREEMENT = 0.4  # share of the labels that have the most votes: FER2013's have 64 %, shuffled ones 18 %
-ENOUGH = 1000  # faces with votes from which the agreement says something
 
 
 def with_joined_votes(data: FaceData, remembered: Path, data_dir: Path, apart: Path | None = None) -> FaceData:
@@ -54,7 +52,7 @@ def joined_counts(data: FaceData, remembered: Path, data_dir: Path, apart: Path 
             else:
                 found.check_fits(data.splits[rows := rows_of(data)], source.where)
                 counts, how = found.counts[np.argsort(rows)], "by row"
-            check_agreement(data, counts)
+            check_agreement(data.labels, data.splits, counts)
         except UserError as error:
             print_note(f"{source.where}: these votes are not used: {error}")
             continue
@@ -73,7 +71,7 @@ def with_checked_votes(data: FaceData) -> FaceData:
     """The faces with the votes that lie beside them or, where those are of other faces, without, which a line says."""
     assert data.votes is not None
     try:
-        check_agreement(data, data.votes)
+        check_agreement(data.labels, data.splits, data.votes)
     except UserError as error:
         print_note(f"the votes of FER+ beside {data.dataset} are not used: {error}")
         return replace(data, votes=None)
@@ -94,24 +92,6 @@ def by_picture(data: FaceData, known: VotedFaces) -> tuple[np.ndarray, str]:
     if refused > (1 - LEAST_MATCHED) * len(data):
         raise UserError(f"{refused:,} of {len(data):,} faces are not among their pictures")
     return counts, f"by picture{f'; {refused:,} doubtful ones are without votes' if refused else ''}"
-
-
-def check_agreement(data: FaceData, counts: np.ndarray) -> None:
-    """UserError for votes that are, in some split, those of other faces, as the labels seldom have the most of them.
-
-    counts: N×7 or N×10, of votes or shares of them.
-    """
-    votes = counts[:, : len(EMOTIONS)]
-    for code, split in enumerate(SPLITS):
-        rows = np.flatnonzero(votes.any(1) & (data.splits == code))
-        if len(rows) < ENOUGH:
-            continue
-        agreement = float((votes[rows, data.labels[rows]] == votes[rows].max(1)).mean())
-        if agreement < LEAST_AGREEMENT:
-            raise UserError(
-                f"only {agreement:.0%} of the labels of {split} have the most votes, of FER2013 it is 64 %: labels or "
-                "votes are those of other faces"
-            )
 
 
 def faces_by_majority(data: FaceData, counts: np.ndarray, classes: int) -> Iterator[Face]:

@@ -58,7 +58,18 @@ def find_near_copies(images: np.ndarray, first: np.ndarray, second: np.ndarray |
         return NearCopies(empty, empty, empty.astype(np.float32), empty.astype(np.float32), empty.astype(bool))
     one, other, correlations, ways = (np.concatenate(columns) for columns in zip(*found, strict=True))
     pixels = correlate_pixels(images, one, other, ways)
-    return NearCopies(one, other, correlations, pixels, ways).select(pixels > PIXELS_ALIKE)
+    return each_once(NearCopies(one, other, correlations, pixels, ways).select(pixels > PIXELS_ALIKE))
+
+
+def each_once(pairs: NearCopies) -> NearCopies:
+    """The pairs in their order, of those that are found twice, in both ways or both orders, the more alike in pixels.
+
+    Symmetric pictures are alike in both ways; pictures of which copies are in both sets are found in both orders.
+    """
+    low, high = np.sort([pairs.first, pairs.second], axis=0)
+    order = np.lexsort((-pairs.pixels, high, low))
+    repeated = (np.diff(low[order]) == 0) & (np.diff(high[order]) == 0)
+    return pairs.select(np.sort(order[np.r_[True, ~repeated][: len(order)]]))
 
 
 def both_ways(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from config import EMOTIONS
+from ferlib.data.facts import SPLITS
 from ferlib.data.readers.face_files import CSV_NAME, Face
 from ferlib.data.readers.pixel_csv import parse_usage
 from ferlib.data.readers.tables import Row, Table, lines_of, open_text
@@ -19,6 +20,8 @@ from ferlib.runtime.errors import UserError
 FER_PLUS_COLUMNS = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")  # as EMOTIONS
 FER_PLUS_OTHERS = ("contempt", "unknown", "NF")  # NF: not a face
 FER_PLUS_ALL = (*FER_PLUS_COLUMNS, *FER_PLUS_OTHERS)  # the order of counts, whose first columns are the classes
+LEAST_AGREEMENT = 0.4  # share of the labels that have the most votes: FER2013's have 64 %, shuffled ones 18 %
+ENOUGH = 1000  # faces of a split with votes from which the agreement says something
 RAFDB_EMOTIONS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")  # folders and codes 1..7
 RAFDB_VOTES = re.compile(r"[^/]*distribution[^/]*\.(?:txt|csv)$", re.I)  # shares of about forty annotators
 
@@ -102,6 +105,38 @@ def csv_row(name: str) -> int:
 def with_votes(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
     """The faces with the shares of the annotators who named each class; counts: votes rows×7."""
     return (face._replace(votes=vote_shares(votes)) for face, votes in with_counts(faces, counts))
+
+
+def with_agreement(faces: Iterable[tuple[Face, np.ndarray]], where: str) -> Iterator[tuple[Face, np.ndarray]]:
+    """The faces with FER2013's labels, each with its votes; after the last one, UserError for votes of other faces."""
+    seen = []
+    for face, counts in faces:
+        seen.append((face.label, SPLITS.index(face.split), counts))
+        yield face, counts
+    if seen:
+        labels, splits, votes = map(np.array, zip(*seen, strict=True))
+        try:
+            check_agreement(labels, splits, votes)
+        except UserError as error:
+            raise UserError(f"{where}: {error}; {FER_PLUS} must belong to the CSV: download both again") from error
+
+
+def check_agreement(labels: np.ndarray, splits: np.ndarray, counts: np.ndarray) -> None:
+    """UserError for votes that are, in some split, those of other faces, as the labels seldom have the most of them.
+
+    labels, splits: int64 N, FER2013's. counts: N×7 or N×10, of votes or shares of them.
+    """
+    votes = counts[:, : len(EMOTIONS)]
+    for code, split in enumerate(SPLITS):
+        rows = np.flatnonzero(votes.any(1) & (splits == code))
+        if len(rows) < ENOUGH:
+            continue
+        agreement = float((votes[rows, labels[rows]] == votes[rows].max(1)).mean())
+        if agreement < LEAST_AGREEMENT:
+            raise UserError(
+                f"only {agreement:.0%} of the labels of {split} have the most votes, of FER2013 it is 64 %: labels or "
+                "votes are those of other faces"
+            )
 
 
 def vote_shares(votes: np.ndarray) -> np.ndarray:

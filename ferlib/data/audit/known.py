@@ -119,13 +119,17 @@ def compare_with_known(data: FaceData, known: KnownCopy, contrast: np.ndarray) -
 
 
 def moves(masks: np.ndarray, splits: np.ndarray) -> dict[str, int]:
-    """Faces by the split of the known copy and that in which they stand, as "test → train"."""
+    """Faces by the split of the known copy and that in which they stand, as "test → train", each counted once.
+
+    Where several known pictures are equally near, all their splits are named, as in "val or test → train".
+    """
+    origins = masks & np.uint64((1 << len(SPLITS)) - 1)
     found: dict[str, int] = {}
-    for code, split in enumerate(SPLITS):
-        origin = (masks >> np.uint64(code)) & np.uint64(1) > 0
+    for mask in np.unique(origins):
+        names = " or ".join(split for code, split in enumerate(SPLITS) if int(mask) >> code & 1)
         for other, name in enumerate(SPLITS):
-            if count := int((origin & (splits == other)).sum()):
-                found[f"{split} → {name}"] = count
+            if count := int(((origins == mask) & (splits == other)).sum()):
+                found[f"{names} → {name}"] = count
     return found
 
 

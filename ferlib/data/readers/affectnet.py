@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ferlib.data.facts import DatasetFacts
+from ferlib.data.picture_files import print_note
 from ferlib.data.readers.face_files import (
     CLASSES,
     Face,
@@ -19,14 +19,13 @@ from ferlib.data.readers.face_files import (
     of_known_class,
     pictures_of,
 )
-from ferlib.data.readers.fer2013 import is_fer2013_name
 from ferlib.data.readers.folders import class_folders, with_missing_splits, with_splits
+from ferlib.data.readers.recognition import AFFECTNET_LABEL, other_sets
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.damage import NUMPY_DAMAGE
 from ferlib.runtime.errors import UserError
 
 AFFECTNET_EMOTIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry", "Contempt")  # codes 0..7
-AFFECTNET_LABEL = re.compile(r"(?P<part>(?:^|.*/)(?P<split>train|val|test)_set)/annotations/(?P<number>\d+)_exp\.npy$")
 
 CODES = range(11)  # 8 none, 9 uncertain, 10 no face
 LABEL_BYTES = 4096  # of a file with one number, which has some 130
@@ -34,10 +33,20 @@ LABEL_BYTES = 4096  # of a file with one number, which has some 130
 
 def affectnet_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """Folders named by class or by the codes 0..7, below train and val (and test), as on Kaggle."""
-    if any(is_fer2013_name(path) for path in tree.paths):
-        return None  # the folders of FER2013 have the same names
+    if other_sets(tree, "affectnet"):
+        return None  # other sets have folders of the same names, or the codes of other classes
     files = with_splits(tree, class_folders(tree, AFFECTNET_EMOTIONS))
+    if files and not is_named_affectnet(tree, files[0].path):
+        print_note(
+            f"{tree.root}: its {len(files):,} pictures are read as AffectNet; folders of other sets have the same "
+            "names, so see that these are AffectNet's"
+        )
     return decode_faces(tree, with_missing_splits(of_known_class(files, facts), facts), facts) if files else None
+
+
+def is_named_affectnet(tree: Tree, path: str) -> bool:
+    """Whether the folders or the archive of a file are called AffectNet."""
+    return "affectnet" in f"{tree.root.parent.name}/{tree.root.name}/{path}".lower()
 
 
 def affectnet_official(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:

@@ -29,10 +29,10 @@ from ferlib.data.votes import (
     majority_faces,
     read_fer_plus,
     read_usages,
+    with_agreement,
     with_counts,
     with_votes,
 )
-from ferlib.runtime.errors import UserError
 
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6
 VALIDATION_FRACTION = 0.1  # of train, in the version whose files are not named by their Usage
@@ -56,7 +56,8 @@ def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     counts = read_fer_plus(tree, FER_PLUS_ALL)
     if counts is None:
         raise IncompleteError(f"{FER_PLUS} is missing beside the CSV in {tree.root}; see data/README.md")
-    return majority_faces(with_counts(faces, counts, read_usages(tree)), len(facts.classes))
+    voted = with_agreement(with_counts(faces, counts, read_usages(tree)), str(tree.root))
+    return majority_faces(voted, len(facts.classes))
 
 
 def ferplus_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -67,9 +68,9 @@ def ferplus_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     pictures = voted_pictures(tree)
     if pictures is None:
         return None
-    faces = decode_faces(tree, (FaceFile(picture.path, 0, picture.split) for picture in pictures), facts)
-    counts = {picture.path.rpartition("/")[2]: picture.counts for picture in pictures}
-    return majority_faces(((face, counts[face.name]) for face in faces), len(facts.classes))
+    files = [FaceFile(picture.path, number, picture.split) for number, picture in enumerate(pictures)]
+    faces = decode_faces(tree, files, facts)
+    return majority_faces(((face, pictures[face.label].counts) for face in faces), len(facts.classes))
 
 
 def fer2013_folders(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
@@ -108,7 +109,7 @@ def by_usage(tree: Tree, files: Sequence[FaceFile], by_folder: Sequence[str]) ->
 
 
 def without_usage(tree: Tree, files: Sequence[FaceFile], facts: DatasetFacts) -> list[FaceFile]:
-    """The files with val held out of train where there is none; UserError if they are not as many as FER2013's."""
+    """The files with val held out of train where there is none; IncompleteError if they are not FER2013's in number."""
     official = {split: np.array(counts) for split, counts in (facts.official_counts or {}).items()}
     found = {split: class_counts(files, split, facts) for split in official}
     if all(np.array_equal(found[split], official[split]) for split in official):
@@ -117,7 +118,7 @@ def without_usage(tree: Tree, files: Sequence[FaceFile], facts: DatasetFacts) ->
     mixed = official["val"] + official["test"]
     if not (np.array_equal(found["test"], mixed) and np.array_equal(given, official["train"] + mixed)):
         place = str(tree.root).removesuffix(".zip")  # an archive is found by the name of its folder
-        raise UserError(
+        raise IncompleteError(
             f"{tree.root}: the names of the files do not begin with the Usage (Training_, PublicTest_, PrivateTest_), "
             f"and the numbers of faces ({describe_counts(found)}) are not FER2013's ({describe_counts(official)}); "
             f"read it as a set of your own: --dataset folder:{place}"
@@ -155,4 +156,4 @@ def usage_of(path: str) -> str:
 
 def is_fer2013_name(path: str) -> bool:
     """Whether a file's name begins with a Usage of FER2013, as in its image-folder version."""
-    return folder_part(path) is not None and usage_of(path) in USAGES
+    return usage_of(path) in USAGES and folder_part(path) is not None

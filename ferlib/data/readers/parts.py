@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ ENDING = re.compile(
     r"(?<=.)(?:dataset|data|set|images?|imgs?|faces|class(?:es)?|part|split)$"
 )  # of trainset, valimages
 FOLDS = re.compile(r"fold|split|cv|run|repeat|round", re.I)
+SHARED_NUMBERS = 2  # of two parts whose names do not say that they are folds: one may be a year, or a size in pixels
 NAMED = 5  # folders that an error names
 
 
@@ -60,7 +62,8 @@ def splits_of(paths: Sequence[str], root: Path) -> list[str]:
 
     A folder that all paths share, such as images/, is no part unless its name states one. UserError for names that
     state none beside parts or class folders, as their faces could be trained and tested on: for folders of
-    cross-validations, for parts inside other parts, for class folders beside a folder train.
+    cross-validations (train_fold1, test_fold1, train_fold2, …), for parts inside other parts, for class folders beside
+    a folder train.
     """
     folders = [tuple(path.split("/")[:-2]) for path in paths]
     split_of = splits_of_folders(set(folders), root)
@@ -83,6 +86,7 @@ def splits_of_folders(folders: set[tuple[str, ...]], root: Path) -> dict[tuple[s
     refuse_unclear({folder[shared:] for folder, split in own.items() if split is None}, own, root)
     if general is None:
         refuse_folds({folder[shared] for folder in folders if len(folder) > shared}, root)
+    refuse_numbered_parts({folder[shared:]: split for folder, split in own.items()}, root)
     present = set(own.values())
     held_out = "test" if "val" in present and "test" not in present else "val"
     return {folder: held_out if split == "eval" else split or "train" for folder, split in own.items()}
@@ -113,3 +117,40 @@ def refuse_folds(names: Iterable[str], root: Path) -> None:
             f"{root}: {', '.join(folds[:NAMED])} look like the folds of a cross-validation, of which each has its own "
             f"train and test; name one of them, as in --dataset folder:{root}/{folds[0]}"
         )
+
+
+def refuse_numbered_parts(split_of: dict[tuple[str, ...], str | None], root: Path) -> None:
+    """UserError for folds whose names state part and number: train1, test1, train2, test2; train/fold1, test/fold1, …
+
+    A face of one fold's train may be of another's test. Numbers of one part only, as of its pieces, are no folds, nor
+    are numbers in names that state neither a part nor a fold, such as those of people.
+    """
+    numbers: dict[str, set[tuple[str, ...]]] = {}
+    for names, split in split_of.items():
+        if split and (number := number_of_fold(names)):
+            numbers.setdefault(split, set()).add(number)
+    for one, other in itertools.combinations(sorted(numbers), 2):
+        common, either = numbers[one] & numbers[other], numbers[one] | numbers[other]
+        alike = sorted(names for names in split_of if split_of[names] in (one, other) and number_of_fold(names))
+        says_fold = any(FOLDS.search(name) for names in alike for name in names)
+        if len(common) >= (1 if says_fold else SHARED_NUMBERS) and len(either) > 1:
+            shown = ", ".join("/".join(names) for names in alike[:NAMED]) + (", …" if len(alike) > NAMED else "")
+            raise UserError(
+                f"{root}: {shown} look like the folds of a cross-validation, in which a face of one fold's train is of "
+                "another's test; keep the folders of one fold and move the others away, or rename them if they are "
+                "pieces of one set, as in train_a, train_b, test_a"
+            )
+
+
+def number_of_fold(names: Sequence[str]) -> tuple[str, ...]:
+    """The numbers in those of the names that state a part or a fold, without leading zeros; letters of folds too.
+
+    train_fold01: 1; fold_a, fold_b: a, b; 001, class3: none.
+    """
+    found = []
+    for name in names:
+        is_fold = FOLDS.search(name) is not None
+        if is_fold or split_named(name) is not None:
+            found += [str(int(number)) for number in re.findall(r"\d+", name)]
+            found += [word for word in words_of(name) if len(word) == 1] if is_fold else []
+    return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,7 +11,7 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.data.facts import DATASETS, SPLITS, DatasetFacts
 from ferlib.data.readers.face_files import CSV_NAME, Face, parse_code
-from ferlib.data.readers.tables import Row, Table
+from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.terminal import printable
@@ -19,6 +20,8 @@ COLUMNS = ("emotion", "pixels", "Usage")
 LABELLED = {"emotion", "pixels"}
 USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SPLIT_OF_USAGE = {usage.lower(): split for usage, split in USAGES.items()}
+CSV_NAMES = {"fer2013": ("fer", "icml_face_data"), "ckplus": ("ck",)}  # data set → how names of its CSVs begin
+CKPLUS_ROWS = 920  # of ckextended.csv; FER2013 has 35,887, and 28,709 in train
 ADVICE = "download fer2013.csv, or icml_face_data.csv of the Kaggle challenge; see data/README.md"
 
 
@@ -29,9 +32,14 @@ class IncompleteError(UserError):
 def pixel_csv(tree: Tree, facts: DatasetFacts, emotions: Sequence[str]) -> Iterator[Face] | None:
     """A CSV with the columns emotion (a code into `emotions`), pixels and Usage in any order, case and quotes.
 
-    None if there is none; IncompleteError if the tree is a CSV of other columns, or has one with some of these.
+    None if there is none, or only that of another data set, which has the same columns and other codes;
+    IncompleteError if the tree is a CSV of other columns, or has one with some of these.
     """
-    tables = [Table(tree, path) for path in tree.paths if is_pixel_csv(path)]
+    own = "fer2013" if "fer2013" in facts.places else "ckplus"
+    found = [Table(tree, path) for path in tree.paths if is_pixel_csv(path)]
+    tables = [table for table in found if set_of_table(table) in (own, None)]
+    if found and not tables:
+        return None
     wanted = {name.lower() for name in COLUMNS}
     for table in tables:
         if wanted <= set(table.columns):
@@ -55,6 +63,28 @@ def pixel_csv(tree: Tree, facts: DatasetFacts, emotions: Sequence[str]) -> Itera
 def is_pixel_csv(path: str) -> bool:
     """Whether a file may hold pixels: a CSV other than the votes of FER+."""
     return path.lower().endswith(".csv") and not path.lower().endswith(FER_PLUS)
+
+
+def named_set(path: str) -> str | None:
+    """The data set that the name of a CSV states: fer2013 (1).csv, FER-2013.csv, icml_face_data.csv; ckextended.csv."""
+    name = path.rpartition("/")[2].lower()
+    return next((of for of, start in CSV_NAMES.items() if name.startswith(start) and name.endswith(".csv")), None)
+
+
+def set_of_table(table: Table) -> str | None:
+    """The data set that a table is by its name or else by its number of rows; None if neither shows it."""
+    name = named_set(table.path)
+    if name or not set(table.columns) >= LABELLED:
+        return name
+    rows = count_rows(table, CKPLUS_ROWS * 10)
+    return "fer2013" if rows == CKPLUS_ROWS * 10 else "ckplus" if rows == CKPLUS_ROWS else None
+
+
+def count_rows(table: Table, most: int) -> int:
+    """The rows of a table below its header that are not blank; no more than `most` are looked at."""
+    with open_text(table.tree, table.path) as file:
+        rows = (line for number, line in enumerate(lines_of(file), start=1) if number > table.header and line.strip())
+        return sum(1 for _ in itertools.islice(rows, most))
 
 
 def describe_lacking(table: Table) -> str:
