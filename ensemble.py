@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from config import Ensemble
 from datasets import load_stage
 from ferlib.data.facts import dataset_facts
+from ferlib.report.plots import plots_drawn_anew
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import check_writable
 from ferlib.runtime.flags import parse_flags
@@ -25,6 +26,7 @@ from ferlib.runtime.runs import Run
 from models import MODELS
 
 if TYPE_CHECKING:
+    from ferlib.evaluation.scoring import Evaluation
     from ferlib.inference.splits import Predictor
 
 
@@ -44,15 +46,20 @@ def join(flags: Ensemble) -> dict[str, Any]:
     found = join_members(flags.run, data, members, flags.method)
     with sole_process(flags.run.lock("evaluate"), f"{flags.run.name} is being written"):
         found.write()
-    if flags.figures:
-        from ferlib.figures.ensemble import plot_members
-        from ferlib.figures.evaluation import draw_plots
-
-        draw_plots(flags.run, found.faces, found.predictions.probabilities, found.results, flags.format)
-        faces, views = f"{found.results['samples']:,} faces", found.results["views"]
-        subject = f"{len(members)} members on {data.facts.title} test, {faces}, views: {views}"
-        plot_members(flags.run.plot("members"), found.results["ensemble"], subject, flags.format)
+    with plots_drawn_anew(flags.run):
+        if flags.figures:
+            draw(found, flags, f"{len(members)} members on {data.facts.title} test")
     return found.results
+
+
+def draw(found: Evaluation, flags: Ensemble, subject: str) -> None:
+    """The plots of an evaluation, and that of the members."""
+    from ferlib.figures.ensemble import plot_members
+    from ferlib.figures.evaluation import draw_plots
+
+    draw_plots(flags.run, found.faces, found.predictions.probabilities, found.results, flags.format)
+    subject = f"{subject}, {found.results['samples']:,} faces, views: {found.results['views']}"
+    plot_members(flags.run.plot("members"), found.results["ensemble"], subject, flags.format)
 
 
 def check(flags: Ensemble) -> None:

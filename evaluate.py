@@ -13,6 +13,7 @@ from config import Evaluate
 from datasets import in_folds, load_faces, load_groups, load_stage
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
+from ferlib.report.plots import plots_drawn_anew
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
 from ferlib.runtime.flags import parse_flags
@@ -136,12 +137,16 @@ def open_checkpoint(flags: Evaluate, data: FaceData | None = None) -> Predictor:
 
 
 def draw(found: Evaluation, flags: Evaluate) -> None:
-    """The plots of an evaluation, in the first process alone."""
-    from ferlib.figures.evaluation import draw_plots
+    """The plots of an evaluation, in the first process alone; those of an earlier one go, drawn anew or not."""
     from ferlib.runtime.distributed import is_main
 
-    if flags.figures and is_main():
-        draw_plots(found.run, found.faces, found.predictions.probabilities, found.results, flags.format)
+    if not is_main():
+        return
+    with plots_drawn_anew(found.run):
+        if flags.figures:
+            from ferlib.figures.evaluation import draw_plots
+
+            draw_plots(found.run, found.faces, found.predictions.probabilities, found.results, flags.format)
 
 
 def summarize(flags: Evaluate) -> str:

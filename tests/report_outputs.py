@@ -154,7 +154,7 @@ def face(index: int, figure: str | None, **changes) -> dict:
     return content | changes
 
 
-def write_explanations(run: Run, method: str, faces: list[dict], side: int = 44) -> None:
+def write_explanations(run: Run, method: str, faces: list[dict], side: int = 44, **changes) -> None:
     content = {
         "run": run.identity(),
         "method": method,
@@ -167,7 +167,7 @@ def write_explanations(run: Run, method: str, faces: list[dict], side: int = 44)
         "seconds_per_face": 0.5,
         "faces": faces,
     }
-    write_json(run.explanation_summary(method), content)
+    write_json(run.explanation_summary(method), content | changes)
     maps = np.random.default_rng(len(method)).normal(size=(len(faces), side, side)).astype(np.float16)
     maps = maps if METHODS[method].signed else np.abs(maps)
     indices = np.array([each["index"] for each in faces])

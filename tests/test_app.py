@@ -160,6 +160,8 @@ def test_regions_have_their_values_and_what_emfacs_expects():
     }
     found = Attribution(np.full((44, 44), 0.22, np.float32), facts=facts)
     html = app_views.show_explanation(make_result(), 0, found, "regions", EMOTIONS.index("Fear"), 1.0)
+    assert "Why Fear, 14 %?" in html
+    assert "Fear (14 %): the mouth" in html  # as beside the face, calibrated, not the outcome of 41 %
     rows = re.findall(r"<li><span>(.*)</span> <span>(.*)</span> <span>(.*)</span></li>", html)
     assert rows[0] == ("mouth", "+0.22", "AU 20 lip stretcher, AU 25 lips part, AU 26 jaw drop")
     assert rows[-1] == ("cheeks", "−0.10", "")

@@ -115,6 +115,14 @@ def test_it_has_no_copies_only_where_no_member_has(flags):
         assert results["without_training_copies"]["samples"] == results["samples"] - copies
 
 
+def test_plots_of_an_earlier_call_are_drawn_anew_or_gone(flags):
+    join(replace(flags, figures=True, format=("png", "svg")))
+    assert flags.run.plot("members").with_suffix(".svg").exists()
+    join(flags)
+    assert not flags.run.plot("members").exists()
+    assert not flags.run.plot("confusion_matrix").with_suffix(".svg").exists()
+
+
 def test_a_snapshot_of_an_earlier_training_is_no_member(broken):
     spoilt, _ = broken
     run = Run("mini_resnet", "synthetic", "cyclic", spoilt.outputs_dir)

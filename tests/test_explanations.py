@@ -25,6 +25,7 @@ from ferlib.explanations.driver import explain_run, fingerprint
 from ferlib.explanations.flags import prepare_flags
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Target
+from ferlib.explanations.scores.stages import SCORES
 from ferlib.explanations.specs import Method
 from ferlib.explanations.subject import Subject, open_subject
 from ferlib.figures import panels
@@ -32,6 +33,7 @@ from ferlib.figures.pool import FigurePool, draw_figure, is_drawn
 from ferlib.inference.logit_model import LogitModel
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.provenance import library_versions
 from ferlib.runtime.runs import Run
 
 SIDE = 16
@@ -210,7 +212,7 @@ def test_pictures_are_explained_beside_the_test_split(tmp_path):
 
 @pytest.mark.parametrize("script", [explain_lime, explain_regions, explain_shap], ids=["lime", "regions", "shap"])
 def test_pictures_need_no_data_set_but_for_the_background(tmp_path, monkeypatch, script):
-    monkeypatch.setattr("ferlib.explanations.region_fills.open_landmarks", lambda: None)
+    monkeypatch.setattr("ferlib.explanations.landmark_detector.open_landmarks", lambda: None)
     picture, checkpoint = tmp_path / "me.png", tmp_path / "net.pth"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(picture)
     save_checkpoint(checkpoint, "mini_resnet", models.create_model("mini_resnet"), dataset="fer2013")
@@ -418,6 +420,41 @@ def test_saved_faces_come_back_as_they_were(tmp_path):
         }  # fmt: skip
 
 
+def test_small_and_large_values_are_saved_too():
+    """float16 has nothing below 3 · 10⁻⁸, few digits below 6 · 10⁻⁵ and nothing above 65,504."""
+    for peak in (2.5e-8, 4e-6, 0.25, 9e4):
+        values = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4) * peak
+        saved = Attribution(values).rounded().map
+        np.testing.assert_allclose(saved, values, atol=peak / 2**11)
+        assert saved.dtype == (np.float16 if peak == 0.25 else np.float32)
+    assert Attribution(np.zeros((4, 4))).rounded().map.dtype == np.float16
+
+
+def test_maps_of_all_faces_are_of_the_type_that_holds_them_all(tmp_path):
+    archive = Archive(tmp_path / "maps.npz", "settings")
+    faces = [ExplainedFace(index, "", 0, np.full(7, 1 / 7), Target(0), seed=0) for index in range(2)]
+    for face, value in zip(faces, (0.5, 2.5e-8), strict=True):
+        archive.add(face, Entry(Attribution(np.full((2, 2), value, np.float32)).rounded(), 1.0))
+    archive.finish(faces)
+    with np.load(archive.maps) as saved:
+        assert saved["maps"][:, 0, 0].tolist() == pytest.approx([0.5, 2.5e-8])
+
+
+def test_a_renamed_picture_is_drawn_again_and_not_explained_again(tmp_path):
+    calls, drawn = [], []
+
+    def draw(face, image, attribution):
+        drawn.append(face.name)
+        return draw_simply(face, image, attribution)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    for name in ("anna.png", "bert.png", "bert.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+        explain(tmp_path, make_method(calls), draw=draw, image=(tmp_path / name,))
+    assert drawn == ["anna.png", "bert.png"]
+    assert len(calls) == 1
+
+
 # ── scripts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -476,6 +513,24 @@ def test_faces_of_an_earlier_version_are_explained_again(tiny_run):
     assert now == fingerprint(subject, method, method.defaults, flags)
     earlier = replace(method, constants={"kernel_width": 0.25, "ridge": 1.0})
     assert now != fingerprint(subject, earlier, method.defaults, flags)
+
+
+def test_scores_of_an_earlier_version_are_made_again(tiny_run, monkeypatch):
+    """Scores depend on settings and constants of the methods that are scored."""
+    names = {name: getattr(tiny_run, name) for name in ("model", "dataset", "tag", "outputs_dir")}
+    flags = config.Score(**names)
+    subject, values = open_subject(flags), {"methods": ["lime"], "baseline": "grey"}
+    now, row = fingerprint(subject, SCORES, values, flags), METHODS["lime"]
+    earlier = [replace(row, constants={}), replace(row, settings=row.settings[1:]), replace(row, fixed={"kind": "old"})]
+    for other in earlier:
+        monkeypatch.setitem(METHODS, "lime", other)
+        assert fingerprint(subject, SCORES, values, flags) != now
+    monkeypatch.setitem(METHODS, "lime", row)
+    assert fingerprint(subject, SCORES, values, flags) == now
+
+
+def test_versions_of_the_libraries_that_compute_maps_are_part_of_the_key():
+    assert {"captum", "scipy"} <= library_versions().keys()
 
 
 def test_faces_are_kept_when_other_programs_leave_fewer_threads(tiny_run, monkeypatch):

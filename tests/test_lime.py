@@ -51,7 +51,7 @@ def explain(images, target=ONE_HOT[TARGET], seed=0, network=None, **settings):
 
 def make_face(image, segments, baseline, seed=0) -> PerturbedFace:
     """A face C×H×W without masks."""
-    return next(perturbed_faces(image[None], [segments], [seed], baseline, classes=7))
+    return next(perturbed_faces(image[None], [(segments, None)], [seed], baseline, classes=7))
 
 
 def grid():

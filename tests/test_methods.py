@@ -161,6 +161,7 @@ def facts_of_regions():
         "keeping": [],
         "without": names[:2],
         "becomes": 3,
+        "label": 2,
         "pair": {"regions": names[:2], "value": -0.2},
         "fills": {"mean": 0.5},
         "landmarks_found": False,

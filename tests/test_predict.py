@@ -116,6 +116,7 @@ def test_regions_with_the_action_units_that_emfacs_expects(model):
     (face,) = predict_single_image(picture, model, whole=True, explain="regions", target="Surprise")
     row = describe_photo("p.png", Photo(picture), [face])
     (found,) = row["faces"]
+    assert face.words.startswith(f"Surprise ({100 * face.probabilities[6]:.0f} %)"), "the probability beside it"
     assert list(found["values"]) == list(TEN)
     assert found["values"]["mouth"] == pytest.approx(face.map[36, 24], abs=1e-3)
     raisers = {"1": "inner brow raiser", "2": "outer brow raiser"}

@@ -9,6 +9,7 @@ import explain_regions
 from config import EMOTIONS
 from ferlib.explanations.face_regions import CHEEKS, CHIN, LEFT_EYE, MOUTH, RIGHT_EYE, SURROUND, TEN, regions_of
 from ferlib.explanations.flags import prepare_flags
+from ferlib.explanations.records import Attribution, ExplainedFace, Target
 from ferlib.explanations.region_fills import make_fills, placer
 from ferlib.explanations.region_words import (
     describe_expected,
@@ -22,6 +23,7 @@ from ferlib.explanations.region_words import (
 from ferlib.explanations.regions import count_passes, explain
 from ferlib.explanations.transplants import Donor, DonorPool, find_transplant
 from ferlib.faces.landmarks import MEAN_LANDMARKS
+from ferlib.figures.regions import draw_regions
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.words import with_article
 
@@ -329,7 +331,7 @@ def run_script(tiny_run, monkeypatch, *flags):
 
 
 def test_the_script_explains_a_saved_model(tiny_run, monkeypatch):
-    monkeypatch.setattr("ferlib.explanations.region_fills.open_landmarks", lambda: None)
+    monkeypatch.setattr("ferlib.explanations.landmark_detector.open_landmarks", lambda: None)
     summary = run_script(tiny_run, monkeypatch, "--samples", "8", "--counterfactual", "Happy")
     folder = tiny_run.explanations("regions")
     with np.load(tiny_run.explanation_maps("regions")) as saved:
@@ -361,3 +363,39 @@ def test_wrong_settings_are_named():
     ):
         with pytest.raises(UserError, match=words):
             prepare_flags(explain_regions.ExplainRegions(**wrong), explain_regions.SCRIPT)
+
+
+# ── the picture ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def draw_sets(keeping, label):
+    """The picture of a face predicted Fear whose sets are of a network in another precision."""
+    face = ExplainedFace(3, "3.png", None, np.array([0.1, 0.1, 0.26, 0.1, 0.1, 0.25, 0.09]), Target(2), seed=0)
+    own = facts({MOUTH: 0.3}, [MOUTH], HAPPY) | {"keeping": keeping, "label": label, "landmarks_found": True}
+    own |= {"pair": {"regions": [MOUTH, CHIN], "value": 0.0}, "fills": {"mean": 1.0}}
+    placed = regions_of(MEAN_LANDMARKS, 24)
+    values = np.array([own["values"][name] for name in TEN], np.float32)[placed]
+    return draw_regions(
+        face, np.full((24, 24, 1), 0.5, np.float32), Attribution(values, {"regions": placed}, own), "ten", "run", ""
+    )
+
+
+def words_of(figure):
+    return " ".join(
+        " ".join(each.get_text() for each in figure.findobj(lambda part: hasattr(part, "get_text"))).split()
+    )
+
+
+def test_the_picture_names_the_class_of_the_sets():
+    words = words_of(draw_sets([MOUTH], SAD))
+    assert "1 of 10 regions: still Sad" in words
+    assert "predicted Fear (26 %) · in the precision of the sets: Sad" in words
+    assert "the network says Sad, and without the mouth it would be Happy" in words
+    assert "in the precision" not in words_of(draw_sets([MOUTH], 2))
+
+
+def test_a_filled_face_of_the_same_class_needs_no_region():
+    words = words_of(draw_sets([], 2))
+    assert "0 of 10 regions: still Fear" in words
+    assert "the filled face is Fear too" in words
+    assert "no region keeps" not in words

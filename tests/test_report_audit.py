@@ -73,7 +73,7 @@ def test_the_page_shows_findings_tables_and_pictures_that_are_there(outputs):
     assert "Near copies, and what differs in them" not in page, "that picture is gone"
     assert "The data: the copy is incomplete" in page, "a caveat, as it invalidates results"
     assert "another version of the data" not in page
-    [markdown] = write_reports(outputs, [DATASET], DATASET, ("md",))
+    markdown, *_ = write_reports(outputs, [DATASET], DATASET, ("md",))
     assert "## The data" in markdown.read_text()
 
 

@@ -53,7 +53,7 @@ def test_csv_holds_the_figures_of_the_results(run):
     scores = pd.read_csv(paths["fer2013_explanation_scores"]).set_index(["method", "score"])
     assert scores.loc[("lime", "road"), ["mean", "low", "high", "rank"]].tolist() == pytest.approx([0.2, 0.1, 0.4, 2])
     shares = pd.read_csv(paths["fer2013_region_shares"]).iloc[0]
-    assert (shares["predicted"], shares["outcome"], shares["region"]) == ("Happy", "right", "mouth")
+    assert (shares["explained"], shares["outcome"], shares["region"]) == ("Happy", "right", "mouth")
     assert (shares["share"], shares["share_low"], shares["faces"]) == (0.5, 0.4, 9)
     models = pd.read_csv(paths["fer2013_models"])
     assert models.loc[0, ["accuracy", "accuracy_low", "clean_accuracy"]].tolist() == pytest.approx(

@@ -1,6 +1,7 @@
 """explanations/scores: measures of known value, agreement with captum and grad-cam, the table, the script."""
 
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,27 +11,39 @@ from captum.metrics import sensitivity_max
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer, ROADCombined
 from scipy import ndimage, stats
 
+import config
 import score_explanations
 from config import EMOTIONS, Score
+from ferlib.explanations import driver
 from ferlib.explanations.gradients import gradient_map
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Attribution
 from ferlib.explanations.scores import (
     curves,
+    flow,
     infidelity,
     location,
     mean_maps,
     repeats,
     road,
+    setup,
     stability,
+    stages,
     summary,
+    terminal,
     truth,
 )
 from ferlib.explanations.scores.columns import COLUMNS, KIND_TITLES, SIMPLE
 from ferlib.explanations.scores.scorer import EXACT, Scored, Scorer, explain
+from ferlib.explanations.subject import Subject, open_subject
 from ferlib.faces.landmarks import MEAN_LANDMARKS
+from ferlib.figures import mean_maps as mean_map_figures
+from ferlib.figures import scores as score_figures
+from ferlib.figures.scores import bits_of, no_figures
+from ferlib.inference.engine import TORCH, name_of
 from ferlib.inference.logit_model import LogitModel
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.seeds import combine_seeds
 from zoo import ONE_HOT
 
 SIDE, CORNER = 24, 8
@@ -294,6 +307,63 @@ def test_the_mask_of_what_a_network_reads_wins_and_random_is_chance():
     assert found.arrays["exact"][0, 1] == pytest.approx(0, abs=1e-7)
 
 
+def test_infidelity_is_of_squares_with_the_fill():
+    """A black square hides a corner of 0.5 that a grey one leaves as it is."""
+    image = torch.full((1, 1, SIDE, SIDE), 0.5)
+    found = {}
+    for baseline in ("grey", "black"):
+        scorer = replace(corner_scorer(), baseline=baseline)
+        (each,) = explain(None, image, ONE_HOT[[2]], seeds=[1], scorer=scorer)
+        found[baseline] = each.facts["scores"][EXACT]["infidelity"]
+    assert found["grey"] == 0
+    assert 0 < found["black"] < 1
+
+
+def test_small_maps_are_saved_as_shares_of_their_peak():
+    tiny = np.linspace(-1, 1, SIDE * SIDE).reshape(SIDE, SIDE) * 1e-9
+    scorer = corner_scorer(tiny=tiny)
+    (found,) = explain(None, torch.full((1, 1, SIDE, SIDE), 0.5), ONE_HOT[[2]], seeds=[1], scorer=scorer)
+    saved = found.arrays["method_maps"][scorer.names.index("tiny")]
+    np.testing.assert_allclose(saved, tiny * 1e9, atol=1e-3)
+
+
+def test_another_seed_has_other_background_faces():
+    """As another --seed has; the map of a method that compares is that of the background and of the face's seed."""
+
+    def method(background):
+        def explain_by(images, _targets, seeds):
+            rng = np.random.default_rng([background, seeds[0]])
+            return [Attribution(rng.normal(size=(SIDE, SIDE)).astype(np.float32)) for _ in images]
+
+        return explain_by
+
+    image = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    drawn = repeats.measure(repeats.Repeats(method(1), redrawn=method(2)), image, ONE_HOT[[2]], 3)
+    again = method(2)(image, None, [combine_seeds(3, 21)])[0].map
+    assert drawn["seed_rank"] == repeats.ranks(method(1)(image, None, [3])[0].map, again)
+
+
+def test_the_background_of_a_run_is_drawn_again_for_its_repeats(tiny_run):
+    subject, seeds, drawn = open_subject(flags_of(tiny_run)), [], {}
+
+    class Watched(Subject):
+        def background(self, count):
+            seeds.append(self.seed)
+            drawn[self.seed] = super().background(count)
+            return drawn[self.seed]
+
+    watched = Watched(**{item.name: getattr(subject, item.name) for item in fields(Subject)})
+    options = {"methods": ["shap", "saliency"], "baseline": "grey"}
+    found = setup.provide_repeats(options, watched, subject.plain())["repeats"]
+    assert found["saliency"].redrawn is None
+    assert seeds[0] == subject.seed
+    assert len(set(seeds)) == 2
+    assert not torch.equal(*drawn.values())
+    image = subject.face()
+    maps = [each(image, ONE_HOT[[2]], [5])[0].map for each in (found["shap"].explain, found["shap"].redrawn)]
+    assert np.abs(maps[0] - maps[1]).max() > 1e-3 * np.abs(maps[0]).max()
+
+
 def scorer_rise(scorer):
     logits = scorer.methods[EXACT].explain()[0].arrays["logits"]
     return float(np.diff(torch.from_numpy(logits).double().softmax(1)[:2, 2].numpy())[0])
@@ -346,6 +416,50 @@ def test_the_script_scores_a_saved_model(scored, tiny_run):
     assert len(saved["curves"]["sanity"]["saliency"]) > 2
     pictures = {path.stem for path in tiny_run.explanations("scores").glob("*.png")}
     assert {"truth", "faithfulness", "location", "stability", "sanity", "agreement", "curves"} <= pictures
+
+
+def test_what_computed_each_stage_is_stated(scored, tiny_run):
+    from ferlib.explanations.scores.terminal import describe_scores
+
+    assert scored["engine"].startswith("torch ")
+    assert set(scored["stages"]) == {"scores", "stability", "sanity"}
+    assert scored["stages"]["stability"] == {key: scored[key] for key in ("engine", "precision")}
+    line = f"forward passes: {scored['engine']} in {scored['precision']} (scores, stability, sanity)"
+    assert line in describe_scores(scored, flags_of(tiny_run))
+
+
+def test_repeats_are_computed_by_torch_whatever_computes_the_scores(tiny_run, monkeypatch):
+    """Their summary said openvino int8, as the flags do."""
+    subject = open_subject(flags_of(tiny_run))
+    subject = replace(subject, engine=replace(subject.engine, name="openvino", precision="int8"))
+    exact = name_of(subject.model.dtype)
+    found = {}
+
+    def bind(_method, _values, network):
+        found.update(network.engine.describe())
+        return lambda images, _targets, _seeds: [
+            Attribution(np.zeros(images.shape[2:], np.float32), {}, {"stability": {}}) for _ in images
+        ]
+
+    monkeypatch.setattr(driver, "bind", bind)
+    own = flags_of(tiny_run, samples=2, figures=False)
+    values = {"methods": ["saliency"], "baseline": "grey"}
+    summary = driver.explain_run(subject, stages.STABILITY, values, own, no_figures(), "unused")
+    assert (summary["engine"], summary["precision"]) == (TORCH.title, exact)
+    assert found == {"engine": summary["engine"], "precision": exact}
+
+
+def test_eight_bits_are_stated_with_their_agreement():
+    eight = {"engine": "openvino 2025", "precision": "int8", "agreement": {"flips": 0.01}}
+    exact = {"engine": "torch 2", "precision": "bfloat16"}
+    ran = {"scores": {**eight, "faces": []}, "stability": {**exact, "faces": []}, "sanity": {}}
+    found = flow.describe_engines(ran)
+    assert found == {**eight, "stages": {"scores": eight, "stability": exact}}
+    assert bits_of(found, "scores") == " · network in 8 bits"
+    assert bits_of(found, "stability") == ""
+    assert terminal.describe_stages(found["stages"]) == (
+        "forward passes: openvino 2025 in int8 (scores), torch 2 in bfloat16 (stability)"
+    )
 
 
 def test_scoring_goes_on_where_it_stopped(scored, tiny_run, monkeypatch):
@@ -467,7 +581,61 @@ def test_shares_of_regions_are_those_of_positive_sums():
     assert shares.tolist() == [[0.75, 0, 0.25], [0, 0, 0]]
 
 
-def test_faces_are_grouped_by_prediction_and_outcome():
-    faces = [{"predicted": "Happy", "true": true} for true in ("Happy", "Happy", "Sad", "Fear", None)]
+def test_faces_are_grouped_by_the_class_explained_and_the_outcome():
+    """With --target Fear, the maps of faces called Happy explain Fear."""
+    columns = [("Happy", "Happy"), ("Happy", "Happy"), ("Happy", "Sad"), ("Fear", "Sad"), ("Fear", None)]
+    faces = [{"predicted": predicted, "true": true, "target": "Fear"} for predicted, true in columns]
+    groups = list(mean_maps.group_faces(faces))
+    assert [(group.name, group.rows) for group in groups] == [("Fear_right", (0, 1)), ("Fear_wrong", (2, 3))]
+
+
+def titles_of_mean_maps(tmp_path, monkeypatch, **options):
+    """Titles of the columns of a picture, limits of its cells, and its words."""
+    maps = {"Happy_right": 0.5, "Sad_right": 0.25, "Sad_wrong": 2.0}
+    arrays = {name: np.full((1, 4, 4), value) for name, value in maps.items()}
+    arrays |= {f"{name}_face": np.full((4, 4), 0.5) for name in maps} | {f"{name}_faces": np.array(3) for name in maps}
+    limits, words, titles = [], [], []
+    overlay = mean_map_figures.overlay
+
+    def entitle(figure, *parts):
+        words.extend(parts)
+        titles.extend(axes.get_title() for axes in figure.axes if axes.get_title())
+
+    monkeypatch.setattr(mean_map_figures, "overlay", lambda *given: limits.append(given[2]) or overlay(*given))
+    monkeypatch.setattr(mean_map_figures, "entitle", entitle)
+    mean_map_figures.draw_mean_maps(tmp_path / "maps.png", arrays, ["lime"], True, "subject", ("png",), **options)
+    return titles, limits, " ".join(words)
+
+
+def test_the_scale_of_mean_maps_is_that_of_the_faces_in_the_picture(tmp_path, monkeypatch):
+    titles, limits, words = titles_of_mean_maps(tmp_path, monkeypatch)
+    assert limits == [0.5, 0.5]
+    assert titles == ["Happy\n3 faces", "Sad\n3 faces"]
+    assert "no face is predicted Angry" in words
+
+
+def test_mean_maps_of_another_class_than_the_predicted_one_name_it(tmp_path, monkeypatch):
+    titles, _, words = titles_of_mean_maps(tmp_path, monkeypatch, by_prediction=False)
+    assert titles == ["why Happy?\n3 faces", "why Sad?\n3 faces"]
+    assert "is explained of no face predicted right" in words
+
+
+def test_a_finding_names_the_simple_map_that_is_better_than_all_methods(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(score_figures, "entitle", lambda _figure, finding, _subject: said.append(finding))
+    curves_of = {"saliency": [[0.5, 0.4, 0.3], [0.3, 0.4, 0.5]], "gaussian": [[0.5, 0.1, 0.3], [0.3, 0.9, 0.5]]}
+    titles = {"saliency": "Saliency", "gaussian": "Centred Gaussian", "random": "Random"}
+    for names in (["saliency"], ["saliency", "gaussian"]):
+        drawn = {name: {"blur": curves_of[name]} for name in names}
+        found = {"curves": {"pixels": drawn}, "titles": titles}
+        score_figures.draw_curves(tmp_path / "curves.png", found, "subject", config.Score())
+    alone = "Insertion less deletion of pixels is largest in the order of Saliency"
+    assert said == [alone, f"{alone} of all methods, and larger in that of Centred Gaussian"]
+
+
+def test_faces_of_unknown_class_are_in_no_group():
+    faces = [
+        {"predicted": "Happy", "target": "Happy", "true": true} for true in ("Happy", "Happy", "Sad", "Fear", None)
+    ]
     groups = list(mean_maps.group_faces(faces))
     assert [(group.name, group.rows) for group in groups] == [("Happy_right", (0, 1)), ("Happy_wrong", (2, 3))]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ferlib.runtime.files import is_temporary, read_json
 from ferlib.runtime.runs import Run, checkpoint_name
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
+SCORES_TITLE = "scores of explanations"
+TEST = "score_explanations.py --clever-hans"
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,15 @@ class ModelReport:
 
     def command(self, script: str) -> str:
         """The command of a stage of the run, with the checkpoint that was evaluated where it is another's file."""
-        return self.run.command(script, self.outside_checkpoint)
+        return self.run.command(script, "" if script == "train.py" else outside_checkpoint(self.run, self.results))
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the faces that it was scored on or, before that, trained on."""
-        return self.results["fingerprint"] if self.results else self.history.get("data", {}).get("fingerprint")
+        """Of the faces that it was scored on or, before that, explained on or trained on."""
+        if self.results:
+            return self.results["fingerprint"]
+        explained = most_common(self.explanations.values(), "fingerprint")
+        return explained or self.history.get("data", {}).get("fingerprint")
 
     @property
     def accuracy(self) -> float:
@@ -183,14 +189,11 @@ def find_datasets(outputs_dir: Path) -> list[str]:
 def read_model(run: Run, left_out: list[str]) -> ModelReport:
     """The files of one run, each empty where it is missing.
 
-    One that is damaged, or was made of another checkpoint than the run has now, is left out too, with a line in
-    `left_out`.
+    One that is damaged, or was made of another checkpoint than the run has now or its results are of, is left out too,
+    with a line in `left_out`.
     """
 
-    given = ""  # the checkpoint file that was evaluated, where it is none of the run's own
-
-    def part(path: Path, script: str, shape: dict[str, Any], title: str) -> dict[str, Any]:
-        command = run.command(script, given)
+    def part(path: Path, command: str, shape: dict[str, Any], title: str) -> dict[str, Any]:
         try:
             content = read_if_there(path, command, shape)
         except UserError as error:
@@ -208,36 +211,109 @@ def read_model(run: Run, left_out: list[str]) -> ModelReport:
 
     def explained(name: str, method: Method) -> dict[str, Any]:
         title, command = f"explanations by {method.title}", run.command(method.script, given)
-        summary = part(run.explanation_summary(name), method.script, SUMMARY, title)
+        summary = part(run.explanation_summary(name), command, SUMMARY, title)
         settings = summary.get("settings", method.constants)
         if any(settings.get(key) != value for key, value in method.constants.items()):
             left_out.append(f"{title} of {run.name} are left out, as an earlier version made them; run: {command}")
             return {}
         return summary
 
-    history = part(run.history, "train.py", HISTORY, "figures of the training")
-    results = part(run.results, "evaluate.py", RESULTS, "results")
-    given = "" if history else outside_checkpoint(run, results)
-    test = "score_explanations.py --clever-hans --shortcut {}"
-    return ModelReport(
+    def tested(kind: str) -> dict[str, Any]:
+        command = run.command(f"{TEST} --shortcut {kind}")
+        return part(run.clever_hans(kind), command, CLEVER_HANS | {"shortcut": frozenset({kind})}, title_of_test(kind))
+
+    history = part(run.history, run.command("train.py"), HISTORY, "figures of the training")
+    results = part(run.results, run.command("evaluate.py"), RESULTS, "results")
+    given = outside_checkpoint(run, results)  # the file that was evaluated, where it is none of the run's own
+    model = ModelReport(
         run=run,
         history=history,
         results=results,
         explanations={name: explained(name, method) for name, method in METHODS.items()},
-        scores=part(run.scores, "score_explanations.py", SCORES, "scores of explanations"),
+        scores=part(run.scores, run.command("score_explanations.py", given), SCORES, SCORES_TITLE),
+        clever_hans={kind: content for kind in SHORTCUTS if (content := tested(kind))},
+    )
+    return leave_out_others(model, left_out)
+
+
+def title_of_test(kind: str) -> str:
+    """The Clever Hans test with a shortcut, for the lines on what is left out."""
+    return f"the test with a {kind}"
+
+
+def leave_out_others(model: ModelReport, left_out: list[str]) -> ModelReport:
+    """The same without what explains or scores another checkpoint, or other data, than the results are of.
+
+    Without results, what counts is what most of these files are of. A file of an earlier version that names no
+    checkpoint or no data is kept. Every other one that goes has a line in `left_out`.
+    """
+    contents = [*model.explanations.values(), model.scores, *model.clever_hans.values()]
+    expected = expect(model.results, [content for content in contents if content])
+    given = outside_checkpoint(model.run, {"checkpoint": expected.checkpoint})
+
+    def kept(content: dict[str, Any], title: str, script: str, given: str = given) -> dict[str, Any]:
+        reason = contradiction(content, expected)
+        if reason:
+            command = model.run.command(script, given)
+            left_out.append(f"{title} of {model.run.name} are left out, as they are of {reason}; run: {command}")
+        return {} if reason else content
+
+    # the test trains and explains the run's own checkpoint: for results of another one, these are to be made anew
+    test = "evaluate.py" if given else TEST + " --shortcut {}"
+    return replace(
+        model,
+        explanations={
+            name: kept(content, f"explanations by {METHODS[name].title}", METHODS[name].script)
+            for name, content in model.explanations.items()
+        },
+        scores=kept(model.scores, SCORES_TITLE, "score_explanations.py"),
         clever_hans={
             kind: content
-            for kind in SHORTCUTS
-            if (
-                content := part(
-                    run.clever_hans(kind),
-                    test.format(kind),
-                    CLEVER_HANS | {"shortcut": frozenset({kind})},
-                    f"the test with a {kind}",
-                )
-            )
+            for kind, content in model.clever_hans.items()
+            if kept(content, title_of_test(kind), test.format(kind), "")
         },
     )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What all files of a run should be of, where that is known."""
+
+    checkpoint: str  # path
+    digest: str | None  # of the checkpoint
+    fingerprint: str | None  # of the data
+
+
+def expect(results: dict[str, Any], contents: list[dict[str, Any]]) -> Expected:
+    """Checkpoint and data of the results or, where these are not known, those that most of the other files name."""
+    fingerprint = results.get("fingerprint") or most_common(contents, "fingerprint")
+    if results and (digest := results_digest(results)):
+        return Expected((results["checkpoint"] or {}).get("path", ""), digest, fingerprint)
+    digest = most_common(contents, "checkpoint_digest")
+    first = next((content for content in contents if content.get("checkpoint_digest") == digest), {})
+    return Expected(first.get("checkpoint", ""), digest, fingerprint)
+
+
+def most_common(contents: Iterable[dict[str, Any]], key: str) -> str | None:
+    """The most frequent of the values that files have under a key, the first of equally frequent ones; None of none."""
+    counts = Counter(content[key] for content in contents if content.get(key))
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def contradiction(content: dict[str, Any], expected: Expected) -> str:
+    """What a summary or scores are of, where that differs from what is expected, in words; "" where it does not."""
+    digest, fingerprint = content.get("checkpoint_digest"), content.get("fingerprint")
+    if digest and expected.digest and digest != expected.digest:
+        own, other = (content.get("checkpoint", ""), digest), (expected.checkpoint, expected.digest)
+        return f"the checkpoint {name_state(*own)}, not of {name_state(*other)} as its other files"
+    if fingerprint and expected.fingerprint and fingerprint != expected.fingerprint:
+        return "another version of the data than its other files"
+    return ""
+
+
+def name_state(path: str, digest: str) -> str:
+    """A checkpoint as --checkpoint takes it, with the first digits of its digest, as files are written over."""
+    return f"{checkpoint_name(Path(path))} ({digest[:8]})" if path else digest[:8]
 
 
 def is_current(content: dict[str, Any], run: Run) -> bool:
@@ -313,6 +389,12 @@ def read_cross(outputs_dir: Path) -> tuple[CrossTable | None, list[str]]:
             continue
         if own and not is_current(own, run):
             own = {}  # read_model says so
+        if own and results_digest(own) not in (None, results["checkpoint_digest"]):
+            command = run.command(f"evaluate.py --on {results['on']}", outside_checkpoint(run, own))
+            left_out.append(
+                f"{path} is left out, as it is of another checkpoint than the results of {run.name}; run: {command}"
+            )
+            continue
         cells = found.setdefault(run, {run.dataset: own} if own else {})
         cells[results["on"]] = results
     if not found:

@@ -269,6 +269,7 @@ SUMMARY: dict[str, Any] = {
     "command": str,
     "checkpoint?": str,
     "checkpoint_digest?": str,
+    "fingerprint?": str,  # of the data; not of earlier versions
     "explained": str,
     "image_size": is_positive,
     "scaled_size": is_positive,
@@ -322,6 +323,7 @@ SCORES: dict[str, Any] = {
     "run": RUN,
     "checkpoint": str,
     "checkpoint_digest": str,
+    "fingerprint?": str,
     "faces": is_positive,
     "titles": is_versions,
     "table": is_score_table,

@@ -34,6 +34,11 @@ class Archive:
         facts = [face.source, face.index, face.target.weights().tolist(), face.seed]
         return self.fingerprint[:16] + hashlib.sha256(json.dumps([self.fingerprint, *facts]).encode()).hexdigest()[:16]
 
+    def figure_key(self, face: ExplainedFace) -> str:
+        """The same for the figure of the face, which also shows its name and true class."""
+        shown = json.dumps([face.name, face.true])
+        return self.key(face) + hashlib.sha256(shown.encode()).hexdigest()[:16]
+
     def path(self, face: ExplainedFace) -> Path:
         """The file of a face."""
         return self.maps.parent / FOLDER / f"{self.key(face)}.npz"
@@ -64,8 +69,8 @@ class Archive:
     def finish(self, faces: Sequence[ExplainedFace]) -> None:
         """Writes the run's one file from those of its faces, and removes the faces of runs with other settings.
 
-        npz: maps float16 N×H×W, indices, targets and against (−1: none) int64 N, each of the method's arrays with N in
-        front. No more than a face's array is held in memory.
+        npz: maps float16 N×H×W, or float32 where one is kept so; indices, targets and against (−1: none) int64 N, each
+        of the method's arrays with N in front. No more than a face's array is held in memory.
         """
         against = [-1 if face.target.against is None else face.target.against for face in faces]
         own: dict[str, Any] = {
@@ -75,11 +80,12 @@ class Archive:
         }
         with np.load(self.path(faces[0])) as first:
             names = [name for name in first.files if name not in OWN]
+        kind = np.result_type(*{self._array(face, "map").dtype for face in faces})
         with (
             atomic_path(self.maps) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file,
         ):
-            write_rows(file, "maps", (self._array(face, "map").astype(np.float16) for face in faces), len(faces))
+            write_rows(file, "maps", (self._array(face, "map").astype(kind) for face in faces), len(faces))
             for name, values in own.items():
                 write_rows(file, name, values, len(faces))
             for name in names:

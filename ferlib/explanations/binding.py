@@ -102,7 +102,8 @@ def provide_passes(_options: dict[str, Any], network: Network, _model: nn.Module
 
 def provide_face_regions(options: dict[str, Any], network: Network, model: nn.Module) -> dict[str, Any]:
     """The keywords `place`, `fills` and `find_donor` of the regions of faces."""
-    from ferlib.explanations.region_fills import make_fills, open_landmarks, placer
+    from ferlib.explanations.landmark_detector import open_landmarks
+    from ferlib.explanations.region_fills import make_fills, placer
     from ferlib.explanations.transplants import donor_finder
 
     averaged = network.has_faces or options["baseline"] == "background"

@@ -27,6 +27,8 @@ from ferlib.explanations.chosen_faces import Chosen, choose_faces, precision_of
 from ferlib.explanations.estimate import LONG, Estimate, mean_size
 from ferlib.explanations.flags import engine_flags
 from ferlib.explanations.gathering import Gathering, send
+from ferlib.explanations.landmark_detector import describe_detector
+from ferlib.explanations.methods import METHODS
 from ferlib.explanations.paths import Paths, remove_stale_figures
 from ferlib.explanations.records import Attribution, Entry, ExplainedFace, Outcome, check_map
 from ferlib.explanations.specs import Method
@@ -88,6 +90,7 @@ def explain_run(
             "the data set": subject.data.fingerprint,
             "the settings": [dict(values), [getattr(flags, name) for name in COMMON]],
             "the version of a library": library_versions(),
+            "the detector of landmarks": detector_of(method, resolve(values, method, subject)),
         }
     )
     lock = paths.run.lock(f"{method.name}-pictures" if flags.image else method.name)
@@ -104,6 +107,8 @@ def explain_alone(
     passes = method.count_passes(subject.spec.image_size, values) * len(chosen.faces)
     if method.forward_only:
         subject = subject.with_engine(engine_flags(flags), flags.amp, passes)
+    else:
+        subject = subject.with_torch()
     archive = Archive(paths.maps, fingerprint(subject, method, values, flags))
     with figures:
         outcomes = explain_faces(subject, method, values, chosen, archive, paths, figures)
@@ -225,7 +230,7 @@ def draw_faces(
     """Has the figures of finished faces drawn that are not there."""
     for position in positions if figures.wanted else ():
         face = chosen.faces[position]
-        path, key = paths.figure(face), archive.key(face)
+        path, key = paths.figure(face), archive.figure_key(face)
         if not figures.is_drawn(path, key) and (entry := archive.find(face)):
             pixels = to_pixels(subject.views(chosen.images[position][None]))[0]
             figures.draw(path, key, face, pixels, entry.attribution)
@@ -254,6 +259,8 @@ def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], fla
         "method": method.name,
         "settings": values,
         "constants": dict(method.constants),  # an earlier version's faces are not taken for this one's
+        "methods": {name: settings_of(METHODS[name]) for name in values.get("methods", ())},  # of a stage of scoring
+        "landmarks": detector_of(method, values),
         "engine": [subject.engine.title, subject.engine.precision],
         "precision": str(subject.model.dtype),
         "seed": flags.seed,
@@ -263,6 +270,16 @@ def fingerprint(subject: Subject, method: Method, values: Mapping[str, Any], fla
         "versions": library_versions(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def settings_of(method: Method) -> list[dict[str, Any]]:
+    """What the maps of a method with its default settings depend on."""
+    return [method.defaults, dict(method.fixed), dict(method.constants)]
+
+
+def detector_of(method: Method, values: Mapping[str, Any]) -> str | None:
+    """What finds the landmarks that the maps depend on; None of methods without them."""
+    return describe_detector() if method.uses_landmarks(values) else None
 
 
 # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -300,6 +317,7 @@ def summarize(
         "command": command_line(),
         "checkpoint": str(subject.checkpoint),
         "checkpoint_digest": subject.checkpoint_digest,
+        "fingerprint": subject.data.fingerprint,
         "explained": describe_target(flags.target, flags.against, faces),
         "output": method.output,
         "image_size": subject.spec.image_size,

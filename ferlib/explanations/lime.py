@@ -74,7 +74,7 @@ def explain(
     """As `lime`, an attribution per face with one seed each.
 
     facts: the weighted R² of the linear model, the number of regions and of perturbations, and how these were drawn:
-    independently where there are fewer pairs than regions. arrays: "segments" and
+    independently where there are fewer pairs than regions; of facial parts also landmarks_found. arrays: "segments" and
     "standard_errors" of the weights, H×W, and with `kernel_shap` further perturbations "kernel_shap", the regions'
     Shapley values, whose standard error as a share of their size is the fact "shapley_error". top_regions: of
     num_samples="auto".
@@ -92,7 +92,7 @@ def explain(
     if kernel_shap:
         values = add_shapley_values(model, faces, weights, kernel_shap, batch_size)
         for face, attribution, each, target in zip(faces, found, values, weights, strict=True):
-            attribution.arrays["kernel_shap"] = (each.values @ target)[face.segments].astype(np.float16)
+            attribution.arrays["kernel_shap"] = (each.values @ target)[face.segments].astype(np.float32)
             attribution.facts["shapley_error"] = each.error(target, face.segments)
     return found
 
@@ -263,8 +263,10 @@ def next_step(done: int, regions: int) -> int:
 
 def make_attribution(face: PerturbedFace, surrogate: Surrogate, target: np.ndarray) -> Attribution:
     """The weights and their standard errors as maps H×W."""
-    errors = surrogate.standard_errors[face.segments].astype(np.float16)
+    errors = surrogate.standard_errors[face.segments].astype(np.float32)
     facts: dict[str, Any] = {"r2": surrogate.r2, "segments": face.masks.shape[1], "num_samples": len(face.masks)}
     facts["sampling"] = face.sampling
+    if face.landmarks_found is not None:
+        facts["landmarks_found"] = face.landmarks_found
     weights = (surrogate.weights @ target).astype(np.float32)
     return Attribution(weights[face.segments], {"segments": face.segments, "standard_errors": errors}, facts)

@@ -109,7 +109,8 @@ ROWS = (
         "class: dark red regions raise it, turquoise ones lower it.",
         "R² says how much of the variation of the network's outputs the linear model predicts of perturbations that it "
         "was not fitted to; where it is low, the weights mean little. Weights that change with the seed or with the "
-        "number of perturbations are sampling error.",
+        "number of perturbations are sampling error. Where the landmarks were not found, the parts of a small face are "
+        "placed as on an average one.",
         settings=(
             Setting(
                 "num_samples",
@@ -184,6 +185,7 @@ ROWS = (
         unit="Δ probability",
         facts={"r2": "R² held out", "shapley_error": "sampling error of the Shapley values"},
         doubt="doubts:of_lime",
+        words="region_words:describe_placement",
         expected=True,
         faces_per_call=(4, 8, 32),
     ),

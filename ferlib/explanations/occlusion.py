@@ -110,4 +110,4 @@ def measure_falls(
 def make_attribution(values: np.ndarray, falls: np.ndarray) -> Attribution:
     """The attribution of a face from its map H×W and the falls of the squares."""
     facts = {"largest_fall": float(falls.max()), "largest_rise": float(-falls.min())}
-    return Attribution(values, {"falls": falls.astype(np.float16)}, facts)
+    return Attribution(values, {"falls": falls.astype(np.float32)}, facts)

@@ -19,6 +19,7 @@ from ferlib.runtime.seeds import combine_seeds
 
 Sampling = Literal["paired", "independent"]
 Segments = np.ndarray | Callable[[np.ndarray, int], np.ndarray]  # H×W or N×H×W; or (image H×W×C, seed) → H×W
+Placed = tuple[np.ndarray, bool | None]  # segments H×W, and whether landmarks placed them (superpixels.Segmenter.place)
 
 
 @dataclass
@@ -33,6 +34,7 @@ class PerturbedFace:
     probabilities: np.ndarray  # float64 perturbations,K; of the first masks, the others are not predicted yet
     seed: int  # of paired masks
     sampling: Sampling = "paired"  # of its masks
+    landmarks_found: bool | None = None  # whether they placed the segments; None of segments that they do not place
 
     def draw_masks(self, count: int, sampling: Sampling) -> PerturbedFace:
         """Adds `count` masks in which each region is shown with probability ½; the very first one shows all regions.
@@ -58,24 +60,27 @@ def segment_faces(
 ) -> Iterator[PerturbedFace]:
     """The faces with their segments; beside a GPU, those of the next faces are computed while it works."""
     if not callable(segments):
-        numbers: Iterable[np.ndarray] = np.broadcast_to(segments, (len(images), *images.shape[2:]))
-        yield from perturbed_faces(images, numbers, seeds, baseline, classes)
+        numbers = np.broadcast_to(segments, (len(images), *images.shape[2:]))
+        yield from perturbed_faces(images, ((each, None) for each in numbers), seeds, baseline, classes)
         return
+    function = segments
+    place: Callable[[np.ndarray, int], Placed] = getattr(segments, "place", lambda *given: (function(*given), None))
     pixels = images.permute(0, 2, 3, 1).cpu().numpy()
     own_seeds = [combine_seeds(seed, 1) for seed in seeds]
     with ThreadPoolExecutor() if images.device.type != "cpu" else nullcontext() as pool:
-        numbers = (pool.map if pool else map)(segments, pixels, own_seeds)
-        yield from perturbed_faces(images, numbers, seeds, baseline, classes)
+        placed = (pool.map if pool else map)(place, pixels, own_seeds)
+        yield from perturbed_faces(images, placed, seeds, baseline, classes)
 
 
 def perturbed_faces(
-    images: torch.Tensor, segments: Iterable[np.ndarray], seeds: Sequence[int], baseline: str | float, classes: int
+    images: torch.Tensor, segments: Iterable[Placed], seeds: Sequence[int], baseline: str | float, classes: int
 ) -> Iterator[PerturbedFace]:
     """Faces N×C×H×W without masks."""
-    for image, numbers, seed in zip(images, segments, seeds, strict=True):
+    for image, (numbers, landmarks), seed in zip(images, segments, seeds, strict=True):
         filled = region_means(image, numbers) if baseline == "region" else make_baseline(image[None], baseline)[0]
         none = np.zeros((0, int(numbers.max()) + 1), np.uint8)
-        yield PerturbedFace(image, filled, numbers, np.random.RandomState(seed), none, np.zeros((0, classes)), seed)
+        random, outputs = np.random.RandomState(seed), np.zeros((0, classes))
+        yield PerturbedFace(image, filled, numbers, random, none, outputs, seed, landmarks_found=landmarks)
 
 
 def region_means(image: torch.Tensor, segments: np.ndarray) -> torch.Tensor:

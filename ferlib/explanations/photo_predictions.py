@@ -18,6 +18,8 @@ from ferlib.runtime.errors import lookup
 
 if TYPE_CHECKING:
     from ferlib.data.decoding import Source
+    from ferlib.explanations.records import Attribution
+    from ferlib.explanations.specs import Method
     from ferlib.faces.crops import DetectedFace
     from ferlib.faces.detection import Detector
     from ferlib.faces.face_model import FaceModel
@@ -93,11 +95,16 @@ def predict_photo(
         return found
     labels = probabilities.argmax(1).tolist() if targets is None else [targets] * len(faces)
     attributions = explain_faces(face_model, crops, method, labels, **settings)
-    row, names = find_method(method), [EMOTIONS[label] for label in labels]
     return [
-        replace(item, map=each.map, words=row.describe(name, each.facts), regions=row.name_regions(name, each.facts))
-        for item, name, each in zip(found, names, attributions, strict=True)
+        explained(item, find_method(method), label, each)
+        for item, label, each in zip(found, labels, attributions, strict=True)
     ]
+
+
+def explained(item: FacePrediction, row: Method, label: int, found: Attribution) -> FacePrediction:
+    """The face with its attribution for a class; its words name the probability that is shown of the face."""
+    name, facts = EMOTIONS[label], found.facts | {"probability": float(item.probabilities[label])}
+    return replace(item, map=found.map, words=row.describe(name, facts), regions=row.name_regions(name, found.facts))
 
 
 def cut_crops(photo: Photo, faces: Sequence[DetectedFace], size: int) -> np.ndarray:

@@ -72,8 +72,16 @@ class Attribution:
     facts: dict[str, Any] = field(default_factory=dict)  # numbers and lists of numbers, saved in the summary
 
     def rounded(self) -> Attribution:
-        """The map as it is saved, in float16; so a face that is drawn again looks the same."""
-        return Attribution(self.map.astype(np.float16), self.arrays, self.facts)
+        """The map as it is saved; so a face that is drawn again looks the same."""
+        return Attribution(compact(self.map), self.arrays, self.facts)
+
+
+def compact(values: np.ndarray) -> np.ndarray:
+    """A map in float16, or in float32 where its peak lies outside of float16's normal numbers, in which it would be 0,
+    infinite, or rounded by more than 2⁻¹¹ of the peak."""
+    limits = np.finfo(np.float16)
+    peak, low, high = (float(each) for each in (np.abs(values).max(initial=0), limits.tiny, limits.max))
+    return values.astype(np.float16 if peak == 0 or low <= peak <= high else np.float32)
 
 
 def maps_of(found: Sequence[Attribution]) -> np.ndarray:

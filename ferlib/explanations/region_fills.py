@@ -13,18 +13,10 @@ from ferlib.explanations.face_regions import regions_of
 from ferlib.explanations.regions import Fill, Place, Placed
 from ferlib.explanations.warping import into_frame, out_of_frame
 from ferlib.faces.detection import Search
-from ferlib.faces.landmarks import LEAST, MEAN_LANDMARKS, crop_landmarks, find_landmarks
+from ferlib.faces.landmarks import MEAN_LANDMARKS, crop_landmarks, find_landmarks
 
 PLAIN = ("grey", "mean", "blur")  # rows of baselines.NAMES that tell how much values depend on the fill
 FRAME_SIDE = 128  # pixels of the mean face
-
-
-def open_landmarks() -> Search | None:
-    """YuNet's search; None, with a printed note, where its weights cannot be had."""
-    from ferlib.faces.detectors import open_detector
-
-    detector = open_detector("auto", min_score=LEAST, refine=False, fast=True)
-    return detector.search if detector.name == "yunet" else None
 
 
 def placer(search: Search | None, share: float, partition: str) -> Place:

@@ -86,9 +86,16 @@ def describe_expected(target: str, expected: Mapping[str, Any]) -> str:
 
 
 def describe_face(target: str, facts: Mapping[str, Any]) -> str:
-    """All that there is to say of a face: its values, the strongest interaction, the surround, the fill."""
+    """All that there is to say of a face: its values, the strongest interaction, the surround, the fill, the place."""
     values, pair = describe_values(target, facts), describe_pair(facts["pair"])
-    return " ".join(filter(None, [values, pair, describe_surround(facts["values"]), describe_fills(facts)]))
+    fills, placed = describe_fills(facts), describe_placement(target, facts)
+    return " ".join(filter(None, [values, pair, describe_surround(facts["values"]), fills, placed]))
+
+
+def describe_placement(_target: str, facts: Mapping[str, Any]) -> str:
+    """That the regions are not this face's; "" where its landmarks were found."""
+    found = facts.get("landmarks_found", True)  # missing: regions that landmarks do not place
+    return "" if found else "The regions are placed as on an average face, as no landmarks were found."
 
 
 def describe_pair(pair: Mapping[str, Any]) -> str | None:
@@ -105,8 +112,9 @@ def describe_values(target: str, facts: Mapping[str, Any], unit: str = "") -> st
     """A sentence of the facts of a face (regions.describe); target: the class, or "A rather than B".
 
     "Fear (41 %): both eyes +0.31 and the mouth +0.22 speak for it, the brows −0.08 against; without both eyes it would
-    be Sad." `unit` follows the first value. The percents are those of the fact "probability" where there is one, as
-    beside the face and in its summary: the outcome in a batch of sets differs from it by the rounding of bfloat16.
+    be Sad." `unit` follows the first value. The percents are those of the fact "probability", which stands beside the
+    face: the outcome in a batch of sets differs from it by the rounding of bfloat16, and of photos by the calibration.
+    Without that fact they are the outcome.
     """
     parts = [name_target(target, facts.get("probability", facts["outcome"])), name_speakers(facts["values"], unit)]
     sentence = ": ".join(parts)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from ferlib.explanations.baselines import check_baseline
 from ferlib.runtime.errors import UserError, lookup
 
+PLACING = {"face_regions", "scorer", "repeats", "stages", "permuted", "maps"}  # needs that place regions by landmarks
 ERRORS = {"completeness_gap"}  # facts of faces whose signs cancel in a mean and say nothing: their sizes are averaged
 
 
@@ -108,6 +109,10 @@ class Method:
         """Of a map's sizes, the one of full colour: 1 for maps made of cells and regions, which have no single pixels
         that stand out by chance."""
         return 1.0 if {"cells", "segments", "face_regions"} & set(self.needs) else 0.995
+
+    def uses_landmarks(self, values: Mapping[str, Any]) -> bool:
+        """Whether its maps depend on where a face's landmarks are found; values: its settings, none of them "auto"."""
+        return bool(PLACING & set(self.needs)) or values.get("segmentation") == "facial"
 
     def count_passes(self, image_size: int, values: Mapping[str, Any]) -> int:
         """Forward passes of single images that a face takes, where nearly all are such; else 0."""

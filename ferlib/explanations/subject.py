@@ -18,7 +18,7 @@ from ferlib.data.readers.places import MissingError
 from ferlib.explanations.choice import pick_faces
 from ferlib.explanations.flags import engine_flags
 from ferlib.inference.compiled import CompiledIfWorth
-from ferlib.inference.engine import TORCH, Engine, Source, choose_engine, open_engine
+from ferlib.inference.engine import TORCH, Engine, Source, choose_engine, name_of, open_engine
 from ferlib.inference.folding import prepare
 from ferlib.inference.logit_model import LogitModel
 from ferlib.inference.splits import check_model, note_dataset
@@ -77,6 +77,11 @@ class Subject:
         source = Source(self.model.classifier, self.spec, self.face(), self.checkpoint_digest, *faces)
         engine, converted = open_engine(flags, source, amp=amp, passes=passes, ranges=self.ranges)
         return replace(self, engine=engine, converted=converted)
+
+    def with_torch(self) -> Subject:
+        """The same for passes that torch computes whatever engine the flags name: those with gradients, and few."""
+        dtype = self.model.dtype
+        return replace(self, engine=Engine("torch", name_of(dtype), dtype), converted=None)
 
     def ranges(self) -> Ranges:
         """Faces for 8 bits."""

@@ -34,7 +34,7 @@ def segmenter(
     ratio: float = 0.2,
     segmentation_side: int = 224,
     share: float = 1.0,
-) -> Callable[[np.ndarray, int], np.ndarray]:
+) -> Segmenter:
     """The function (image float H×W×C in 0..1, seed) → segments int16 H×W, numbered 0, 1, 2, … without gaps.
 
     segmentation: FACIAL, a row of SEGMENTATIONS, or "auto", that of choose_segmentation. regions: about so many of slic
@@ -46,15 +46,25 @@ def segmenter(
     """
     lookup(dict.fromkeys(("auto", FACIAL, *SEGMENTATIONS)), segmentation, "segmentation")
     options: dict[str, Any] = {"regions": regions, "kernel_size": kernel_size, "max_dist": max_dist, "ratio": ratio}
-    facial = FacialParts(share)
+    return Segmenter(segmentation, FacialParts(share), {"side": segmentation_side, **options})
 
-    def segments(image: np.ndarray, seed: int) -> np.ndarray:
-        chosen = choose_segmentation(segmentation, len(image))
+
+class Segmenter:
+    """The function that `segmenter` returns."""
+
+    def __init__(self, segmentation: str, facial: FacialParts, options: dict[str, Any]) -> None:
+        self.segmentation, self.facial, self.options = segmentation, facial, options
+
+    def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
+        """Segments int16 H×W of an image float H×W×C in 0..1."""
+        return self.place(image, seed)[0]
+
+    def place(self, image: np.ndarray, seed: int) -> tuple[np.ndarray, bool | None]:
+        """The same, and whether the face's landmarks were found; None of segments that they do not place."""
+        chosen = choose_segmentation(self.segmentation, len(image))
         if chosen == FACIAL:
-            return facial(image)
-        return segment(image, seed, divide=SEGMENTATIONS[chosen], side=segmentation_side, **options)
-
-    return segments
+            return self.facial(image)
+        return segment(image, seed, divide=SEGMENTATIONS[chosen], **self.options), None
 
 
 def segment(
@@ -84,16 +94,19 @@ class FacialParts:
         self._place: Callable[..., Any] | None = None
         self._lock = threading.Lock()  # a detector serves one face at a time
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Segments int16 H×W of an image float H×W×C in 0..1."""
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Segments int16 H×W of an image float H×W×C in 0..1, and whether its landmarks were found; where not, they are
+        those of an average face."""
         import torch
 
-        from ferlib.explanations.region_fills import open_landmarks, placer
+        from ferlib.explanations.landmark_detector import open_landmarks
+        from ferlib.explanations.region_fills import placer
 
         with self._lock:
             self._place = self._place or placer(open_landmarks(), self.share, "parts")
             face = torch.from_numpy(np.ascontiguousarray(image, np.float32)).permute(2, 0, 1)[None]
-            return renumber(self._place(face).regions[0])
+            placed = self._place(face)
+            return renumber(placed.regions[0]), bool(placed.found[0])
 
 
 def by_quickshift(

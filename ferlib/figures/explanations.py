@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferlib.explanations.baselines import describe_baseline
+from ferlib.explanations.landmark_detector import describe_placed
 from ferlib.explanations.specs import Method
 from ferlib.figures.heatmaps import draw_heatmap
 from ferlib.figures.lime import draw_lime
@@ -49,7 +50,8 @@ def draw_table(path: Path, summary: Mapping[str, Any], draw: partial, flags: Exp
     for old in (old for each in (path, beside) for old in path.parent.glob(f"{each.stem}.*")):
         old.unlink()
     if flags.figures and "table" in summary:
-        figure = draw_region_table(summary["table"], draw.keywords["run"], draw.keywords["footer"])
+        footer = " · ".join(filter(None, [draw.keywords["footer"], describe_placed(summary["faces"])]))
+        figure = draw_region_table(summary["table"], draw.keywords["run"], footer)
         save_figure(figure, path, flags.format)
         if summary["table"]["contrasts"]:
             save_figure(draw_contrasts(summary["table"], draw.keywords["run"]), beside, flags.format)
@@ -81,7 +83,7 @@ def describe_lime(method: Method, values: Mapping[str, Any]) -> str:
     """Perturbations, baseline and segmentation."""
     by_colour = "quickshift on {segmentation_side} px: kernel {kernel_size:g}, max_dist {max_dist:g}, ratio {ratio:g}"
     segments = {
-        "facial": "parts of the face, placed by landmarks",
+        "facial": "parts of the face",  # each face's footnote says how they were placed
         "quickshift": by_colour,
         "merged": f"{by_colour}, merged into at most {{regions}} regions",
     }.get(values["segmentation"], "{segmentation} on {segmentation_side} px: about {regions} regions")

@@ -36,6 +36,11 @@ from ferlib.figures.style import in_style
 if TYPE_CHECKING:
     from ferlib.explanations.records import Attribution, ExplainedFace
 
+PLACED: dict[bool | None, str] = {  # of parts of the face
+    True: " · parts placed by landmarks",
+    False: " · parts placed as on an average face, as no landmarks were found",
+}
+
 
 @in_style()
 def draw_lime(
@@ -63,7 +68,8 @@ def draw_lime(
         draw_shapley(lower, panels[2], bars[2], face, image, shapley.astype(np.float32), attribution.facts)
     headline(figure, "LIME", face, f"R² held out {attribution.facts['r2']:.2f}")
     drawn = attribution.facts.get("sampling")  # those of one face may be independent where others are paired
-    footnote(figure, run, face, footer + f" · {drawn} perturbations" * bool(drawn))
+    placed = PLACED.get(attribution.facts.get("landmarks_found"), "")
+    footnote(figure, run, face, footer + f" · {drawn} perturbations" * bool(drawn) + placed)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The picture of mean maps: a row per method, a column per predicted class, over the mean face of these faces."""
+"""The picture of mean maps: a row per method, a column per explained class, over the mean face of these faces."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ def draw_mean_maps(
     right: bool,
     subject: str,
     formats: Sequence[str],
+    by_prediction: bool = True,
 ) -> None:
-    """Mean maps of the faces that are predicted right, or wrong; arrays: of mean_maps.npz."""
+    """Mean maps of the faces that are predicted right, or wrong; arrays: of mean_maps.npz.
+
+    by_prediction: whether the class explained, of the columns, is the predicted one of each face.
+    """
     ending = "right" if right else "wrong"
     emotions = [emotion for emotion in EMOTIONS if f"{emotion}_{ending}" in arrays]
     if not emotions:
@@ -45,12 +49,14 @@ def draw_mean_maps(
         for row, name in zip(panels, chosen, strict=True):
             for axes, emotion in zip(row, emotions, strict=True):
                 hide(axes)
-                draw_cell(axes, arrays, f"{emotion}_{ending}", names.index(name), METHODS[name].signed)
+                limit = largest(arrays, [f"{each}_{ending}" for each in emotions], names.index(name))
+                draw_cell(axes, arrays, f"{emotion}_{ending}", names.index(name), METHODS[name].signed, limit)
             label = METHODS[name].title.replace(" ", "\n")
             row[0].set_ylabel(label, fontsize=7.5, rotation=0, ha="right", va="center")
         for axes, emotion in zip(panels[0], emotions, strict=True):
             count = int(arrays[f"{emotion}_{ending}_faces"])
-            axes.set_title(f"{emotion}\n{count} face{'s' * (count != 1)}", fontsize=7.5)
+            asked = emotion if by_prediction else f"why {emotion}?"
+            axes.set_title(f"{asked}\n{count} face{'s' * (count != 1)}", fontsize=7.5)
         kinds = {METHODS[name].signed for name in chosen}
         ramps = {True: (SIGNED, -1, "against … for"), False: (SIZES, 0, "least … most")}
         for cmap, low, words in (ramps[kind] for kind in sorted(kinds, reverse=True)):
@@ -59,7 +65,8 @@ def draw_mean_maps(
             bar.set_ticks([low, 0, 1] if low else [0, 1])
             bar.ax.tick_params(labelsize=7)
             bar.set_label(f"share of the row's largest mean ({words})", fontsize=7)
-        without = f"\nno face is predicted {', '.join(absent)} and {ending}" * bool(absent)
+        missing = "no face is predicted {} and {}" if by_prediction else "{} is explained of no face predicted {}"
+        without = f"\n{missing.format(', '.join(absent), ending)}" * bool(absent)
         entitle(figure, f"What the network looks at: mean maps of faces predicted {ending}", subject + without)
 
 
@@ -68,10 +75,13 @@ def order(name: str) -> tuple[int, int]:
     return (FIRST.index(name) if name in FIRST else len(FIRST), list(METHODS).index(name))
 
 
-def draw_cell(axes: Axes, arrays: Mapping[str, np.ndarray], group: str, row: int, signed: bool) -> None:
-    """One mean map over the mean face; the scale is that of all groups of the row."""
-    others = [values[row] for key, values in arrays.items() if values.ndim == 3]
-    limit = float(max(np.abs(each).max() for each in others)) or 1.0
+def largest(arrays: Mapping[str, np.ndarray], groups: Sequence[str], row: int) -> float:
+    """The largest size of a row's mean maps of some groups."""
+    return float(max(np.abs(arrays[group][row]).max() for group in groups)) or 1.0
+
+
+def draw_cell(axes: Axes, arrays: Mapping[str, np.ndarray], group: str, row: int, signed: bool, limit: float) -> None:
+    """One mean map over the mean face; `limit` has full colour."""
     face = stretch(arrays[f"{group}_face"][..., None])
     axes.imshow((overlay if signed else tint)(face, arrays[group][row], limit))
 

@@ -51,9 +51,10 @@ def draw_regions(
     figure.text(0.012, 1 - 0.5 / figure.get_figheight(), sentences, fontsize=9, va="top", linespacing=1.25)
     upper, lower = two_rows(figure)
     draw_values(upper, face, image, attribution, names)
-    draw_changes(lower, face, image, attribution, names)
-    where = "" if facts["landmarks_found"] else "regions of an average face, as no landmarks were found"
-    headline(figure, "Facial regions", face, *filter(None, [where]))
+    draw_changes(lower, image, attribution, names)
+    label = facts["label"]  # of all regions, whose passes may be of another precision than the prediction's
+    said = [] if label == face.predicted else [f"in the precision of the sets: {EMOTIONS[label]}"]
+    headline(figure, "Facial regions", face, *said)
     footnote(figure, run, face, footer)
     return figure
 
@@ -100,19 +101,15 @@ def draw_bars(axes: Axes, values: dict[str, float], face: ExplainedFace, names: 
     title_panel(axes, "Δ probability, exact")
 
 
-def draw_changes(
-    figure: SubFigure, face: ExplainedFace, image: np.ndarray, attribution: Attribution, names: tuple[str, ...]
-) -> None:
+def draw_changes(figure: SubFigure, image: np.ndarray, attribution: Attribution, names: tuple[str, ...]) -> None:
     """The lower row."""
     panels, bars = panel_row(figure, 3)
     facts, regions = attribution.facts, attribution.arrays["regions"]
-    predicted = EMOTIONS[face.predicted]
-    keeping, without = facts["keeping"], facts["without"]
-    held = in_regions(regions, names, keeping or ())
-    title = f"{len(keeping)} of {len(names)} regions: still {predicted}" if keeping else f"no region keeps {predicted}"
-    show(panels[0], dim_outside(image, held), title)
+    said, (keeping, without) = EMOTIONS[facts["label"]], (facts["keeping"], facts["without"])
+    held = in_regions(regions, names, keeping)
+    show(panels[0], dim_outside(image, held), f"{len(keeping)} of {len(names)} regions: still {said}")
     outline(panels[0], held.astype(int), color=tuple(FOR), linewidth=1.4)
-    key(bars[0], (", ".join(keeping or ()) or f"the filled face is {predicted} too", "black"))
+    key(bars[0], (", ".join(keeping) or f"the filled face is {said} too", "black"))
     left_out = in_regions(regions, names, without or ())
     become = "no set changes it" if without is None else f"without {len(without)} it is {EMOTIONS[facts['becomes']]}"
     show(panels[1], dim_outside(image, ~left_out), become)

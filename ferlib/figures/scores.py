@@ -11,13 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, SIMPLE, Column
+from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, SANITY, SIMPLE, STABILITY, Column
+from ferlib.explanations.scores.ranks import by_mean_rank
 from ferlib.figures.blending import IMPORTANCE
 from ferlib.figures.lettering import wrap
 from ferlib.figures.mean_maps import draw_mean_maps
 from ferlib.figures.palette import BLUE, COLORS, GREY, INK, QUIET, VERMILION
 from ferlib.figures.pool import FigurePool
 from ferlib.figures.style import UNDATED, WIDTH, entitle, saved_figure
+from ferlib.runtime.words import enumerate_words
 
 if TYPE_CHECKING:
     from config import Score
@@ -38,13 +40,14 @@ def no_figures() -> FigurePool:
 def draw_scores(found: Mapping[str, Any], flags: Score) -> None:
     """All pictures of a summary, beside its JSON file."""
     folder = flags.run.explanations("scores")
-    subject = describe_faces(flags, found["faces"], found["faces"], intervals=False)
+    subject = describe_faces(flags, found["faces"], found["faces"], intervals=False) + bits_of(found, "scores")
     measured = {name for row in found["table"].values() for name in row}
     for kind in KIND_TITLES:
         columns = [each for each in COLUMNS if each.kind == kind and each.name in measured]
         if columns and kind != COST:
             cells = [row[each.name] for row in found["table"].values() for each in columns if each.name in row]
             about = describe_faces(flags, max(cell["faces"] for cell in cells), found["faces"])
+            about += bits_of(found, kind if kind in (STABILITY, SANITY) else "scores")
             draw_columns(folder / f"{kind}.png", found, columns, KIND_TITLES[kind], about, flags)
     draw_agreement(folder / "agreement.png", found, subject, flags)
     draw_curves(folder / "curves.png", found, subject, flags)
@@ -52,9 +55,21 @@ def draw_scores(found: Mapping[str, Any], flags: Score) -> None:
         draw_random_layers(folder / "random_layers.png", found, flags)
     with np.load(folder / "mean_maps.npz") as saved:
         arrays = dict(saved)
-    about = f"{flags.run.name} · faces of the test split, moved to one face by their landmarks"
+    about = f"{flags.run.name} · faces of the test split, moved to one face{describe_moves(found)}"
+    about += bits_of(found, "scores")
     for right, name in ((True, "mean_maps"), (False, "mean_maps_wrong")):
-        draw_mean_maps(folder / f"{name}.png", arrays, found["agreement"]["names"], right, about, flags.format)
+        names, by_prediction = found["agreement"]["names"], flags.target == "predicted"
+        draw_mean_maps(folder / f"{name}.png", arrays, names, right, about, flags.format, by_prediction)
+
+
+def describe_moves(found: Mapping[str, Any]) -> str:
+    """After "moved to one face": how they were placed."""
+    return f": {found['placement']}" if found["placement"] else ""
+
+
+def bits_of(found: Mapping[str, Any], stage: str) -> str:
+    """That 8 bits computed the forward passes of a stage."""
+    return " · network in 8 bits" * (found["stages"][stage]["precision"] == "int8")
 
 
 def remove_figures(folder: Path) -> None:
@@ -115,14 +130,9 @@ def explain_marks(found: Mapping[str, Any], names: Sequence[str], columns: Seque
 
 
 def by_rank(table: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
-    """Methods by their mean rank, then the simple maps."""
-
-    def mean(name: str) -> float:
-        ranks = [table[name][each.name]["rank"] for each in columns if each.name in table[name]]
-        ranks = [rank for rank in ranks if rank is not None]
-        return float(np.mean(ranks)) if ranks else np.inf
-
-    return sorted((name for name in table if any(each.name in table[name] for each in columns)), key=mean)
+    """Methods by their mean rank in the columns that most methods have, then the simple maps."""
+    names = by_mean_rank(table, columns)
+    return [name for name in names if any(column.name in table[name] for column in columns)]
 
 
 def draw_column(axes: Axes, found: Mapping[str, Any], names: Sequence[str], column: Column) -> None:
@@ -184,6 +194,8 @@ def draw_curves(path: Path, found: Mapping[str, Any], subject: str, flags: Score
         panels[0].set_ylabel("probability of the class", fontsize=SMALL)
         add_legend(figure, found, looks, sorted(looks, key=lambda name: -gains[name]))
         finding = f"Insertion less deletion of pixels is largest in the order of {found['titles'][best]}"
+        simple = [found["titles"][name] for name in SIMPLE if gains.get(name, -np.inf) > gains[best]]
+        finding += f" of all methods, and larger in that of {enumerate_words(simple)}" if simple else ""
         entitle(figure, finding, f"{subject}\nin the legend from the largest to the smallest difference")
 
 

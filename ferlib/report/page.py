@@ -23,7 +23,7 @@ from ferlib.evaluation.temperature import describe_direction
 from ferlib.evaluation.terminal import describe_ece
 from ferlib.report.plots import PLOTS
 from ferlib.report.sections import DatasetReport, read_reports
-from ferlib.report.tables import READABLE, all_tables, readable, to_latex, write_csv
+from ferlib.report.tables import READABLE, TABLES, all_tables, readable, to_latex, write_csv
 from ferlib.report.words import duration, element_id, number, percent
 from ferlib.runtime.files import write_text
 from ferlib.runtime.runs import Run, report_path
@@ -147,14 +147,22 @@ def shown_tables(report: DatasetReport) -> dict[str, pd.DataFrame]:
 
 
 def write_csvs(reports: Sequence[DatasetReport], _name: str, cross: CrossTable | None) -> list[Path]:
-    """A file per table and data set, with the figures as they are in the results."""
+    """A file per table and data set, with the figures as they are in the results; removes those of other tables."""
     written = []
     for report in reports:
-        for key, table in all_tables(report.models, cross if report is reports[0] else None).items():
-            path = report_path(report.outputs_dir, f"{report.dataset}_{key}", "csv")
-            write_csv(path, table)
-            written.append(path)
+        tables = all_tables(report.models, cross if report is reports[0] else None)
+        for key, path in csv_paths(report.outputs_dir, report.dataset).items():
+            if key in tables:
+                write_csv(path, tables[key])
+                written.append(path)
+            else:
+                path.unlink(missing_ok=True)  # of an earlier call, whose figures are left out or gone now
     return written
+
+
+def csv_paths(outputs_dir: Path, dataset: str) -> dict[str, Path]:
+    """Table → its CSV file."""
+    return {key: report_path(outputs_dir, f"{dataset}_{key}", "csv") for key in TABLES}
 
 
 def write_latex(reports: Sequence[DatasetReport], _name: str, cross: CrossTable | None) -> list[Path]:
@@ -176,11 +184,23 @@ def build_report(outputs_dir: Path, dataset: str) -> Path:
     return write_reports(outputs_dir, [dataset], dataset, ("html",))[0]
 
 
+def earlier_formats(outputs_dir: Path, datasets: Iterable[str], name: str) -> set[str]:
+    """The formats in which an earlier call wrote the report."""
+    paths = {
+        "html": [report_path(outputs_dir, name)],
+        "md": [report_path(outputs_dir, name, "md")],
+        "csv": [path for dataset in datasets for path in csv_paths(outputs_dir, dataset).values()],
+        "latex": [report_path(outputs_dir, dataset, "tex") for dataset in datasets],
+    }
+    return {kind for kind, files in paths.items() if any(path.exists() for path in files)}
+
+
 def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats: Iterable[str]) -> list[Path]:
     """Writes the report `name` on some data sets from what the stages left below `outputs_dir`, in several formats.
 
-    Returns the paths of what was written. What cannot be read is left out, which the page and stderr say. UserError for
-    an unknown data set, and when no run is there.
+    A format that is there already is written again too, so that all files of a report have the same figures. Returns
+    the paths of what was written. What cannot be read is left out, which the page and stderr say. UserError for an
+    unknown data set, and when no run is there.
     """
     for dataset in datasets:
         dataset_facts(dataset)
@@ -192,4 +212,6 @@ def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats
         reports[0].left_out.extend(line for run, line in explained.items() if run.dataset not in datasets)
     for line in dict.fromkeys(line for report in reports for line in report.left_out):
         print(f"note: {printable(line)}", file=sys.stderr)
-    return [path for each in formats for path in FORMATS[each](reports, name, cross)]
+    again = earlier_formats(outputs_dir, datasets, name)
+    wanted = dict.fromkeys((*formats, *(each for each in FORMATS if each in again)))
+    return [path for each in wanted for path in FORMATS[each](reports, name, cross)]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from ferlib.runtime.runs import Run
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,17 @@ PLOTS = {
         expected=False,
     ),
 }
+
+
+@contextmanager
+def plots_drawn_anew(run: Run) -> Iterator[None]:
+    """The plots of an earlier evaluation of the run are removed; the block draws new ones, or none.
+
+    Of a picture that it does not draw, the versions in other formats go too.
+    """
+    paths = [run.plot(kind) for kind, plot in PLOTS.items() if plot.script != "train.py"]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    yield
+    for beside in (path.with_suffix(f".{kind}") for path in paths for kind in ("pdf", "svg") if not path.exists()):
+        beside.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, KIND_TITLES, SIMPLE, Column
+from ferlib.explanations.scores.ranks import by_mean_rank, mean_rank, shared_columns
 from ferlib.report.pictures import Picture
 
 Cells = dict[str, dict[str, Any]]  # column → cell
@@ -96,7 +97,7 @@ def make_score_table(model: ModelReport) -> ScoreTable:
     columns = [column for column in COLUMNS if any(column.name in row for row in table.values())]
     by_kind = {kind: tuple(column for column in columns if column.kind == kind) for kind in KIND_TITLES}
     ranked = {kind: own for kind, own in by_kind.items() if own and kind != COST}
-    methods = by_rank([name for name in table if name not in SIMPLE], table, columns)
+    shared = {kind: shared_columns(table, own) for kind, own in ranked.items()}
     found = {
         KIND_TITLES.get(kind, "all columns"): each["w"] for kind, each in model.scores["concordance"].items() if each
     }
@@ -105,8 +106,9 @@ def make_score_table(model: ModelReport) -> ScoreTable:
         groups=tuple(make_group(KIND_TITLES[kind], own, table, titles) for kind, own in ranked.items()),
         costs=by_kind[COST],
         overview=tuple(
-            (titles.get(name, name), [mean_rank(table[name], own) for own in ranked.values()], table[name])
-            for name in methods
+            (titles.get(name, name), [mean_rank(table[name], own) for own in shared.values()], table[name])
+            for name in by_mean_rank(table, columns)
+            if name not in SIMPLE
         ),
         concordance=found,
     )
@@ -116,26 +118,5 @@ def make_group(
     title: str, columns: tuple[Column, ...], table: Mapping[str, Cells], titles: Mapping[str, str]
 ) -> ScoreGroup:
     """The rows that have some of the columns; maps that need no network come last."""
-    names = [name for name, row in table.items() if any(column.name in row for column in columns)]
-    return ScoreGroup(
-        title,
-        columns,
-        tuple((titles.get(name, name), name in SIMPLE, table[name]) for name in by_rank(names, table, columns)),
-    )
-
-
-def by_rank(names: Sequence[str], table: Mapping[str, Cells], columns: Sequence[Column]) -> list[str]:
-    """Rows by the mean of their ranks, those without ranks last."""
-
-    def key(name: str) -> tuple[bool, float]:
-        rank = mean_rank(table[name], columns)
-        return rank is None, rank or 0.0
-
-    return sorted(names, key=key)
-
-
-def mean_rank(row: Cells, columns: Sequence[Column]) -> float | None:
-    """Of the columns but those of cost; None of rows without ranks."""
-    ranks = [row[each.name]["rank"] for each in columns if each.kind != COST and each.name in row]
-    known = [rank for rank in ranks if rank is not None]
-    return sum(known) / len(known) if known else None
+    names = [name for name in by_mean_rank(table, columns) if any(column.name in table[name] for column in columns)]
+    return ScoreGroup(title, columns, tuple((titles.get(name, name), name in SIMPLE, table[name]) for name in names))

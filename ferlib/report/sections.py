@@ -35,7 +35,7 @@ from ferlib.report.faces import (
 )
 from ferlib.report.gallery import Card, build_gallery, link, used_methods
 from ferlib.report.pictures import Picture, Sheet, embed_pictures
-from ferlib.report.plots import PLOTS
+from ferlib.report.plots import PLOTS, Plot
 from ferlib.report.scores import ScoreTable, ShortcutTest, make_score_table, make_tests, test_pictures
 from ferlib.report.words import element_id
 
@@ -281,13 +281,27 @@ def plots_to_embed(model: ModelReport, charts: dict[str, tuple[Chart, ...]], she
         shown |= {"confusion_matrix", "class_scores"}
     if sheet:
         shown.add("confident_errors")
-    return {kind: model.run.plot(kind) for kind in PLOTS if kind not in shown}
+    return {kind: path for kind, path in find_plots(model).items() if kind not in shown}
 
 
 def plot_links(model: ModelReport, page_dir: Path) -> dict[str, str]:
     """Kind → address of the plots that are there."""
-    found = {kind: link(model.run.plot(kind), page_dir) for kind in PLOTS}
+    found = {kind: link(path, page_dir) for kind, path in find_plots(model).items()}
     return {kind: address for kind, address in found.items() if address}
+
+
+def find_plots(model: ModelReport) -> dict[str, Path]:
+    """Kind → file of the plots that are there and of the results, or the training, on the page.
+
+    Pictures name no checkpoint: where the figures that they show are left out, or are gone, so are they.
+    """
+    paths = {kind: model.run.plot(kind) for kind, plot in PLOTS.items() if drawn_from(model, plot)}
+    return {kind: path for kind, path in paths.items() if path.exists()}
+
+
+def drawn_from(model: ModelReport, plot: Plot) -> dict[str, Any]:
+    """The content of the file that a plot shows; empty where that is missing or left out."""
+    return model.history if plot.script == "train.py" else model.results
 
 
 # ── what is missing ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -313,11 +327,11 @@ def missing_files(model: ModelReport, methods: dict[str, Method]) -> dict[str, l
     """
     if model.is_ensemble:
         return {}
-    plots = {kind: plot for kind, plot in PLOTS.items() if plot.expected}
+    plots, there = {kind: plot for kind, plot in PLOTS.items() if plot.expected}, find_plots(model)
     expected = [
         ("train.py", "history", model.history),
         ("evaluate.py", "results", model.results),
-        *((plot.script, plot.title, model.run.plot(kind).exists()) for kind, plot in plots.items()),
+        *((plot.script, plot.title, kind in there) for kind, plot in plots.items()),
         *((method.script, f"{method.title} explanations", model.explanations[key]) for key, method in methods.items()),
     ]
     missing: dict[str, list[str]] = {}

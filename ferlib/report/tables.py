@@ -101,7 +101,7 @@ def shares_table(models: Iterable[ModelReport]) -> pd.DataFrame:
         for name, groups in model.scores.get("region_shares", {}).items():
             for group, shares in groups.items():
                 emotion, _, outcome = group.rpartition("_")
-                row = {"model": model.label, "method": name, "predicted": emotion, "outcome": outcome}
+                row = {"model": model.label, "method": name, "explained": emotion, "outcome": outcome}
                 row |= {"faces": shares["faces"]}
                 cells = {region: cell for region, cell in shares.items() if region != "faces"}
                 rows += [
@@ -117,8 +117,8 @@ def strongest_regions(table: pd.DataFrame) -> pd.DataFrame:
     right = table[table["outcome"] == "right"]
     methods = right["method"].unique()
     chosen = right[right["method"] == ("regions" if "regions" in methods else methods[0])] if len(methods) else right
-    largest = chosen.sort_values("share", ascending=False).groupby(["model", "predicted"], sort=False).head(3)
-    return largest.sort_values(["model", "predicted", "share"], ascending=[True, True, False])
+    largest = chosen.sort_values("share", ascending=False).groupby(["model", "explained"], sort=False).head(3)
+    return largest.sort_values(["model", "explained", "share"], ascending=[True, True, False])
 
 
 def cross_table(cross: CrossTable | None) -> pd.DataFrame:
@@ -132,17 +132,20 @@ def cross_table(cross: CrossTable | None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+OF_MODELS: dict[str, Callable[[list[ModelReport]], pd.DataFrame]] = {
+    "models": models_table,
+    "classes": classes_table,
+    "confusion": confusion_table,
+    "explanations": explanations_table,
+    "explanation_scores": scores_table,
+    "region_shares": shares_table,
+}
+TABLES = (*OF_MODELS, "other_data_sets")
+
+
 def all_tables(models: list[ModelReport], cross: CrossTable | None) -> dict[str, pd.DataFrame]:
-    """Every table that has rows, by name."""
-    tables = {
-        "models": models_table(models),
-        "classes": classes_table(models),
-        "confusion": confusion_table(models),
-        "explanations": explanations_table(models),
-        "explanation_scores": scores_table(models),
-        "region_shares": shares_table(models),
-        "other_data_sets": cross_table(cross),
-    }
+    """Every table that has rows, by its name in TABLES."""
+    tables = {name: make(models) for name, make in OF_MODELS.items()} | {"other_data_sets": cross_table(cross)}
     return {name: table for name, table in tables.items() if len(table)}
 
 
@@ -171,6 +174,11 @@ def interval(name: str) -> Callable[[pd.Series], str]:
 def decimals(name: str, digits: int) -> Callable[[pd.Series], str]:
     """A cell of a column of numbers with so many decimals."""
     return lambda row: "–" if pd.isna(row[name]) else f"{row[name]:,.{digits}f}"
+
+
+def rank(row: pd.Series) -> str:
+    """The cell of a rank: 2, or 1.5 where two share ranks."""
+    return "–" if pd.isna(row["rank"]) else f"{row['rank']:g}"
 
 
 def with_ends(name: str, low: str, high: str) -> Callable[[pd.Series], str]:
@@ -229,7 +237,7 @@ READABLE = {  # table → its caption and the columns that people read
             "Method": lambda row: row["method"],
             "Score": lambda row: row["score"],
             "Mean": with_ends("mean", "low", "high"),
-            "Rank": decimals("rank", 0),
+            "Rank": rank,
             "Faces": decimals("faces", 0),
         },
     ),
@@ -237,7 +245,7 @@ READABLE = {  # table → its caption and the columns that people read
         "Where the evidence lies in faces predicted right: the three largest regions, in percent with 95 % intervals",
         {
             "Model": lambda row: row["model"],
-            "Predicted": lambda row: row["predicted"],
+            "Explained": lambda row: row["explained"],
             "Region": lambda row: row["region"],
             "Share": interval("share"),
             "Faces": decimals("faces", 0),

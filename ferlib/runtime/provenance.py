@@ -19,7 +19,7 @@ def provenance() -> dict[str, Any]:
 def library_versions() -> dict[str, str]:
     """Python's version and those of the libraries that results depend on."""
     versions = {"python": platform.python_version()}
-    for package in ("torch", "torchvision", "numpy", "scikit-learn", "scikit-image", "lime", "shap"):
+    for package in ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "scikit-image", "lime", "shap", "captum"):
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions

@@ -179,7 +179,7 @@ def show_explanation(
         unit=row.unit,
         ends=ends,
         colours=[to_hex(palette(share)) for share in np.linspace(0, 1, 9)],
-        words=row.describe(name, found.facts),
+        words=row.describe(name, found.facts | {"probability": float(result.probabilities[chosen, target])}),
         regions=list_regions(parts["values"], parts["expected_units"]) if parts else (),
         expected=describe_expected(name, parts["expected_units"]) if parts else "",
         how_to_read=how_to_read(row),

@@ -32,7 +32,7 @@ from ferlib.explanations.region_words import SURROUND_ALARM, surround_share
 from ferlib.explanations.scores import location
 from ferlib.explanations.scores.scorer import EXACT
 from ferlib.explanations.scores.scorer import count_passes as count_passes  # of the stage
-from ferlib.explanations.scores.stages import CLEVER_HANS
+from ferlib.explanations.scores.stages import CLEVER_HANS, ENGINE
 from ferlib.explanations.scores.summary import interval
 from ferlib.explanations.subject import Subject, open_subject
 from ferlib.runtime.digests import digest
@@ -58,8 +58,8 @@ def explain(
     maps: Mapping[str, Explain],
     **_: Any,
 ) -> list[Attribution]:
-    """An attribution per face: "method_maps" float16 M×H×W of all methods, "faces" uint8 H×W×C; fact "values", the
-    exact ones of the regions.
+    """An attribution per face: "method_maps" float32 M×H×W of all methods, "faces" uint8 H×W×C; facts "values", the
+    exact ones of the regions, and "landmarks_found".
     """
     found = {name: method(images, targets, seeds) for name, method in maps.items()}
     shown = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
@@ -67,10 +67,10 @@ def explain(
         Attribution(
             found[EXACT][face].map,
             {
-                "method_maps": np.stack([rows[face].map for rows in found.values()]).astype(np.float16),
+                "method_maps": np.stack([rows[face].map for rows in found.values()]).astype(np.float32),
                 "faces": shown[face],
             },
-            {"values": found[EXACT][face].facts["values"]},
+            {key: found[EXACT][face].facts[key] for key in ("values", "landmarks_found")},
         )
         for face in range(len(images))
     ]
@@ -85,8 +85,9 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
     shortcut, planted_in (a class), faces. networks: name → run, checkpoint, its digest, accuracy on the test faces as
     drawn and with the shortcut planted in all, `called` and `called_planted` (share of the faces of other classes that
     are called the class of the shortcut, without it and with it), surround (share of the exact values that lies outside
-    of the face) and alarms (share of the faces whose sentence warns of it). learned: whether the second network reads
-    the shortcut at all. methods: name → see `judge`. area: share of the picture that is the shortcut.
+    of the face), alarms (share of the faces whose sentence warns of it), engine and precision of the forward passes, of
+    8 bits also agreement. learned: whether the second network reads the shortcut at all. methods: name → see `judge`.
+    area: share of the picture that is the shortcut.
     """
     kind = flags.shortcut
     networks, maps = {}, {}
@@ -104,7 +105,8 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
             drawn.run.with_shortcut(kind).name,
         )
         if is_main():
-            networks[name] = describe_network(drawn, planted, summary["faces"])
+            engine = {key: summary[key] for key in ENGINE if key in summary}
+            networks[name] = describe_network(drawn, planted, summary["faces"]) | engine
             with np.load(planted.run.with_shortcut(kind) / "maps.npz") as saved:
                 maps[name] = saved["method_maps"].astype(np.float64)
     if not is_main():

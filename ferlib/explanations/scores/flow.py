@@ -14,14 +14,15 @@ from ferlib.data.synthetic.variants import PERMUTED, variant_name
 from ferlib.explanations.choice import describe_target
 from ferlib.explanations.driver import Figures, explain_run
 from ferlib.explanations.face_regions import TEN
+from ferlib.explanations.landmark_detector import describe_placed
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.region_words import expected_units
 from ferlib.explanations.scores import location, truth
 from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, SANITY, SIMPLE, STABILITY, TRUTH
 from ferlib.explanations.scores.mean_maps import Group, average, average_face, describe_shares, group_faces
+from ferlib.explanations.scores.stages import ENGINE, SCORES
 from ferlib.explanations.scores.stages import PERMUTED as PERMUTED_STAGE
 from ferlib.explanations.scores.stages import SANITY as SANITY_STAGE
-from ferlib.explanations.scores.stages import SCORES
 from ferlib.explanations.scores.stages import STABILITY as STABILITY_STAGE
 from ferlib.explanations.scores.summary import agreement, kendall_w, tabulate
 from ferlib.explanations.specs import Method
@@ -44,16 +45,19 @@ def score(flags: Score, methods: Sequence[str], figures: Figures) -> dict[str, A
     values = {"methods": list(methods), "baseline": flags.baseline}
     if is_main():
         print(describe_plan(plan_steps(flags)))
-    scores = run_stage(subject, SCORES, values, flags, flags.samples, figures, "")
-    stable = run_stage(subject, STABILITY_STAGE, values, flags, flags.stability_faces, figures, "stability")
-    sane = run_stage(subject, SANITY_STAGE, values, flags, flags.sanity_faces, figures, "sanity")
-    permuted: Faces = []
+    stages = {"scores": run_stage(subject, SCORES, values, flags, flags.samples, figures, "")}
+    stages["stability"] = run_stage(
+        subject, STABILITY_STAGE, values, flags, flags.stability_faces, figures, "stability"
+    )
+    stages["sanity"] = run_stage(subject, SANITY_STAGE, values, flags, flags.sanity_faces, figures, "sanity")
     if twin:
         own = {**values, "permuted": twin["checkpoint"], "digest": twin["checkpoint_digest"]}
-        permuted = run_stage(subject, PERMUTED_STAGE, own, flags, flags.sanity_faces, figures, "permuted")
+        stages["permuted"] = run_stage(subject, PERMUTED_STAGE, own, flags, flags.sanity_faces, figures, "permuted")
     if not is_main():
         return {}
-    found = summarize(subject, methods, scores, stable, sane, permuted) | describe_settings(flags)
+    faces = {name: stage.get("faces", []) for name, stage in stages.items()}
+    found = summarize(subject, methods, faces["scores"], faces["stability"], faces["sanity"], faces.get("permuted", []))
+    found |= describe_settings(flags) | describe_engines(stages)
     found |= {"networks": {"permuted": twin}} if twin else {}
     write_json(flags.run.scores, found)
     return found
@@ -67,6 +71,15 @@ def find_permuted(flags: Score) -> dict[str, str]:
     run = replace(flags, dataset=variant_name(PERMUTED)).run
     path = require(run.last_checkpoint, run.command("train.py"))
     return {"checkpoint": str(path), "checkpoint_digest": digest_file(path)}
+
+
+def describe_engines(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What computed the scores: engine and precision, of 8 bits also their agreement; the same of each stage that ran.
+
+    The engine is that of forward passes; gradients, and the stages of repeats, are computed by torch.
+    """
+    ran = {name: {key: stage[key] for key in ENGINE if key in stage} for name, stage in stages.items() if stage}
+    return {**ran["scores"], "stages": ran}
 
 
 def describe_settings(flags: Score) -> dict[str, Any]:
@@ -88,15 +101,14 @@ def run_stage(
     samples: Any,
     figures: Figures,
     folder: str,
-) -> Faces:
-    """The faces of a stage's summary, no more than `samples`; none where no face is asked for."""
+) -> Mapping[str, Any]:
+    """A stage's summary of no more than `samples` faces; empty where no face is asked for."""
     if samples == 0:
-        return []
+        return {}
     count = samples if samples == "all" or flags.samples == "all" else min(samples, flags.samples)
     indices = flags.indices[:samples] if stage is not SCORES and samples != "all" else flags.indices
     own = replace(flags, samples=count, indices=indices, figures=False)
-    summary = explain_run(subject, name_step(stage, plan_steps(flags)), values, own, figures, folder)
-    return summary.get("faces", [])
+    return explain_run(subject, name_step(stage, plan_steps(flags)), values, own, figures, folder)
 
 
 def plan_steps(flags: Score) -> dict[str, Any]:
@@ -137,8 +149,9 @@ def summarize(
 
     methods: the rows, in order. table: see summary.tabulate. concordance: Kendall's W of all columns and of those of
     each kind. agreement: names and rank correlations of each two maps. curves: means over faces of the outputs of
-    deletion and insertion, and of the sanity check. region_shares: see mean_maps.describe_shares. passes: of a face
-    beside the maps' own.
+    deletion and insertion, and of the sanity check. region_shares: see mean_maps.describe_shares; its groups are those
+    of mean_maps.npz, named by the class explained. passes: of a face beside the maps' own. placement: how faces were
+    placed, in words.
     """
     names = [*methods, *SIMPLE]
     with np.load(subject.run.explanation_maps("scores")) as saved:
@@ -164,6 +177,7 @@ def summarize(
         "run": subject.run.identity(),
         "checkpoint": str(subject.checkpoint),
         "checkpoint_digest": subject.checkpoint_digest,
+        "fingerprint": subject.data.fingerprint,
         "faces": len(scores),
         "methods": list(methods),
         "titles": {name: METHODS[name].title for name in methods} | SIMPLE,
@@ -173,6 +187,7 @@ def summarize(
         "region_shares": describe_shares(arrays["sums"], groups, names),
         "curves": {"pixels": mean_curves(scores, names), "sanity": mean_sanity(sane)},
         "passes": float(np.mean([face["passes"] for face in scores])),
+        "placement": describe_placed(scores),
     }
 
 

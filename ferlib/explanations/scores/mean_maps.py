@@ -20,7 +20,7 @@ FEWEST = 2  # faces of a group
 
 @dataclass(frozen=True)
 class Group:
-    """Faces predicted as one class, all right or all wrong."""
+    """Faces of which one class is explained, predicted all right or all wrong."""
 
     emotion: str
     right: bool
@@ -33,13 +33,14 @@ class Group:
 
 
 def group_faces(faces: Sequence[Mapping[str, Any]]) -> Iterator[Group]:
-    """The groups of at least FEWEST faces of a summary, by predicted class; faces of unknown class are in none."""
+    """The groups of at least FEWEST faces of a summary, by the class that their maps explain, with --target another one
+    than the predicted; faces of unknown class are in none."""
     for emotion in EMOTIONS:
         for right in (True, False):
             rows = [
                 row
                 for row, face in enumerate(faces)
-                if face["predicted"] == emotion and face["true"] and (face["true"] == emotion) == right
+                if face["target"] == emotion and face["true"] and (face["true"] == face["predicted"]) == right
             ]
             if len(rows) >= FEWEST:
                 yield Group(emotion, right, tuple(rows))

@@ -45,6 +45,7 @@ class Scorer:
     regions: int
     find_donor: FindDonor | None
     batch_size: int
+    baseline: str | float = "grey"  # the fill of the squares of infidelity
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,9 +82,10 @@ def explain(
     """An attribution per face of N×C×H×W: the exact values of its regions, and the scores of all methods.
 
     targets: weights N×K of the outputs. Facts: "scores" (row → name → number), "curves" (row → fill → outputs of
-    deletion and of insertion at STEPS + 1 shares of the pixels), "passes". Arrays: "method_maps" float16 M×H×W and
-    "sums" float32 M×n (of the regions) in the order of Scorer.names, "regions" int16 H×W, "landmarks" float32 5×2,
-    "exact" float32 2×n: Shapley values of the probability and of the logit.
+    deletion and of insertion at STEPS + 1 shares of the pixels), "passes", "landmarks_found". Arrays: "method_maps"
+    float16 M×H×W, each as shares of its peak, and "sums" float32 M×n (of the regions) in the order of Scorer.names,
+    "regions" int16 H×W, "landmarks" float32 5×2, "exact" float32 2×n: Shapley values of the probability and of the
+    logit.
     """
     found, costs = make_maps(scorer, images, targets, seeds)
     weights = targets.cpu().double().numpy()
@@ -153,7 +155,7 @@ def score_face(
     """The scores of a face, as `explain` says."""
     sums = {name: truth.region_sums(each, face.regions, scorer.regions) for name, each in face.densities.items()}
     filled = {name: make_baseline(face.image[None], name)[0] for name in PIXEL_FILLS}
-    grey = make_baseline(face.image[None], "grey")[0]
+    behind = make_baseline(face.image[None], scorer.baseline)[0]
     squares = infidelity.draw_squares(face.image.shape[1], face.image.shape[2], combine_seeds(face.seed, 11))
     region_fills = {**filled, **transplant(scorer, face)}
     orders = {name: curves.pixel_order(values, combine_seeds(face.seed, 12)) for name, values in face.maps.items()}
@@ -161,7 +163,7 @@ def score_face(
     needed = np.unique(np.concatenate([np.concatenate(each) for each in rows.values()]))
     pictures: dict[tuple, torch.Tensor] = {
         ("face",): face.image[None],
-        ("squares",): infidelity.replaced(face.image, grey, squares),
+        ("squares",): infidelity.replaced(face.image, behind, squares),
         **{("filled", fill): each[None] for fill, each in filled.items()},
         **{("regions", fill): show_regions(face, each, needed, scorer.regions) for fill, each in region_fills.items()},
     }
@@ -199,14 +201,20 @@ def score_face(
     table = face.exact.arrays["logits"].astype(np.float64)
     exact = [shapley_values(outcomes(table, kind) @ face.target) for kind in ("probability", "logit")]
     arrays: dict[str, np.ndarray] = {
-        "method_maps": np.stack([face.maps[name] for name in scorer.names]).astype(np.float16),
+        "method_maps": np.stack([to_peak(face.maps[name]) for name in scorer.names]).astype(np.float16),
         "sums": np.stack([sums[name] for name in scorer.names]).astype(np.float32),
         "regions": face.regions,
         "landmarks": face.exact.arrays["landmarks"],
         "exact": np.stack(exact).astype(np.float32),
     }
     passes = sum(len(each) for each in pictures.values())
-    return Attribution(face.exact.map, arrays, {"scores": scores, "curves": drawn, "passes": passes})
+    found: dict[str, Any] = {"scores": scores, "curves": drawn, "passes": passes}
+    return Attribution(face.exact.map, arrays, found | {"landmarks_found": face.exact.facts.get("landmarks_found")})
+
+
+def to_peak(values: np.ndarray) -> np.ndarray:
+    """A map H×W as shares of its largest size, so that float16 holds small values too."""
+    return values / (np.abs(values).max() or 1)
 
 
 def transplant(scorer: Scorer, face: Face) -> dict[str, torch.Tensor]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ferlib.explanations.binding import Explain, Network, bind
 from ferlib.explanations.face_regions import TEN
+from ferlib.explanations.landmark_detector import open_landmarks
 from ferlib.explanations.methods import METHODS
-from ferlib.explanations.region_fills import open_landmarks, placer
+from ferlib.explanations.region_fills import placer
 from ferlib.explanations.scores.repeats import Repeats, randomised
 from ferlib.explanations.scores.scorer import EXACT, Scored, Scorer, count_passes
 from ferlib.explanations.subject import Subject
@@ -31,7 +35,8 @@ class Shared:
     def __init__(self, network: Network, passes: int = 0) -> None:
         self.network = network
         self.spec, self.batch_size = network.spec, network.batch_size
-        self.has_faces, self.background, self.faces_of = network.has_faces, network.background, network.faces_of
+        self.has_faces, self.faces_of = network.has_faces, network.faces_of
+        self.background: Callable[[int], torch.Tensor] = network.background
         self._plain, self._forward, self._gradients = network.plain(), network.forward(passes), network.gradients()
 
     def plain(self) -> nn.Module:
@@ -45,6 +50,12 @@ class Shared:
     def gradients(self) -> nn.Module:
         """The same, prepared for many passes with gradients."""
         return self._gradients
+
+    def with_background(self, background: Callable[[int], torch.Tensor]) -> Shared:
+        """The same with other background faces."""
+        other = copy(self)
+        other.background = background
+        return other
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -67,24 +78,32 @@ def provide_scorer(options: dict[str, Any], network: Network, _model: nn.Module)
     methods = {name: Scored(bind_method(name, shared, baseline=baseline), METHODS[name].output) for name in names}
     place = placer(open_landmarks(), network.spec.image_size / network.spec.scaled_size, "ten")
     finder = donor_finder(shared.forward(0), place, network.faces_of, network.batch_size)
-    scorer = Scorer(methods, shared.forward(0), shared.modules, len(TEN), finder, network.batch_size)
+    scorer = Scorer(methods, shared.forward(0), shared.modules, len(TEN), finder, network.batch_size, baseline)
     return {"scorer": scorer}
 
 
 def provide_repeats(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:
     """The keyword `repeats`."""
     names, baseline = options.pop("methods"), options.pop("baseline")
-    network, found = Shared(network), {}
+    assert isinstance(network, Subject), "only the background faces of a run can be drawn again"
+    redrawn = replace(network, seed=combine_seeds(network.seed, 32)).background
+    shared, found = Shared(network), {}
     for name in names:
         settings = METHODS[name].defaults
         other = OTHER_FILL if baseline != OTHER_FILL else "mean"
         found[name] = Repeats(
-            bind_method(name, network, baseline=baseline),
-            bind_method(name, network, baseline=other) if "baseline" in settings else None,
-            bind_method(name, network, baseline=baseline, **OTHER_SEGMENTATION) if "segmentation" in settings else None,
+            bind_method(name, shared, baseline=baseline),
+            bind_method(name, shared, baseline=other) if "baseline" in settings else None,
+            bind_method(name, shared, baseline=baseline, **OTHER_SEGMENTATION) if "segmentation" in settings else None,
             name in RANDOM,
+            bind_method(name, shared.with_background(redrawn), baseline=baseline) if is_compared(name) else None,
         )
     return {"repeats": found}
+
+
+def is_compared(name: str) -> bool:
+    """Whether a method compares a face with background faces, which follow --seed as its own random numbers do."""
+    return "background" in METHODS[name].needs
 
 
 def provide_stages(options: dict[str, Any], network: Network, _model: nn.Module) -> dict[str, Any]:

@@ -9,14 +9,29 @@ from typing import Any
 
 from ferlib.explanations.specs import Method
 
+ENGINE = ("engine", "precision", "agreement")  # of a stage's summary: what computed it
+
 
 def stage(title: str, function: str, need: str, **more: Any) -> Method:
     """A row; need: what it takes of a network, a function of setup.py."""
     return Method("scores", title, "score_explanations.py", f"scores.{function}", "", "", needs=(need,), **more)
 
 
-SCORES = stage("Scores", "scorer:explain", "scorer", network="forward", faces_per_call=(2, 4, 16))
-STABILITY = stage("Stability", "repeats:explain_stability", "repeats", faces_per_call=(1, 2, 8))
+SCORES = stage(
+    "Scores",
+    "scorer:explain",
+    "scorer",
+    network="forward",
+    constants={"infidelity": "squares of the fill", "maps": "shares of the peak"},
+    faces_per_call=(2, 4, 16),
+)
+STABILITY = stage(
+    "Stability",
+    "repeats:explain_stability",
+    "repeats",
+    constants={"background": "drawn again"},
+    faces_per_call=(1, 2, 8),
+)
 SANITY = stage("Sanity check", "repeats:explain_sanity", "stages", faces_per_call=(5, 8, 16))
 PERMUTED = stage("Permuted labels", "repeats:explain_sanity", "permuted", faces_per_call=(5, 8, 16))
 CLEVER_HANS = stage("Clever Hans test", "clever_hans:explain", "maps", network="forward", faces_per_call=(2, 4, 16))

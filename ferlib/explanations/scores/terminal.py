@@ -28,8 +28,18 @@ def describe_scores(found: Mapping[str, Any], flags: Score) -> str:
             title = KIND_TITLES.get(kind, "All columns")
             lines.append(f"{title}: Kendall's W {each['w']:.2f} ({len(each['columns'])} columns)")
     lines.append(f"{found['faces']} faces, {found['passes']:,.0f} passes a face beside those of the maps")
+    lines += filter(None, [found["placement"]])
+    lines.append(describe_stages(found["stages"]))
     lines.append(f"→ {flags.run.scores}")
     return "\n".join(lines)
+
+
+def describe_stages(stages: Mapping[str, Mapping[str, Any]]) -> str:
+    """What computed the forward passes of each stage: openvino 2025.3 in int8 (scores), torch 2.9 in float32 (…)."""
+    computed: dict[str, list[str]] = {}
+    for name, each in stages.items():
+        computed.setdefault(f"{each['engine']} in {each['precision']}", []).append(name)
+    return "forward passes: " + ", ".join(f"{engine} ({', '.join(names)})" for engine, names in computed.items())
 
 
 def describe_kind(title: str, columns: Sequence[Column], found: Mapping[str, Any]) -> list[str]:
