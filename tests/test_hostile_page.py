@@ -59,7 +59,7 @@ def site(tmp_path_factory):
             functions = kept.page.fns.values()
             kept.model = next(block for block in functions if len(block.inputs) == 4).inputs[2].value
             kept.predict = next(block._id for block in functions if len(block.inputs) == 4)
-            kept.explain = next(block._id for block in functions if len(block.inputs) == 5 + len(DEFAULTS))
+            kept.explain = next(block._id for block in functions if len(block.inputs) == 4 + len(DEFAULTS))
             kept.choose = next(block._id for block in functions if block.collects_event_data and block.inputs)
             kept.example = next(block._id for block in functions if block.collects_event_data and not block.inputs)
             yield kept
@@ -88,8 +88,8 @@ def photo_event(site, picture, session="", **changes):
     return event | {"session_hash": session or uuid.uuid4().hex[:11]} | changes
 
 
-def explain_event(site, session, settings=DEFAULTS, method="gradcam", target=answers.PREDICTED, model=""):
-    values = [None, None, model or site.model, method, target, *settings]
+def explain_event(site, session, settings=DEFAULTS, method="gradcam", target=answers.PREDICTED):
+    values = [None, None, method, target, *settings]
     return {"data": values, "fn_index": site.explain, "session_hash": session}
 
 
@@ -338,11 +338,11 @@ def broken_events(site):
     for wrong in (None, 3, True, [], {}, "no such", float("nan"), "x" * 10_000, "\ud800"):
         for place in (2, 3):
             yield json.dumps(good | {"data": [*good["data"][:place], wrong, *good["data"][place + 1 :]]}).encode()
-        for place in (3, 4, 6):
+        for place in (2, 3, 5):
             yield json.dumps(
                 explain | {"data": [*explain["data"][:place], wrong, *explain["data"][place + 1 :]]}
             ).encode()
-    for place, wrongs in {5: (99, 4001, 10**9, -1), 8: (0, 201), 11: (0, 10**6), 13: (0.05, 0.6, -1)}.items():
+    for place, wrongs in {4: (99, 4001, 10**9, -1), 7: (0, 201), 10: (0, 10**6), 12: (0.05, 0.6, -1)}.items():
         for wrong in (*wrongs, float("nan"), float("inf"), None, "50", True, []):
             yield json.dumps(
                 explain | {"data": [*explain["data"][:place], wrong, *explain["data"][place + 1 :]]}
