@@ -7,7 +7,7 @@ from typing import Any
 
 from ferlib.explanations.scores.columns import COST, SIMPLE, Column
 
-SHARED = 0.75  # of the methods, which a column needs for its ranks to count; as in summary.kendall_w
+SHARED = 0.75  # of the methods, which a column needs for its ranks to count
 
 Cells = Mapping[str, Mapping[str, Any]]  # column → cell, as in summary.tabulate
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, SIMPLE
+from ferlib.explanations.scores.ranks import shared_columns
 
 RESAMPLES = 2000
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # row → column → a number per face
@@ -66,11 +67,7 @@ def kendall_w(table: Mapping[str, Mapping[str, Mapping[str, Any]]], kinds: Seque
     alike, 0: they have nothing in common. None with fewer than two columns or three methods. w, columns, methods.
     """
     methods = [name for name in table if name not in SIMPLE]
-    columns = [
-        column.name
-        for column in COLUMNS
-        if column.kind in kinds and sum(column.name in table[name] for name in methods) >= max(3, 0.75 * len(methods))
-    ]
+    columns = [column.name for column in shared_columns(table, COLUMNS) if column.kind in kinds]
     methods = [name for name in methods if all(column in table[name] for column in columns)]
     if len(columns) < 2 or len(methods) < 3:
         return None
