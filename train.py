@@ -15,6 +15,7 @@ from typing import Any
 import config
 from datasets import in_folds
 from ferlib.data.facts import dataset_facts
+from ferlib.report.plots import remove_training_plots
 from ferlib.runtime.errors import UserError, lookup, run_script
 from ferlib.runtime.flags import parse_flags
 from models import MODELS, model_spec
@@ -52,7 +53,13 @@ def fit(flags: config.Train, after_epoch: Callable[[dict[str, Any]], None] | Non
     from ferlib.runtime.distributed import is_main
     from ferlib.training import fitting
 
-    history = fitting.fit(flags, after_epoch)
+    def tell(epoch: dict[str, Any]) -> None:
+        if is_main():
+            remove_training_plots(flags.run)  # they lack this epoch, or are of a training that this one replaced
+        if after_epoch:
+            after_epoch(epoch)
+
+    history = fitting.fit(flags, tell)
     if is_main():
         plot_run(flags.run, history, flags.format)
     return history

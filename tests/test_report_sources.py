@@ -17,7 +17,7 @@ from ferlib.explanations.scores.summary import tabulate
 from ferlib.figures.scores import by_rank
 from ferlib.report.page import write_reports
 from ferlib.report.plots import PLOTS
-from ferlib.report.scores import make_score_table
+from ferlib.report.scores import make_score_table, make_tests
 from ferlib.report.sections import read_reports
 from ferlib.report.tables import readable, scores_table
 from ferlib.runtime.digests import digest_file
@@ -144,6 +144,10 @@ def test_a_shortcut_test_of_another_checkpoint_is_left_out(tmp_path):
     write_json(run.clever_hans("patch"), content)
     evaluate_from(run, run.best_checkpoint)
     assert read_model(run, []).clever_hans
+    assert make_tests(read_model(run, []), {})[0].engines == ""
+    eight = {name: network | {"engine": "openvino 2025", "precision": "int8"} for name in content["networks"]}
+    write_json(run.clever_hans("patch"), content | {"networks": eight})
+    assert make_tests(read_model(run, []), {})[0].engines == "forward passes: openvino 2025 in int8 (honest, cheating)"
     run.best_checkpoint.with_name("other.pth").write_bytes(b"another")
     evaluate_from(run, run.best_checkpoint.with_name("other.pth"))
     assert not read_model(run, left_out := []).clever_hans
@@ -306,6 +310,7 @@ def test_columns_that_few_methods_have_give_nobody_a_better_mean_rank(run):
     table = fifteen_and_lime()
     score(run, run.best_checkpoint, table=table, titles={name: name for name in table})
     shown = make_score_table(read_model(run, []))
+    assert shown.settings == [], "files of earlier versions do not say what computed them"
     assert [(title, ranks) for title, ranks, _ in shown.overview][-1] == ("lime", [16.0])
     assert [ranks for _, ranks, _ in shown.overview] == [[place] for place in range(1, 17)]
     assert [title for title, *_ in shown.groups[0].rows][-2:] == ["lime", "random"]

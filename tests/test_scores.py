@@ -30,7 +30,6 @@ from ferlib.explanations.scores import (
     stability,
     stages,
     summary,
-    terminal,
     truth,
 )
 from ferlib.explanations.scores.columns import COLUMNS, KIND_TITLES, SIMPLE
@@ -453,11 +452,11 @@ def test_eight_bits_are_stated_with_their_agreement():
     eight = {"engine": "openvino 2025", "precision": "int8", "agreement": {"flips": 0.01}}
     exact = {"engine": "torch 2", "precision": "bfloat16"}
     ran = {"scores": {**eight, "faces": []}, "stability": {**exact, "faces": []}, "sanity": {}}
-    found = flow.describe_engines(ran)
+    found = flow.engines_of(ran)
     assert found == {**eight, "stages": {"scores": eight, "stability": exact}}
     assert bits_of(found, "scores") == " · network in 8 bits"
     assert bits_of(found, "stability") == ""
-    assert terminal.describe_stages(found["stages"]) == (
+    assert stages.describe_engines(found["stages"]) == (
         "forward passes: openvino 2025 in int8 (scores), torch 2 in bfloat16 (stability)"
     )
 

@@ -410,6 +410,25 @@ def test_after_epoch_may_end_the_run(train_flags):
     assert flags.run.last_checkpoint.exists()
 
 
+def test_curves_of_fewer_epochs_do_not_stay_beside_the_history(train_flags):
+    """Neither those of a training that was replaced, nor those of one that goes on."""
+    flags = train_flags("stale", epochs=1)
+    curves = flags.run.plot("training_curves")
+    train.fit(replace(flags, format=["png", "pdf"]))
+    assert curves.exists()
+
+    def stop(epoch):
+        raise KeyboardInterrupt
+
+    for again in (flags, replace(train_flags("stale", epochs=3), resume=True)):
+        train.fit(flags)
+        assert curves.exists()
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(again, stop)
+        assert not curves.exists()
+        assert not curves.with_suffix(".pdf").exists()
+
+
 def test_tensorboard_events(tiny_run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

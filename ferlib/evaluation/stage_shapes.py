@@ -319,6 +319,12 @@ def is_region_shares(value: Any) -> bool:
     )
 
 
+def is_engines(value: Any) -> bool:
+    """Stage → what computed its forward passes."""
+    return isinstance(value, dict) and all(misfit(each, ENGINE) is None for each in value.values())
+
+
+ENGINE: dict[str, Any] = {"engine": str, "precision": str}
 SCORES: dict[str, Any] = {
     "run": RUN,
     "checkpoint": str,
@@ -334,11 +340,13 @@ SCORES: dict[str, Any] = {
     "only?": str,
     "command?": str,
     "passes": is_number,
+    "stages?": is_engines,
 }
 
 SHARE_OF_FACES = {"mean": is_share, "low": SHARE, "high": SHARE}
 NETWORK = {"run": RUN, "accuracy": is_share, "accuracy_planted": is_share, "called": is_share,
-           "called_planted": is_share, "surround": SHARE_OF_FACES, "alarms": SHARE_OF_FACES}  # fmt: skip
+           "called_planted": is_share, "surround": SHARE_OF_FACES, "alarms": SHARE_OF_FACES,
+           "engine?": str, "precision?": str}  # fmt: skip
 SHARES_OF_FACES = ("mass_honest", "mass_cheating", "exposed", "false_alarms")
 
 

@@ -96,7 +96,8 @@ def describe(found: Mapping[str, Any]) -> str:
     """The runs and the shortcut."""
     honest, cheating = (found["networks"][name]["run"] for name in NETWORKS)
     shown = SHORTCUTS[found["shortcut"]]
-    return f"{honest['model']} trained on {honest['dataset']} and on {cheating['dataset']} ({shown})"
+    bits = " · network in 8 bits" * any(each.get("precision") == "int8" for each in found["networks"].values())
+    return f"{honest['model']} trained on {honest['dataset']} and on {cheating['dataset']} ({shown}){bits}"
 
 
 def draw_maps(

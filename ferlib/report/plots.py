@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ferlib.runtime.runs import Run
 
@@ -98,5 +99,20 @@ def plots_drawn_anew(run: Run) -> Iterator[None]:
     for path in paths:
         path.unlink(missing_ok=True)
     yield
-    for beside in (path.with_suffix(f".{kind}") for path in paths for kind in ("pdf", "svg") if not path.exists()):
-        beside.unlink(missing_ok=True)
+    for path in paths:
+        if not path.exists():
+            remove_formats(path)
+
+
+def remove_training_plots(run: Run) -> None:
+    """Removes the plots that train.py drew of the run."""
+    for kind, plot in PLOTS.items():
+        if plot.script == "train.py":
+            run.plot(kind).unlink(missing_ok=True)
+            remove_formats(run.plot(kind))
+
+
+def remove_formats(path: Path) -> None:
+    """Removes the versions of a picture in other formats."""
+    for kind in ("pdf", "svg"):
+        path.with_suffix(f".{kind}").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, KIND_TITLES, SIMPLE, Column
 from ferlib.explanations.scores.ranks import by_mean_rank, mean_rank, shared_columns
+from ferlib.explanations.scores.stages import describe_engines
 from ferlib.report.pictures import Picture
 
 Cells = dict[str, dict[str, Any]]  # column → cell
@@ -47,9 +48,10 @@ class ScoreTable:
 
     @property
     def settings(self) -> list[str]:
-        """What was explained and what hides pixels, in words; none in files of earlier versions."""
+        """What was explained, what hides pixels and what computed the scores, in words, as far as the file has it."""
         words = {"explained": "{}", "only": "only {}", "baseline": "fill {}"}
-        return [text.format(value) for key, text in words.items() if (value := self.model.scores.get(key))]
+        found = [text.format(value) for key, text in words.items() if (value := self.model.scores.get(key))]
+        return [*found, *filter(None, [describe_engines(self.model.scores.get("stages", {}))])]
 
     @property
     def passes(self) -> float:
@@ -69,6 +71,11 @@ class ShortcutTest:
     def looks(self) -> str:
         """What the shortcut looks like."""
         return SHORTCUTS[self.found["shortcut"]]
+
+    @property
+    def engines(self) -> str:
+        """What computed the maps of both networks; empty where the file does not say it."""
+        return describe_engines(self.found["networks"])
 
     @property
     def rows(self) -> list[tuple[str, dict[str, Any]]]:

@@ -57,7 +57,7 @@ def score(flags: Score, methods: Sequence[str], figures: Figures) -> dict[str, A
         return {}
     faces = {name: stage.get("faces", []) for name, stage in stages.items()}
     found = summarize(subject, methods, faces["scores"], faces["stability"], faces["sanity"], faces.get("permuted", []))
-    found |= describe_settings(flags) | describe_engines(stages)
+    found |= describe_settings(flags) | engines_of(stages)
     found |= {"networks": {"permuted": twin}} if twin else {}
     write_json(flags.run.scores, found)
     return found
@@ -73,7 +73,7 @@ def find_permuted(flags: Score) -> dict[str, str]:
     return {"checkpoint": str(path), "checkpoint_digest": digest_file(path)}
 
 
-def describe_engines(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def engines_of(stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What computed the scores: engine and precision, of 8 bits also their agreement; the same of each stage that ran.
 
     The engine is that of forward passes; gradients, and the stages of repeats, are computed by torch.

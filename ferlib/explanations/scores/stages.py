@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ferlib.explanations.specs import Method
@@ -35,3 +36,16 @@ STABILITY = stage(
 SANITY = stage("Sanity check", "repeats:explain_sanity", "stages", faces_per_call=(5, 8, 16))
 PERMUTED = stage("Permuted labels", "repeats:explain_sanity", "permuted", faces_per_call=(5, 8, 16))
 CLEVER_HANS = stage("Clever Hans test", "clever_hans:explain", "maps", network="forward", faces_per_call=(2, 4, 16))
+
+
+def describe_engines(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """What computed the forward passes of each: openvino 2025.3 in int8 (scores), torch 2.9 in float32 (…).
+
+    Empty for files of earlier versions, which do not say it.
+    """
+    computed: dict[str, list[str]] = {}
+    for name, each in summaries.items():
+        if each.keys() >= {"engine", "precision"}:
+            computed.setdefault(f"{each['engine']} in {each['precision']}", []).append(name)
+    listed = ", ".join(f"{engine} ({', '.join(names)})" for engine, names in computed.items())
+    return f"forward passes: {listed}" if listed else ""

@@ -9,6 +9,7 @@ from typing import Any
 from config import Score
 from ferlib.data.synthetic.variants import SHORTCUTS
 from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES, Column
+from ferlib.explanations.scores.stages import describe_engines
 
 LINE = 118  # columns of a terminal
 
@@ -29,17 +30,9 @@ def describe_scores(found: Mapping[str, Any], flags: Score) -> str:
             lines.append(f"{title}: Kendall's W {each['w']:.2f} ({len(each['columns'])} columns)")
     lines.append(f"{found['faces']} faces, {found['passes']:,.0f} passes a face beside those of the maps")
     lines += filter(None, [found["placement"]])
-    lines.append(describe_stages(found["stages"]))
+    lines.append(describe_engines(found["stages"]))
     lines.append(f"→ {flags.run.scores}")
     return "\n".join(lines)
-
-
-def describe_stages(stages: Mapping[str, Mapping[str, Any]]) -> str:
-    """What computed the forward passes of each stage: openvino 2025.3 in int8 (scores), torch 2.9 in float32 (…)."""
-    computed: dict[str, list[str]] = {}
-    for name, each in stages.items():
-        computed.setdefault(f"{each['engine']} in {each['precision']}", []).append(name)
-    return "forward passes: " + ", ".join(f"{engine} ({', '.join(names)})" for engine, names in computed.items())
 
 
 def describe_kind(title: str, columns: Sequence[Column], found: Mapping[str, Any]) -> list[str]:
@@ -95,6 +88,7 @@ def describe_test(found: Mapping[str, Any], flags: Score) -> str:
         lines.append(f"A {kind} has no place, so that no map can point at it: compare the figures with it and without.")
     else:
         lines += describe_rows(found)
+    lines += filter(None, [describe_engines(found["networks"])])
     lines.append(f"→ {flags.run.clever_hans(kind)}")
     return "\n".join(lines)
 
