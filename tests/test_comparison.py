@@ -10,7 +10,7 @@ from PIL import Image
 
 import config
 import evaluate
-from ferlib.evaluation.comparison import choose_runs, compare_runs, group_seeds
+from ferlib.evaluation.comparison import choose_runs, compare_runs, group_seeds, matching_set
 from ferlib.evaluation.comparison_text import summarize_comparison
 from ferlib.evaluation.predictions import SavedPredictions, read_predictions, save_predictions
 from ferlib.evaluation.saved_runs import read_models
@@ -122,7 +122,7 @@ def test_the_command_writes_what_it_found_with_pictures(outputs):
     for row in found["pairs"]:
         assert row["sentence"] in text
     assert "FER_XAI, ResNet-50: 70.88% (69.38% to 72.35%) on PrivateTest" in text
-    assert "left out: slices and people" in text
+    assert "left out: slices, people and subjects" in text
     for kind in ("matrix", "roc_curves", "slices", "learning_curves"):
         picture = np.asarray(Image.open(path.with_name(f"{DATASET}_{kind}.png")).convert("L"))
         assert picture.std() > 5, f"{kind} is blank"
@@ -252,3 +252,17 @@ def test_old_results_are_compared_too(outputs):
     found = compare_runs(reports_of(outputs, "fer_vgg", "resnet50"), DATASET, None)
     assert found["contestants"][0]["kappa"] > 0.5
     assert "fer_vgg" in summarize_comparison(found)
+
+
+def test_joined_folds_are_compared_by_subject(synthetic):
+    """Predictions of all faces, as evaluate.py --all-folds joins them, are of the set whose faces are all test."""
+    probabilities = np.full((len(synthetic), 7), 1 / 7, np.float32)
+    saved = SavedPredictions(
+        synthetic.labels, probabilities, np.log(probabilities), synthetic.names, fingerprint=synthetic.fingerprint
+    )
+    found = matching_set(synthetic, saved)
+    assert np.array_equal(found.split("test").subjects, synthetic.subjects)
+    test = synthetic.split("test")
+    part = replace(saved, labels=test.labels, names=test.names)
+    assert matching_set(synthetic, part) is synthetic
+    assert matching_set(synthetic, replace(part, names=test.names[::-1])) is None

@@ -118,6 +118,21 @@ def test_subjects_that_are_all_alike_count_once():
     assert found == pytest.approx(np.add((p + q**2 / (2 * n)) / (1 + q**2 / n), [-half, half]))
 
 
+def test_faces_of_a_class_that_one_subject_shows_count_as_one():
+    """Of 12 subjects of 20 faces, one shows all 10 faces of class 0, and half are found: as a single trial."""
+    labels, subjects = np.ones(240, int), np.repeat(np.arange(12), 20)
+    labels[:10] = 0
+    scores = np.random.default_rng(0).random(240)
+    probabilities = np.full((240, 7), 1e-3)
+    probabilities[:, 0], probabilities[:, 1] = scores, 0.5
+    probabilities[:10, 0] = np.repeat([0.4, 0.6], 5)
+    found = figure_intervals(labels, probabilities, subjects)
+    q, n, p = student.ppf(0.975, 11), 1, 0.5
+    half = q * np.sqrt(p * (1 - p) / n + q**2 / (4 * n**2)) / (1 + q**2 / n)
+    assert found["recall"][:, 0] == pytest.approx([0.5 - half, 0.5 + half])
+    assert np.ptp(found["auc"][:, 0]) > np.ptp(figure_intervals(labels, probabilities)["auc"][:, 0])
+
+
 def test_subjects_of_one_face_each_change_little():
     correct = np.random.default_rng(0).random(200) < 0.7
     alone, named = accuracy_interval(correct), accuracy_interval(correct, np.arange(200))

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from config import EMOTIONS
+from ferlib.evaluation.calibration import face_losses
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies, compute_metrics
 from ferlib.figures.confusion import plot_confusion_matrix
 from ferlib.figures.curves import plot_roc_curves
@@ -56,9 +57,29 @@ def test_two_classifiers_on_the_same_faces():
     assert found["p"] == pytest.approx(2 * (45 + 10 + 1) / 1024)
     margin = 1.96 * (0.1 - 0.06**2) ** 0.5 / 10  # of a normal distribution
     assert found["interval"] == pytest.approx([0.06 - margin, 0.06 + margin], abs=0.011)
-    assert compare_accuracies(first, first) == {"gain": 0, "interval": [0, 0], "p": 1, "won": 0, "lost": 0}
+    same = {"gain": 0, "interval": [0, 0], "test": "McNemar", "p": 1, "won": 0, "lost": 0}
+    assert compare_accuracies(first, first) == same
     people = np.arange(100) // 10  # faces of one subject are drawn together
-    assert np.ptp(compare_accuracies(first, second, people)["interval"]) > np.ptp(found["interval"])
+    by_person = compare_accuracies(first, second, people)
+    assert np.ptp(by_person["interval"]) > np.ptp(found["interval"])
+    assert by_person["test"] == "bootstrap"
+    assert by_person["p"] > found["p"], "McNemar's test takes the faces for independent"
+    one = compare_accuracies(first, second, np.zeros(100))
+    assert (one["interval"], one["p"]) == ([-1, 1], 1)
+
+
+def test_scores_that_are_not_defined_have_no_value():
+    """Class 2 has no faces and is predicted once, class 3 is neither, class 1 has a face and is never predicted."""
+    labels, predictions = np.array([0, 0, 1]), np.array([0, 0, 2])
+    rows = compute_metrics(labels, np.eye(7)[predictions])["per_class"]
+    shown = [[row[name] for name in ("precision", "recall", "f1")] for row in rows[:4]]
+    assert shown == [[1, 1, 1], [None, 0, 0], [0, None, 0], [None, None, None]]
+
+
+def test_log_losses_of_both_types_are_alike():
+    sure = np.array([[1e-11, 1.0, 0, 0, 0, 0, 0]])
+    single, double = (face_losses(np.array([0]), sure.astype(kind)) for kind in (np.float32, np.float64))
+    assert single == pytest.approx(double)
 
 
 @pytest.fixture

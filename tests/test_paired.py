@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import binomtest, false_discovery_control, norm
+from scipy.stats import t as student
 from statsmodels.stats import contingency_tables, multitest
 
 from ferlib.data.facts import SPLITS
+from ferlib.evaluation.bootstrap import p_of_draws
 from ferlib.evaluation.metrics import accuracy_interval, compute_metrics, mcnemar
 from ferlib.evaluation.paired import (
     Contestant,
@@ -23,6 +25,7 @@ from ferlib.evaluation.paired import (
 )
 from ferlib.evaluation.published import PUBLISHED, published_rows
 from ferlib.evaluation.slices import TAIL, find_slices, score_slices
+from ferlib.runtime.errors import UserError
 
 
 def contestant(name, correct, labels=None):
@@ -115,6 +118,45 @@ def test_subjects_widen_the_interval_and_replace_the_test():
     assert np.ptp(row["interval"]) > 3 * np.ptp(alone["interval"])
     assert row["test"] == "bootstrap"
     assert row["p"] > alone["p"]
+
+
+def test_many_contestants_by_subject_can_differ():
+    """55 pairs: no draw of a thousand is rare enough for Holm's correction, the tail of their distribution is."""
+    rng = np.random.default_rng(0)
+    people = np.arange(600) // 10
+    shares = [0.99, 0.1, *[0.5] * 9]
+    rows = compare_pairs(
+        [contestant(f"c{place}", rng.random(600) < share) for place, share in enumerate(shares)], people
+    )
+    first = rows[0]
+    assert (first["first"], first["second"], first["verdict"]) == ("c0", "c1", "better")
+    assert first["p_holm"] < 0.001
+    assert sum(row["verdict"] == "unknown" for row in rows) > 25, "the nine of 50 % do not differ"
+
+
+def test_one_subject_says_nothing_of_others():
+    first, second = blocks(600, 120, 60, 220)
+    with pytest.raises(UserError, match="all test faces are of one subject"):
+        compare_pairs([contestant("a", first), contestant("b", second)], np.zeros(1000))
+
+
+def test_draws_beside_a_tail():
+    drawn = np.linspace(-0.02, 0.06, 1000)
+    below = int((drawn <= 0).sum())
+    assert p_of_draws(0.02, drawn, 1000) == pytest.approx(2 * (below + 1) / 1001)
+    assert p_of_draws(-0.02, -drawn, 1000) == pytest.approx(2 * (below + 1) / 1001)
+    beyond = drawn + 0.1
+    assert p_of_draws(0.12, beyond, 5) == pytest.approx(2 * student.sf(0.12 / beyond.std(ddof=1), 4))
+    assert p_of_draws(0.12, beyond, 1) == 1
+    assert p_of_draws(0.0, np.zeros(1000), 100) == 1
+
+
+def test_a_class_without_faces_has_no_gain():
+    first, second = blocks(60, 12, 8, 20)
+    labels = np.where(contestant("a", first).labels == 1, 2, contestant("a", first).labels)
+    pair = [replace(contestant(name, right), labels=labels) for name, right in (("a", first), ("b", second))]
+    row = compare_pairs(pair)[0]["per_class"][1]
+    assert row == {"gain": None, "interval": None}
 
 
 def test_the_interval_of_a_pair_covers():

@@ -10,18 +10,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.stats import t as student
 
 from ferlib.evaluation.calibration import BINS, confidence_bins, face_brier_scores, face_losses
 
 RESAMPLES = 1000
 SEED = 0
 BLOCK = 1_000_000  # weights in memory at a time
+COUNTED = 10  # draws on the other side of 0, of fewer of which the number says little
 
 
 def quantiles(values: np.ndarray) -> np.ndarray:
     """The 2.5 % and 97.5 % quantiles over the first axis, less its NaNs."""
     never = np.isnan(values).all(0)  # of a class without faces
     return np.where(never, np.nan, np.nanquantile(np.where(never, 0, values), (0.025, 0.975), axis=0))
+
+
+def p_of_draws(gain: float, drawn: np.ndarray, units: int) -> float:
+    """Two-sided p-value of a gain of 0, from B draws of `units` faces or subjects.
+
+    Twice (k + 1) / (B + 1) for the k draws at 0 or on its other side (Davison & Hinkley, 1997, equation 4.11). A draw
+    is no rarer than one in B, which a correction for many tests takes for chance: where k is below COUNTED, twice the
+    tail of Student's t, with a degree of freedom less than there are units, beyond the gain in standard deviations of
+    the draws. 1 for a single unit, which says nothing of others.
+    """
+    beyond = int((drawn <= 0).sum() if gain > 0 else (drawn >= 0).sum())
+    if units < 2 or beyond >= COUNTED:
+        return 1.0 if units < 2 else min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+    spread = float(drawn.std(ddof=1))
+    return float(2 * student.sf(abs(gain) / spread, units - 1)) if spread else 0.0
 
 
 def resample(units: np.ndarray) -> Iterator[np.ndarray]:
@@ -62,16 +79,17 @@ def weighted_figures(labels: np.ndarray, probabilities: np.ndarray, weights: np.
 def matrix_figures(matrices: np.ndarray) -> dict[str, np.ndarray]:
     """Precision, recall and F1 of each class (B×7) and their averages (B) from confusion matrices B×7×7, true in rows.
 
-    0 where a class is never predicted or has no faces; the mean F1 is over the classes that occur as either.
+    NaN where they are not defined: precision of a class that is never predicted, recall of one without faces, F1 of one
+    that is neither; the mean F1 is over the others.
     """
     found, predicted, true = matrices.diagonal(axis1=1, axis2=2), matrices.sum(1), matrices.sum(2)
-    f1 = ratio(2 * found, predicted + true)
+    f1 = ratio(2 * found, predicted + true, np.nan)
     return {
-        "precision": ratio(found, predicted),
-        "recall": ratio(found, true),
+        "precision": ratio(found, predicted, np.nan),
+        "recall": ratio(found, true, np.nan),
         "f1": f1,
-        "macro_f1": f1.sum(1) / (predicted + true > 0).sum(1),
-        "weighted_f1": (f1 * true).sum(1) / true.sum(1),
+        "macro_f1": np.nanmean(f1, 1),
+        "weighted_f1": np.nansum(f1 * true, 1) / true.sum(1),
     }
 
 

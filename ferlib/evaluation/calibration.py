@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 BINS = 15  # of equal width, as in Guo et al.
+LEAST = float(np.finfo(np.float32).eps)  # probability in a log loss: of float32, in which predictions are kept
 
 
 def compute_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -84,9 +85,12 @@ def reliability_row(code: int, confidence: np.ndarray, correct: np.ndarray) -> d
 
 
 def face_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Negative log likelihood of each face's true class, in nats: float64 N; its mean is scikit-learn's log_loss."""
-    likelihood = probabilities[np.arange(len(labels)), labels]
-    return -np.log(np.clip(likelihood, np.finfo(probabilities.dtype).eps, 1).astype(np.float64))
+    """Negative log likelihood of each face's true class, in nats: float64 N; its mean is scikit-learn's log_loss.
+
+    A probability below LEAST counts as LEAST, whatever the type of the array, so that losses can be compared.
+    """
+    likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(np.clip(likelihood, LEAST, 1))
 
 
 def face_brier_scores(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

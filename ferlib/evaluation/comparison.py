@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from config import EMOTIONS, LATER_SETTINGS, RUN_SETTINGS
 from ferlib.data.face_data import FaceData
+from ferlib.data.facts import SPLITS
 from ferlib.evaluation.agreement import agree_with_labels
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.evaluation.paired import EQUAL, Contestant, compare_pairs, describe_pair, differing_faces
@@ -23,6 +25,9 @@ from ferlib.runtime.provenance import provenance
 from recipes import DEFAULTS, recorded
 
 MOST = 12  # contestants: 66 pairs
+NOT_AT_HAND = (
+    "slices, people and subjects: the data set is not at hand, or is another version; faces count as independent"
+)
 DIGESTS = ("teacher_digests", "initial_digest", "votes")  # of what a training read, in its history
 
 
@@ -141,7 +146,8 @@ def compare_runs(
     check_same_faces(reports, saved)
     contestants = make_contestants(reports, saved)
     labels, names = saved[0].labels, saved[0].names
-    faces = matching_faces(data, saved[0])
+    own = matching_set(data, saved[0])
+    faces = own.split("test") if own else None
     subjects = faces.subjects if faces else None
     pairs = compare_pairs(contestants, subjects)
     by_name = {contestant.name: contestant for contestant in contestants}
@@ -163,18 +169,18 @@ def compare_runs(
         "pairs": pairs,
         "published": published_rows(dataset) if is_official(data, len(labels)) else [],
         "people": agree_with_labels(labels, faces.votes) if faces else None,
-        "slices": score_slices(find_slices(data, groups), contestants, subjects) if faces and data else [],
-        "left_out": [] if faces else ["slices and people: the data set is not at hand, or is another version"],
+        "slices": score_slices(find_slices(own, groups), contestants, subjects) if own else [],
+        "left_out": [] if own else [NOT_AT_HAND],
         **provenance(),
     }
 
 
-def matching_faces(data: FaceData | None, saved: SavedPredictions) -> FaceData | None:
-    """The test faces of `data` where they are those of the predictions."""
+def matching_set(data: FaceData | None, saved: SavedPredictions) -> FaceData | None:
+    """The data set whose test faces are those of the predictions: `data`, or its folds joined, where all are test."""
     if data is None:
         return None
-    faces = data.split("test")
-    return faces if are_same(faces, saved) else None
+    joined = replace(data, splits=np.full(len(data), SPLITS.index("test")))
+    return next((each for each in (data, joined) if are_same(each.split("test"), saved)), None)
 
 
 def are_same(one: FaceData | SavedPredictions, other: FaceData | SavedPredictions) -> bool:

@@ -124,15 +124,15 @@ def wilson(found: Proportions, units: Units) -> np.ndarray:
 def design_effects(found: Proportions, units: Units) -> np.ndarray:
     """Variance of each proportion over that of independent trials, K: 1 for faces, up to one unit's trials else.
 
-    Where it cannot be estimated, as every trial hits or there is one subject only, the trials of a subject count as
-    one: Σ m² / Σ m for m trials in each unit.
+    Where it cannot be estimated, as every trial hits or all are of one subject, the trials of a subject count as one:
+    Σ m² / Σ m for m trials in each unit.
     """
     if units.subjects is None:
         return np.ones(len(found.trials))
     sizes = units.sums(found.masks.astype(float))
     largest = (sizes**2).sum(0) / np.maximum(found.trials, 1)
     binomial = found.values * (1 - found.values) / np.maximum(found.trials, 1)
-    known = (binomial > 0) & (units.count > 1)
+    known = (binomial > 0) & (units.count_of(found.masks) > 1)
     variances = np.diag(units.covariance(found.influence))
     effects = np.divide(variances, binomial, out=largest.copy(), where=known)
     return np.clip(effects, 1, np.maximum(largest, 1))
@@ -155,9 +155,18 @@ class Area:
     """The area under the ROC curve of one class against the rest; NaN where only one of the two occurs."""
 
     value: float
-    positives: int
-    negatives: int
+    positive: np.ndarray  # bool N
     influence: np.ndarray  # float N: what each face adds to its error
+
+    @property
+    def positives(self) -> int:
+        """Faces of the class."""
+        return int(self.positive.sum())
+
+    @property
+    def negatives(self) -> int:
+        """The others."""
+        return int((~self.positive).sum())
 
     @property
     def is_known(self) -> bool:
@@ -174,14 +183,14 @@ def area_under_curve(positive: np.ndarray, scores: np.ndarray) -> Area:
     m, n = int(positive.sum()), int((~positive).sum())
     influence = np.zeros(len(scores))
     if not (m and n):
-        return Area(float("nan"), m, n, influence)
+        return Area(float("nan"), positive, influence)
     ranks = rankdata(scores)
     above = (ranks[positive] - rankdata(scores[positive])) / n  # share of the negatives below each positive
     below = 1 - (ranks[~positive] - rankdata(scores[~positive])) / m
     value = float(above.mean())
     influence[positive] = (above - value) / m * np.sqrt(m / max(1, m - 1))
     influence[~positive] = (below - value) / n * np.sqrt(n / max(1, n - 1))
-    return Area(value, m, n, influence)
+    return Area(value, positive, influence)
 
 
 def hanley_mcneil(value: float, m: int, n: int) -> float:
@@ -202,13 +211,17 @@ def auc_interval(area: Area, units: Units) -> tuple[float, float]:
     Newcombe's solves |A - θ| = z √V(θ) and so stays within 0..1 and holds where A = 1; V(θ) supposes a form of the
     scores, which DeLong's variance does not. The ratio of the standard errors multiplies z: in full where it is above
     1, to the power m / (m + SHRINKAGE) where it is below, as few positives seldom show the tail of their scores.
-    z is Student's where subjects are known. NaN where the AUC is not defined, and for one subject.
+    Where subjects are known, z is Student's, and the faces of a kind that one subject alone shows count as one, as
+    nothing tells how those of others would differ. NaN where the AUC is not defined, and for one subject.
     """
     if not area.is_known or units.count < 2:
         return float("nan"), float("nan")
-    m, n, value = area.positives, area.negatives, area.value
+    kinds = np.array([area.positive, ~area.positive]).T
+    shown_by = units.count_of(kinds)
+    m, n = np.where(shown_by > 1, kinds.sum(0), 1).tolist()
+    value = area.value
     quantile = units.binomial_quantile
-    estimated = float(units.covariance(area.influence[:, None])[0, 0]) if m > 1 else 0.0
+    estimated = float(units.covariance(area.influence[:, None])[0, 0]) if shown_by.min() > 1 else 0.0
     modelled = hanley_mcneil(value, m, n)
     if modelled > 0 and estimated > 0:
         ratio = min(np.sqrt(estimated / modelled), WIDEST)

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from config import EMOTIONS
-from ferlib.evaluation.bootstrap import quantiles, resample
+from ferlib.evaluation.bootstrap import p_of_draws, quantiles, resample
 from ferlib.evaluation.calibration import binned_errors, compute_calibration, face_brier_scores, face_losses
 from ferlib.evaluation.ece_interval import infer_binned_error
 from ferlib.evaluation.intervals import METHODS, Proportions, figure_intervals, in_top, wilson
@@ -28,6 +28,7 @@ HEADLINES = (
     "ece_debiased", "nll", "brier",
 )  # fmt: skip
 CLASS_SCORES = ("precision", "recall", "f1", "auc")  # that have intervals
+MCNEMAR, BOOTSTRAP = "McNemar", "bootstrap"  # tests of two classifiers on the same faces
 
 
 def compute_metrics(
@@ -35,7 +36,8 @@ def compute_metrics(
 ) -> dict[str, Any]:
     """Every figure of one split from labels N, probabilities N×7 and, where known, subjects N; fractions in 0..1.
 
-    The AUC of a class is one-vs-rest; it is None for a class without faces, which the mean leaves out. `intervals` are
+    The AUC of a class is one-vs-rest. Scores of a class are None where they are not defined, as for one without faces;
+    means leave them out. `intervals` are
     those of 95 % of intervals.figure_intervals; `ece_debiased` and the interval of the ECE are those of ece_interval.
     """
     predictions = probabilities.argmax(1)
@@ -108,12 +110,17 @@ def class_precision(positive: np.ndarray, scores: np.ndarray) -> float | None:
 def per_class_metrics(
     labels: np.ndarray, probabilities: np.ndarray, intervals: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
-    """A row for each class; `intervals` as figure_intervals returns them."""
-    columns = precision_recall_fscore_support(labels, probabilities.argmax(1), labels=CLASSES, zero_division=0)
+    """A row for each class; `intervals` as figure_intervals returns them.
+
+    None where a score is not defined: precision of a class that is never predicted, recall of one without faces, F1 of
+    one that is neither.
+    """
+    predictions = probabilities.argmax(1)
+    columns = precision_recall_fscore_support(labels, predictions, labels=CLASSES, zero_division=np.nan)
     return [
         {
             "emotion": emotion,
-            **{"precision": float(p), "recall": float(r), "f1": float(f)},
+            **{"precision": defined(p), "recall": defined(r), "f1": defined(f)},
             "auc": class_auc(labels == code, probabilities[:, code]),
             "average_precision": class_precision(labels == code, probabilities[:, code]),
             "support": int(support),
@@ -130,7 +137,7 @@ def interval(ends: np.ndarray) -> list[float] | None:
 
 def defined(value: float) -> float | None:
     """The value, None for NaN."""
-    return None if np.isnan(value) else value
+    return None if np.isnan(value) else float(value)
 
 
 def accuracy_interval(correct: np.ndarray, subjects: np.ndarray | None = None) -> list[float]:
@@ -142,16 +149,17 @@ def accuracy_interval(correct: np.ndarray, subjects: np.ndarray | None = None) -
 def compare_accuracies(first: np.ndarray, second: np.ndarray, subjects: np.ndarray | None = None) -> dict[str, Any]:
     """By how much `second` is right more often than `first`, both bool N on the same faces.
 
-    `interval` is the 95 % bootstrap interval of the gain, drawing faces, or subjects where they are known; `p` is that
-    of `mcnemar`, which takes the faces for independent.
+    `interval` is the 95 % bootstrap interval of the gain, drawing faces, or subjects where they are known: -1 to 1 for
+    one subject, which says nothing of others. `p` is that of `mcnemar` for faces, of bootstrap.p_of_draws for subjects.
     """
     won, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    gains = second.astype(int) - first
-    draws = resample(np.arange(len(first)) if subjects is None else subjects)
+    gain, gains, units = (won - lost) / len(first), second.astype(int) - first, Units(len(first), subjects)
+    drawn = np.concatenate([weights @ gains / weights.sum(1) for weights in resample(units.codes)])
     return {
-        "gain": (won - lost) / len(first),
-        "interval": quantiles(np.concatenate([drawn @ gains / drawn.sum(1) for drawn in draws])).tolist(),
-        "p": mcnemar(won, lost),
+        "gain": gain,
+        "interval": quantiles(drawn).tolist() if units.count > 1 else [-1.0, 1.0],
+        "test": MCNEMAR if subjects is None else BOOTSTRAP,
+        "p": mcnemar(won, lost) if subjects is None else p_of_draws(gain, drawn, units.count),
         "won": won,
         "lost": lost,
     }

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ferlib.evaluation.bootstrap import SEED, matrix_figures, quantiles, resample
+from ferlib.evaluation.bootstrap import SEED, matrix_figures, p_of_draws, quantiles, resample
 from ferlib.evaluation.calibration import face_losses
-from ferlib.evaluation.metrics import mcnemar
+from ferlib.evaluation.metrics import BOOTSTRAP, MCNEMAR, defined, interval, mcnemar
+from ferlib.evaluation.units import Units
+from ferlib.runtime.errors import UserError
 
 EQUAL = 0.005  # of accuracy, within which two classifiers are practically equal
 SIGNIFICANT = 0.05
@@ -114,11 +116,16 @@ def draw_seeds(values: np.ndarray, generator: np.random.Generator) -> np.ndarray
 def compare_pairs(contestants: Sequence[Contestant], subjects: np.ndarray | None = None) -> list[dict[str, Any]]:
     """A row for each pair: differences with 95 % intervals, a test, Holm's p-value, probabilities, a verdict.
 
-    `p` is McNemar's exact test for two single runs without known subjects, else twice the smaller share of the draws
-    beyond 0. `better`, `equal` and `worse` are the shares of the draws above, within and below EQUAL, which stand for
+    `p` is McNemar's exact test for two single runs without known subjects, else bootstrap.p_of_draws. `better`, `equal` and
+    `worse` are the shares of the draws above, within and below EQUAL, which stand for
     probabilities as the bootstrap's distribution does for a posterior without prior knowledge (Rubin, "The Bayesian
-    bootstrap", 1981).
+    bootstrap", 1981). A class without faces has no gain. UserError where all faces are of one subject.
     """
+    if subjects is not None and len(np.unique(subjects)) < 2:
+        raise UserError(
+            "all test faces are of one subject, which says nothing of others; compare runs on more people: where a set "
+            "is split by subject, those of all its folds (evaluate.py --all-folds)"
+        )
     draws = draw_figures(contestants, subjects)
     pairs = [(first, second) for first in range(len(contestants)) for second in range(first + 1, len(contestants))]
     rows = [describe_difference(contestants, draws, first, second, subjects) for first, second in pairs]
@@ -133,17 +140,18 @@ def describe_difference(
 ) -> dict[str, Any]:
     """The figures of one pair, the first less the second."""
     gain, drawn = draws.gain("accuracy", first, second)
+    recalls, drawn_recalls = draws.gain("recall", first, second)
     one, other = contestants[first], contestants[second]
     exact = one.seeds == other.seeds == 1 and subjects is None
     won, lost = int((one.correct[0] & ~other.correct[0]).sum()), int((other.correct[0] & ~one.correct[0]).sum())
-    beyond = 2 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    units = Units(len(one.labels), subjects).count
     return {
         "first": one.name,
         "second": other.name,
         "gain": float(gain),
         "interval": quantiles(drawn).tolist(),
-        "test": "McNemar" if exact else "bootstrap",
-        "p": mcnemar(won, lost) if exact else min(1.0, max(beyond, 1 / len(drawn))),
+        "test": MCNEMAR if exact else BOOTSTRAP,
+        "p": mcnemar(won, lost) if exact else p_of_draws(float(gain), drawn, units),
         **({"won": won, "lost": lost} if exact else {}),
         "better": float((drawn > EQUAL).mean()),
         "equal": float((np.abs(drawn) <= EQUAL).mean()),
@@ -154,12 +162,8 @@ def describe_difference(
             for value, values in [draws.gain(name, first, second)]
         },
         "per_class": [
-            {"gain": float(value), "interval": ends.tolist()}
-            for value, ends in zip(
-                draws.gain("recall", first, second)[0],
-                quantiles(draws.gain("recall", first, second)[1]).T,
-                strict=True,
-            )
+            {"gain": defined(value), "interval": interval(ends)}
+            for value, ends in zip(recalls, quantiles(drawn_recalls).T, strict=True)
         ],
     }
 

@@ -28,7 +28,7 @@ def is_empty(value: Any) -> bool:
     return value == []
 
 
-CLEAN_CLASS = {"emotion": EMOTION, "support": is_count, "recall": is_share, "f1": is_share, "intervals": dict}
+CLEAN_CLASS = {"emotion": EMOTION, "support": is_count, "recall": SHARE, "f1": SHARE, "intervals": dict}
 CLEAN = (
     {
         "samples": is_positive,
@@ -156,8 +156,7 @@ def per_class(emotion: str) -> dict[str, Any]:
     scores = ("precision", "recall", "f1")
     return {
         "emotion": frozenset((emotion,)),
-        **dict.fromkeys(scores, is_share),
-        **dict.fromkeys(("auc", "average_precision"), SHARE),
+        **dict.fromkeys((*scores, "auc", "average_precision"), SHARE),
         "support": is_count,
         "intervals": dict.fromkeys((*scores, "auc"), INTERVAL),
     }
@@ -187,7 +186,7 @@ FIGURES: dict[str, Any] = {
 
 CHECKPOINT = ({"path": str, "digest?": str}, None)
 MEMBER = {"name": str, "val_accuracy": is_share, "accuracy": is_share, "interval": [is_share, is_share]}
-GAIN = {"gain": is_number, "interval": [is_number, is_number], "p": is_share}
+GAIN = {"gain": is_number, "interval": [is_number, is_number], "test?": str, "p": is_share}
 
 AGREEMENT = {"one_annotator": is_share, "most_annotators": is_share}
 PART = either({"accuracy": is_share, "interval": [is_share, is_share]}, "faces")
@@ -391,6 +390,7 @@ ELSEWHERE: dict[str, Any] = {
 
 ENDS = [is_number, is_number]
 DIFFERENCE = {"gain": is_number, "interval": ENDS}
+DIFFERENCE_OF_CLASS = (DIFFERENCE, {"gain": NUMBER, "interval": (ENDS, None)})
 DIFFERING = {
     "count": is_count,
     "faces": [{"index": is_count, "name": str, "true": is_count, "predicted": [is_count, is_count],
@@ -415,7 +415,7 @@ COMPARISON: dict[str, Any] = {
         {"first": str, "second": str, **DIFFERENCE, "test": str, "p": is_share, "p_holm": is_share, "better": is_share,
          "equal": is_share, "worse": is_share, "verdict": frozenset(("better", "worse", "equal", "unknown")),
          "sentence": str, "other_figures": {"macro_f1": DIFFERENCE, "nll": DIFFERENCE},
-         "per_class": [DIFFERENCE] * CLASSES, "faces": {"only_first": DIFFERING, "only_second": DIFFERING}},
+         "per_class": [DIFFERENCE_OF_CLASS] * CLASSES, "faces": {"only_first": DIFFERING, "only_second": DIFFERING}},
     ],
     "published": [{"system": str, "accuracy": is_share, "interval": [is_share, is_share], "scored": str, "picked": str,
                    "start": str, "views": str}],

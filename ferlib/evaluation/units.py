@@ -46,6 +46,10 @@ class Units:
         """Of the normal distribution for faces, of Student's t for several subjects."""
         return Z if self.subjects is None or self.count < 2 else self.quantile
 
+    def count_of(self, masks: np.ndarray) -> np.ndarray:
+        """int K: how many units have a face in each of the masks N×K."""
+        return (self.sums(masks.astype(float)) > 0).sum(0)
+
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Values N×K (or N) summed over the faces of each unit: G×K (or G)."""
         if self.subjects is None:

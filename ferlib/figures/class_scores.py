@@ -22,8 +22,8 @@ def plot_class_scores(
     with saved_figure(path, formats, figsize=(WIDTH, 3.4)) as figure:
         axis = figure.subplots()
         for place, (score, color) in enumerate(SCORES.items()):
-            values = np.array([row[score] for row in per_class])
-            ends = np.array([row["intervals"][score] or (row[score], row[score]) for row in per_class])
+            values = np.array([row[score] for row in per_class], dtype=float)  # NaN where it is not defined
+            ends = np.array([row["intervals"][score] or (row[score], row[score]) for row in per_class], dtype=float)
             look: dict[str, Any] = {"ecolor": INK, "error_kw": {"elinewidth": 0.8, "capsize": 1.8, "capthick": 0.8}}
             errors = np.maximum([values - ends[:, 0], ends[:, 1] - values], 0)
             centres = np.arange(len(per_class)) + 0.27 * (place - 1)

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_curve
 from config import EMOTIONS
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
-from ferlib.evaluation.comparison import make_contestants, read_test
+from ferlib.evaluation.comparison import make_contestants, matching_set, read_test
 from ferlib.evaluation.paired import Contestant, describe_verdict, in_both_orders, in_points
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.figures.lettering import wrap
@@ -36,7 +36,8 @@ def draw_comparison(
     formats: Sequence[str] = PNG,
 ) -> None:
     """Every picture of what comparison.compare_runs found on `reports`; faces only where `data` is at hand."""
-    contestants = make_contestants(reports, [read_test(report) for report in reports])
+    saved = [read_test(report) for report in reports]
+    contestants, data = make_contestants(reports, saved), matching_set(data, saved[0])
     views = ", ".join(dict.fromkeys(row["views"] for row in found["contestants"]))
     subject = f"{dataset_facts(found['dataset']).title} test, {found['samples']:,} faces, views: {views}"
 
