@@ -243,6 +243,12 @@ def test_a_camera_that_hangs_is_lost(camera):
         next(source.frames())
 
 
+def test_a_slow_start_does_not_lose_a_camera(camera):
+    source = camera([plain(1)] * 10, delay=0.05, timeout=0.5)
+    time.sleep(0.6)
+    assert next(source.frames()).number == 0
+
+
 def test_the_reading_thread_ends_with_its_reader(camera):
     source = camera([plain(1)] * 10_000, delay=0.001)
     before = threading.active_count()

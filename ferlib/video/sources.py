@@ -202,7 +202,6 @@ class Camera:
         self.frame_ready = threading.Condition()
         self.newest: np.ndarray | None = None
         self.newest_time = 0.0  # of the newest frame's arrival, monotonic seconds
-        self.last_active = time.monotonic()  # of the last frame or attempt to reconnect
         self.stopped, self.lost = False, False
         self.read = 0  # frames that arrived
         self.used = 0  # frames that were consumed
@@ -214,6 +213,7 @@ class Camera:
 
     def frames(self) -> Iterator[Frame]:
         """UserError when the camera is lost and cannot be opened again."""
+        self.last_active = time.monotonic()  # of the last frame or attempt to reconnect; not of its opening
         thread = threading.Thread(target=self._read, name=self.name, daemon=True)
         thread.start()
         first = None
