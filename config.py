@@ -190,7 +190,7 @@ class Detection:
 class Live(Detection, FaceModelChoice):
     """Predict the expressions of a camera or a video, live: python live.py --source film.mp4 --output out.mp4"""
 
-    source: str = "0"  # number of a camera, a video file, a folder of pictures, or the address of a stream
+    source: str = "0"  # camera (number or device), video file, folder of pictures, or address of a video or stream
     output: Path | None = None  # the annotated video: .mp4, .avi, .gif or .webp; the timeline is saved beside it
     csv: Path | None = None  # a line for every face of every frame
     jsonl: Path | None = None  # the same as JSON lines

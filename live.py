@@ -106,8 +106,10 @@ def check(flags: Live) -> None:
 
 def check_outputs(flags: Live) -> None:
     """UserError for files that cannot be written, before the first frame instead of after the last."""
+    from ferlib.video.sources import local_path
+
     outputs = (flags.output, flags.csv, flags.jsonl, timeline_of(flags))
-    check_distinct(outputs, [Path(flags.source)])
+    check_distinct(outputs, filter(None, [local_path(flags.source)]))
     for path in filter(None, outputs):
         check_writable(path)
 

@@ -1,5 +1,6 @@
 """Frames of files and of cameras: all of the former, the newest of the latter; messages where there are none."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from ferlib.runtime.errors import UserError
 from ferlib.video import sources
-from ferlib.video.sources import Camera, Folder, VideoFile, open_source
+from ferlib.video.sources import Camera, Folder, VideoFile, local_path, open_source
 
 
 def plain(value: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -35,6 +36,7 @@ class FakeCapture:
     def __init__(self, address):
         type(self).opened.append(address)
         self.script = type(self).scripts.pop(0) if type(self).scripts else None
+        self.length = len(self.script or ())
         self.released = False
 
     def isOpened(self):
@@ -50,6 +52,20 @@ class FakeCapture:
 
     def release(self):
         self.released = True
+
+
+class FakeFilm(FakeCapture):
+    """A capture of known length whose pictures come 40 ms after one another."""
+
+    start = 0.0  # milliseconds: time of the first picture
+
+    def get(self, wanted):
+        known = {
+            cv2.CAP_PROP_FPS: 25.0,
+            cv2.CAP_PROP_FRAME_COUNT: self.length,
+            cv2.CAP_PROP_POS_MSEC: self.start + 40 * (self.length - len(self.script) - 1),
+        }
+        return known[wanted]
 
 
 @pytest.fixture
@@ -74,6 +90,34 @@ def test_a_video_file_gives_every_frame_with_its_time(tmp_path):
     assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
     assert [frame.time for frame in frames] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
     assert [frame.picture.mean() for frame in frames] == pytest.approx([0, 40, 80, 120, 160], abs=4)
+
+
+def test_times_count_from_the_first_frame(tmp_path, monkeypatch):
+    path = tmp_path / "film.mkv"
+    path.write_bytes(b"")
+    FakeCapture.scripts, FakeCapture.opened, FakeCapture.delay = [[plain(1)] * 3, [plain(1)] * 3], [], 0.0
+    monkeypatch.setattr(FakeFilm, "start", 86_400_000.0)
+    monkeypatch.setattr(sources.cv2, "VideoCapture", FakeFilm)
+    assert [frame.time for frame in VideoFile(path).frames()] == pytest.approx([0, 0.04, 0.08])
+
+
+def test_a_file_named_by_its_address_is_a_file(tmp_path):
+    address = write_video(tmp_path / "my film.avi", [0, 40, 80]).as_uri()
+    assert "%20" in address
+    source = open_source(address)
+    assert (source.live, source.name, source.length) == (False, "my film.avi", 3)
+    assert [frame.time for frame in source.frames()] == pytest.approx([0, 0.05, 0.1])
+    assert local_path(address) == tmp_path / "my film.avi"
+    assert local_path("2") is local_path("rtsp://house/door") is None
+
+
+def test_a_film_at_an_address_is_read_once_and_to_its_end(monkeypatch):
+    FakeCapture.scripts, FakeCapture.opened, FakeCapture.delay = [[plain(1)] * 3 for _ in range(3)], [], 0.0
+    monkeypatch.setattr(sources.cv2, "VideoCapture", FakeFilm)
+    source = open_source("https://me:secret@house/clip.mp4")
+    assert (source.live, source.name, source.length) == (False, "https://house/clip.mp4", 3)
+    assert [frame.time for frame in source.frames()] == pytest.approx([0, 0.04, 0.08])
+    assert FakeCapture.opened == ["https://me:secret@house/clip.mp4"] * 3
 
 
 def test_frames_are_rgb(tmp_path):
@@ -149,6 +193,15 @@ def test_numbers_are_cameras_and_addresses_streams(monkeypatch):
     assert FakeCapture.opened == [2, "rtsp://me:secret@house/door"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs devices that are files")
+def test_a_device_is_a_camera(tmp_path, monkeypatch):
+    FakeCapture.scripts, FakeCapture.opened = [[]], []
+    monkeypatch.setattr(sources.cv2, "VideoCapture", FakeCapture)
+    (tmp_path / "door").symlink_to(os.devnull)  # as udev names cameras below /dev/v4l
+    source = open_source(str(tmp_path / "door"))
+    assert (source.live, FakeCapture.opened) == (True, [str(tmp_path / "door")])
+
+
 def test_a_camera_that_does_not_open_is_said(camera):
     with pytest.raises(UserError, match="camera 0 cannot be opened"):
         camera()
@@ -188,6 +241,12 @@ def test_a_camera_that_hangs_is_lost(camera):
     source = camera([plain(1)] * 10, delay=0.5, timeout=0.05)
     with pytest.raises(UserError, match="no frame for"):
         next(source.frames())
+
+
+def test_a_slow_start_does_not_lose_a_camera(camera):
+    source = camera([plain(1)] * 10, delay=0.05, timeout=0.5)
+    time.sleep(0.6)
+    assert next(source.frames()).number == 0
 
 
 def test_the_reading_thread_ends_with_its_reader(camera):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import cv2
 import numpy as np
@@ -61,58 +63,77 @@ class Source(Protocol):
 
 
 def open_source(text: str) -> Source:
-    """The source named `text`: the number of a camera, the address of a stream, a folder of pictures or a video file.
+    """The source named `text`: the number or device of a camera, an address, a folder of pictures or a video file.
 
     UserError where it does not exist or cannot be opened.
     """
-    if text.isdigit():
-        return Camera(int(text))
-    if "://" in text:
-        return Camera(text)
-    path = Path(text)
+    path = local_path(text)
+    if path is None:
+        return Camera(int(text)) if text.isdigit() else open_address(text)
     if path.is_dir():
         return Folder(path)
     if not path.exists():
         raise UserError(
             f"--source {text} does not exist; give the number of a camera, a video file, a folder or an address"
         )
-    if not (path.is_file() or path.is_char_device()):  # a pipe would be waited for without end
+    if path.is_char_device():
+        return Camera(str(path))
+    if not path.is_file():  # a pipe would be waited for without end
         raise UserError(f"--source {text} is neither a file, nor a folder, nor a camera")
     if path.suffix.lower() in PICTURES:
         raise UserError(f"--source {text} is a single picture; run: python predict.py {text}")
     return VideoFile(path)
 
 
+def local_path(text: str) -> Path | None:
+    """The path that a source is named by, also as file://…; None for the number of a camera and other addresses."""
+    if text.lower().startswith("file://"):
+        return Path(url2pathname(urlsplit(text).path))
+    return None if text.isdigit() or "://" in text else Path(text)
+
+
+def open_address(address: str) -> Source:
+    """A film that ends as a file, of which every frame is read; a stream without an end as a camera."""
+    camera = Camera(address)
+    if camera.capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0:
+        return camera
+    camera.capture.release()
+    return VideoFile(address)
+
+
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class VideoFile:
-    """All frames of a video file, with the file's own times."""
+    """All frames of a video file, with the file's own times since its first frame."""
 
     live = False
     dropped = 0
 
-    def __init__(self, path: Path):
-        with open_capture(path) as capture:
+    def __init__(self, place: Path | str):
+        """place: its path, or the address of one that is not on this computer."""
+        self.place, self.shown = place, without_password(str(place))
+        self.name = place.name if isinstance(place, Path) else self.shown
+        with open_capture(place) as capture:
             if not capture.isOpened():
                 raise UserError(
-                    f"{path} cannot be opened as a video; it is damaged, or of a format that OpenCV does not read"
+                    f"{self.shown} cannot be opened as a video; it is damaged, or of a format that OpenCV does not read"
                 )
-            self.path, self.name = path, path.name
             self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
             self.length = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))) or None
 
     def frames(self) -> Iterator[Frame]:
         """UserError for a file without a readable frame."""
-        number, last = 0, -1 / self.fps
-        with open_capture(self.path) as capture:
+        number, first, last = 0, None, -1 / self.fps
+        with open_capture(self.place) as capture:
             while (picture := read_rgb(capture)) is not None:
                 stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                last = stamp if stamp > last else last + 1 / self.fps  # some files hold no times
+                first = stamp if first is None else first
+                last = stamp - first if stamp - first > last else last + 1 / self.fps  # some files hold no times
                 yield Frame(number, last, picture)
                 number += 1
         if number == 0:
-            raise UserError(f"{self.path} holds no frame that can be read")
+            raise UserError(f"{self.shown} holds no frame that can be read")
         if self.length and number < 0.9 * self.length:
             warn_once(f"{self.name} ends after {number} of {self.length} frames; the file may be damaged")
 
@@ -181,7 +202,6 @@ class Camera:
         self.frame_ready = threading.Condition()
         self.newest: np.ndarray | None = None
         self.newest_time = 0.0  # of the newest frame's arrival, monotonic seconds
-        self.last_active = time.monotonic()  # of the last frame or attempt to reconnect
         self.stopped, self.lost = False, False
         self.read = 0  # frames that arrived
         self.used = 0  # frames that were consumed
@@ -193,6 +213,7 @@ class Camera:
 
     def frames(self) -> Iterator[Frame]:
         """UserError when the camera is lost and cannot be opened again."""
+        self.last_active = time.monotonic()  # of the last frame or attempt to reconnect; not of its opening
         thread = threading.Thread(target=self._read, name=self.name, daemon=True)
         thread.start()
         first = None
@@ -261,9 +282,9 @@ class Camera:
 
 
 @contextmanager
-def open_capture(path: Path) -> Iterator[cv2.VideoCapture]:
+def open_capture(place: Path | str) -> Iterator[cv2.VideoCapture]:
     """OpenCV's capture of a file, released when the block ends."""
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(str(place))
     try:
         yield capture
     finally:
