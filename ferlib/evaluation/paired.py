@@ -116,10 +116,10 @@ def draw_seeds(values: np.ndarray, generator: np.random.Generator) -> np.ndarray
 def compare_pairs(contestants: Sequence[Contestant], subjects: np.ndarray | None = None) -> list[dict[str, Any]]:
     """A row for each pair: differences with 95 % intervals, a test, Holm's p-value, probabilities, a verdict.
 
-    `p` is McNemar's exact test for two single runs without known subjects, else bootstrap.p_of_draws. `better`, `equal` and
-    `worse` are the shares of the draws above, within and below EQUAL, which stand for
-    probabilities as the bootstrap's distribution does for a posterior without prior knowledge (Rubin, "The Bayesian
-    bootstrap", 1981). A class without faces has no gain. UserError where all faces are of one subject.
+    `p` is McNemar's exact test for two single runs without known subjects, else bootstrap.p_of_draws. `better`,
+    `equal` and `worse` are the shares of the draws above, within and below EQUAL, which stand for probabilities as the
+    bootstrap's distribution does for a posterior without prior knowledge (Rubin, "The Bayesian bootstrap", 1981). A
+    class without faces has no gain. UserError where all faces are of one subject.
     """
     if subjects is not None and len(np.unique(subjects)) < 2:
         raise UserError(
