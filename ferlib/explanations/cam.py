@@ -153,11 +153,9 @@ def gradcam_plus_plus(activations: torch.Tensor, gradients: torch.Tensor) -> tor
 
     Chattopadhay et al., "Grad-CAM++: Improved visual explanations for deep convolutional networks" (2018), equation 19,
     for the exponential of the logit. α is divided by g² here, where grad-cam adds 1e-6 to its denominator and so
-    reduces the weight of channels whose gradients are below 1e-3. The equation takes activations ≥ 0, as after a ReLU;
-    a channel whose sum is negative, as SiLU and GELU allow, counts as if it were 0, for which α is at its largest, ½:
-    the denominator could be 0 otherwise.
+    reduces the weight of channels whose gradients are below 1e-3.
     """
-    sums = activations.sum((2, 3), keepdim=True).relu()
+    sums = activations.sum((2, 3), keepdim=True)
     weights = torch.where(gradients > 0, gradients / (2 + gradients * sums), 0).sum((2, 3), keepdim=True)
     return (weights * activations).sum(1)
 
