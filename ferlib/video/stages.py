@@ -11,6 +11,7 @@ from ferlib.explanations.crops import cam_of_crops
 from ferlib.faces.crops import DetectedFace, crop_face, crop_matrix
 from ferlib.faces.detection import Detector
 from ferlib.faces.face_model import FaceModel
+from ferlib.video.cuts import CutFinder
 from ferlib.video.pipeline import Stopwatch, prefetch
 from ferlib.video.regions import RegionNaming
 from ferlib.video.sources import Frame, Source
@@ -67,10 +68,15 @@ def track_faces(
     stopwatch: Stopwatch,
     naming: RegionNaming | None = None,
 ) -> Iterator[tuple[Frame, list[TrackedFace]]]:
-    """Every frame with its tracked faces and their probabilities, smoothed with a time constant in seconds."""
-    tracker = Tracker()
+    """Every frame with its tracked faces and their probabilities, smoothed with a time constant in seconds.
+
+    At a cut all tracks end, and with them smoothing and the named regions.
+    """
+    tracker, is_cut = Tracker(), CutFinder()
     for frame, faces in detected:
         with stopwatch("model"):
+            if is_cut(frame.picture):
+                tracker.end_all()
             tracked = classify_faces(frame, faces, model, tracker, cam, smoothing)
         yield frame, naming.update(frame, faces, tracked) if naming else tracked
 

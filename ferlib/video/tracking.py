@@ -50,7 +50,8 @@ class Tracker:
 
     Boxes of a frame are matched with those of the tracks so that the sum of intersections over unions is largest (the
     Hungarian method: Kuhn, "The Hungarian method for the assignment problem", 1955), as SORT does (Bewley et al.,
-    "Simple online and realtime tracking", 2016, section 3.3). A track ends `max_gap` seconds after its last detection.
+    "Simple online and realtime tracking", 2016, section 3.3). A track ends `max_gap` seconds after its last detection,
+    or at a cut.
     """
 
     def __init__(self, min_overlap: float = MIN_OVERLAP, max_gap: float = MAX_GAP):
@@ -63,6 +64,10 @@ class Tracker:
         self.tracks = [track for track in self.tracks if now - track.last_seen <= self.max_gap]
         matched = match_boxes(self.tracks, boxes, self.min_overlap)
         return [self._extend(matched.get(row), box, now) for row, box in enumerate(boxes)]
+
+    def end_all(self) -> None:
+        """Ends all tracks, as at a cut: a face at the same place is another one."""
+        self.tracks.clear()
 
     def _extend(self, track: Track | None, box: tuple[float, float, float, float], now: float) -> Track:
         """The track, or a new one, with its latest box."""
