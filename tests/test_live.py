@@ -4,6 +4,8 @@ import csv
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -195,6 +197,14 @@ def test_ctrl_c_keeps_what_there_is(flags, tmp_path, monkeypatch, capsys):
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
     assert "stopped" in capsys.readouterr().err
     assert names(tmp_path) == ["out.jsonl", "out.mp4", "out_timeline.png"]
+
+
+def test_a_video_that_cannot_be_written_is_said_as_it_is(flags, tmp_path, monkeypatch):
+    closed = SimpleNamespace(isOpened=lambda: False, release=lambda: None)
+    monkeypatch.setattr(cv2, "VideoWriter", MagicMock(return_value=closed))
+    with pytest.raises(UserError, match=r"OpenCV cannot write \.mp4 files of 320×240 pixels and 20 frames per second"):
+        live.run(replace(flags, output=tmp_path / "out.mp4", csv=tmp_path / "out.csv"))
+    assert names(tmp_path) == []
 
 
 def test_q_in_the_window_ends_it(flags, tmp_path, monkeypatch):

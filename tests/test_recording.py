@@ -32,6 +32,16 @@ def test_a_video_can_be_read_again(tmp_path, name):
     assert [path.name for path in (tmp_path / "new").iterdir()] == [name]
 
 
+@pytest.mark.parametrize("fps", [23.976, 59.9401, 65.5873, 119.5873, 239.997])
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi"])
+def test_averages_of_frame_rates_can_be_written(tmp_path, name, fps):
+    with recording(tmp_path / name, fps) as recorder:
+        for number in range(4):
+            recorder.add(plain(50 * number), number / fps)
+    written, pictures = read_video(tmp_path / name)
+    assert (written, len(pictures)) == (pytest.approx(fps, abs=0.006), 4)
+
+
 def test_colours_survive(tmp_path):
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[..., 0] = 220  # red

@@ -56,18 +56,17 @@ class Loop:
             self.seconds = time.perf_counter() - start
 
     def process(self, frame: Frame, faces: Sequence[TrackedFace]) -> bool:
-        """Logs, draws, writes and shows one frame; False after the window was closed."""
-        self.frames += 1
+        """Logs, draws, writes and shows one frame, then counts it; False after the window was closed."""
         rate = self.rate.tick()
         with self.stopwatch("write"):
             self.log.add(frame, faces)
-        if not (self.recorder or self.window):
-            return True
-        with self.stopwatch("draw"):
-            draw_faces(frame.picture, faces, rate)
+        if self.recorder or self.window:
+            with self.stopwatch("draw"):
+                draw_faces(frame.picture, faces, rate)
         if self.recorder:
             with self.stopwatch("write"):
                 self.recorder.add(frame.picture, frame.time)
+        self.frames += 1
         if self.window is None:
             return True
         with self.stopwatch("show"):

@@ -20,6 +20,7 @@ ANIMATION_SIDE = 480  # pixels of the longer side of an animated picture at most
 ANIMATION_FPS = 12.5  # at most, a frame every 80 ms: browsers slow down GIFs that are much faster
 ANIMATION_FRAMES = 900  # held in memory until the end: 72 s, about 50 MB at 480×360
 WHOLE = 0.98  # of the frames written, the share that a whole file holds at least
+FINE_FPS = 65  # above it, MPEG-4 holds hundredths of a frame per second, not thousandths: its fractions have 16 bits
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # available in OpenCV's wheels on every system
 
 
@@ -43,7 +44,10 @@ class Movie:
         codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
         self.writer = cv2.VideoWriter(str(path), codec, fps, size)
         if not self.writer.isOpened():
-            raise UserError(f"OpenCV cannot write {path.suffix} files here; give an --output that ends in .gif")
+            raise UserError(
+                f"OpenCV cannot write {path.suffix} files of {size[0]}×{size[1]} pixels and {fps:g} frames per second "
+                "here; give an --output that ends in .gif"
+            )
 
     def write(self, picture: np.ndarray) -> None:
         """Encodes a frame."""
@@ -127,10 +131,11 @@ class Recorder:
     """
 
     def __init__(self, path: Path, fps: float):
-        """fps: of the source; that of an animated picture is at most ANIMATION_FPS."""
+        """fps: of the source; that of an animated picture is at most ANIMATION_FPS, a high one is rounded."""
         self.path = path
         self.sink_type = check_ending(path)
-        self.fps = min(fps, ANIMATION_FPS) if issubclass(self.sink_type, Animation) else fps
+        fps = min(fps, ANIMATION_FPS) if issubclass(self.sink_type, Animation) else fps
+        self.fps = round(fps, 2) if fps > FINE_FPS else fps
         self.sink: Sink | None = None
         self.size = (0, 0)
         self.written = 0
