@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -247,6 +248,35 @@ def test_paths_that_cannot_be_files_are_found_at_the_start(tmp_path, monkeypatch
     with pytest.raises(UnwritableError, match="needs about 5 MB and its disk has 3 MB free"):
         check_writable(tmp_path / "a.json", size=5_000_000)
     check_writable(tmp_path / "a.json", size=2_000_000)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "null.csv").symlink_to(os.devnull)
+    for path in (tmp_path / "pipe.csv", tmp_path / "null.csv"):
+        for write in (lambda path: write_json(path, {}), check_writable):
+            with pytest.raises(UnwritableError, match="is a device, a pipe or a socket; name a file"):
+                write(path)
+    assert stat.S_ISFIFO((tmp_path / "pipe.csv").stat().st_mode)
+    assert (tmp_path / "null.csv").is_char_device()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right of their own")
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_its_file_is_written(tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    link, real = tmp_path / "out.json", tmp_path / "disk" / "real.json"
+    link.symlink_to(Path("disk") / "real.json")
+    if there:
+        real.write_text("old")
+    check_writable(link)
+    with atomic_path(link) as temporary:
+        assert temporary.parent == real.parent  # a file is moved within its own disk
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["disk", "out.json", "real.json"]
 
 
 def test_errors_of_other_files_are_not_taken_for_the_written_one_s(tmp_path):

@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -41,9 +42,10 @@ class UnwritableError(UserError):
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that is moved into place when the block ends well and removed when it does not.
 
-    UnwritableError where the disk is full, the folder is read-only, or the path cannot be one.
+    A link stays, and the file that it leads to is written. UnwritableError where the disk is full, the folder is
+    read-only, or the path cannot be one or is a device or a pipe.
     """
-    path = Path(path)
+    path = written_path(Path(path))
     temporary = temporary_path(path)
     with explain_unwritable(path):
         make_folder(path.parent)
@@ -55,6 +57,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         finally:
             with contextlib.suppress(OSError):  # a read-only folder: the error that brought us here is the better one
                 temporary.unlink(missing_ok=True)
+
+
+def written_path(path: Path) -> Path:
+    """The file that is written for `path`, links resolved; UnwritableError for all that exists and is no file."""
+    with explain_unwritable(path):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG  # new, or a link to what is not there yet
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise UnwritableError(f"{printable(str(path))} is a device, a pipe or a socket; name a file")
+        return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def temporary_path(path: Path) -> Path:
@@ -108,11 +124,9 @@ def existing_folder(path: Path) -> Path:
 
 def check_writable(path: Path, size: int = 0) -> None:
     """UnwritableError unless a file of `size` bytes can be written at `path`; found by writing a few to its folder."""
-    path = Path(path)
+    path = written_path(Path(path))
     with explain_unwritable(path):
         make_folder(path.parent)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         probe = temporary_path(path)
         try:
             with probe.open("wb") as file:
