@@ -6,10 +6,11 @@ python export.py --model fer_resnet_wide --dataset fer2013
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from config import Export
 from ferlib.data.facts import dataset_facts
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, require, write_json, write_text
 from ferlib.runtime.flags import parse_flags
@@ -28,14 +29,19 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     """
     model_spec(run.model)
     dataset_facts(run.dataset)
-    from ferlib.evaluation.saved_runs import is_current, outside_checkpoint
+    from ferlib.evaluation.saved_runs import is_current, outside_checkpoint, results_digest
     from ferlib.evaluation.stage_shapes import HISTORY, RESULTS
 
     history = read_json(run.history, training_command(run), HISTORY)
     results = read_json(run.results, run.command("evaluate.py"), RESULTS)
     checkpoint = require(run.best_checkpoint, training_command(run))
-    if outside_checkpoint(run, results) or not is_current(results, run):
+    other = results_digest(results) not in (None, digest_file(checkpoint))  # of a file of this name elsewhere
+    if other or outside_checkpoint(run, results) or not is_current(results, run):
         raise UserError(f"{run.results} is of another checkpoint than {checkpoint}; run: {run.command('evaluate.py')}")
+    if results["precision"] == "int8":
+        raise UserError(
+            f"{run.results} is of the network in 8 bits, and the shipped file is not; run: {run.command('evaluate.py')}"
+        )
     from ferlib.networks.checkpoints import VOTES_HEAD, read_checkpoint
     from ferlib.networks.tensor_files import save_tensors
     from ferlib.report.model_card import make_model_card
@@ -47,25 +53,34 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     results = {**results, "parameters": results["parameters"] - extra}
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
     make_model_card(run, history, results, 0)  # raises what it raises before anything is written
+    calibration = read_own_calibration(run)
     save_tensors(weights, content)
-    export_calibration(run, weights)
+    export_calibration(calibration, weights)
     write_text(card, make_model_card(run, history, results, weights.stat().st_size))
     return weights, card
 
 
-def export_calibration(run: Run, weights: Path) -> None:
-    """The run's temperature and prediction sets beside the shipped weights, whose rounding does not change them."""
-    from ferlib.inference.confidence import SHAPE
-    from ferlib.runtime.digests import digest_file
+def read_own_calibration(run: Run) -> dict[str, Any] | None:
+    """The run's temperature and prediction sets; None for a run that was evaluated by an earlier version.
 
-    beside = calibration_beside(weights)
-    if not run.calibration.exists():  # a run that was evaluated by an earlier version
-        beside.unlink(missing_ok=True)
-        return
+    UserError for those of another checkpoint.
+    """
+    from ferlib.inference.confidence import SHAPE
+
+    if not run.calibration.exists():
+        return None
     content = read_json(run.calibration, run.command("evaluate.py"), SHAPE)
     if content["checkpoint_digest"] != digest_file(run.best_checkpoint):
         raise UserError(f"{run.calibration} is of another checkpoint; run: {run.command('evaluate.py')}")
-    write_json(beside, content | {"checkpoint_digest": digest_file(weights)})
+    return content
+
+
+def export_calibration(content: dict[str, Any] | None, weights: Path) -> None:
+    """A calibration beside the shipped weights, whose rounding does not change it; none from before stays there."""
+    if content is None:
+        calibration_beside(weights).unlink(missing_ok=True)
+    else:
+        write_json(calibration_beside(weights), content | {"checkpoint_digest": digest_file(weights)})
 
 
 def to_half(tensor: torch.Tensor) -> torch.Tensor:

@@ -239,6 +239,13 @@ def test_hosts_and_ports_that_cannot_be_are_refused():
         app_server.find_port("127.0.0.1", 70000)
 
 
+def test_the_page_says_how_long_it_keeps_a_photo_and_what_its_probabilities_mean():
+    assert "deleted 10 minutes after its last use" in " ".join(app_views.show_head(600).split())
+    assert "deleted 1.5 minutes after its last use" in " ".join(app_views.show_head(90).split())
+    result = replace(make_result(), calibration="probabilities calibrated as shares of annotators on 9 faces")
+    assert "calibrated as shares of annotators on 9 faces</p>" in app_views.show_probabilities(result, 0)
+
+
 def test_what_is_missing_is_said_before_the_page_opens(tmp_path):
     flags = config.App(outputs_dir=tmp_path, detector="yunet", detector_weights=tmp_path / "none.onnx", port=8690)
     with pytest.raises(UserError, match=r"none\.onnx does not exist"), app.running(flags):

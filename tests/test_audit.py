@@ -15,13 +15,15 @@ from ferlib.data.audit.content import audit_faces
 from ferlib.data.audit.counts import class_balance, judge_balance
 from ferlib.data.audit.duplicates import copied_faces, exact_copies, judge_subjects, near_copies
 from ferlib.data.audit.known import judge_known, known_copy, make_known, moves, write_known
+from ferlib.data.audit.pictures import judge_pictures, picture_kinds
 from ferlib.data.audit.quality import superiority
 from ferlib.data.face_data import FaceData
-from ferlib.data.facts import SPLITS
+from ferlib.data.facts import SPLITS, dataset_facts
 from ferlib.data.leaks import find_leaks, without_leaks
 from ferlib.data.near_copies import find_near_copies
 from ferlib.data.perceptual_hash import nearest_hashes, perceptual_hashes
 from ferlib.data.picture_quality import measure_pictures
+from ferlib.data.readers.trees import Tree
 from ferlib.evaluation.audits import AUDIT, read_audit
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_json
@@ -338,6 +340,15 @@ def write_folders(root, good, leaks=0):
         folder = root / SPLITS[split] / EMOTIONS[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).resize((112, 112), Image.Resampling.NEAREST).save(folder / f"{row}.png")
+
+
+def test_pictures_of_many_sizes_are_all_judged(tmp_path):
+    for side in range(30, 80):
+        Image.new("L", (side, side)).save(tmp_path / f"{side}.png")
+    kinds = picture_kinds(Tree(tmp_path))
+    assert sum(kind["files"] for kind in kinds) == 50
+    [finding] = judge_pictures(kinds, (), dataset_facts("fer2013"))
+    assert finding.text == "18 of 50 pictures are smaller than 48 pixels a side and are enlarged"
 
 
 def test_the_script_writes_what_it_finds(tmp_path, monkeypatch, capsys, good):

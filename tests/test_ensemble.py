@@ -86,6 +86,14 @@ def test_it_leaves_a_run_of_its_own(flags):
         assert flags.run.plot(kind).exists()
 
 
+def test_weights_are_not_fitted_on_a_handful_of_faces(flags):
+    data = load_stage(flags)
+    val = np.flatnonzero(data.splits == SPLITS.index("val"))
+    few = replace(data, splits=np.where(np.isin(np.arange(len(data)), val[3:]), SPLITS.index("train"), data.splits))
+    with pytest.raises(UserError, match="fitted on val in 5 parts, and synthetic has 3 faces there"):
+        join_members(flags.run, few, ())
+
+
 def test_mean_is_that_of_the_saved_probabilities(flags):
     join(replace(flags, method="mean"))
     members = [saved(Run("mini_resnet", "synthetic", tag, flags.outputs_dir)) for tag in ("", "cyclic")]

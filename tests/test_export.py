@@ -70,6 +70,27 @@ def test_results_of_another_checkpoint_are_not_shipped(evaluated, tmp_path):
     assert not (tmp_path / "shipped").exists()
 
 
+def test_results_of_a_file_of_the_same_name_elsewhere_are_not_shipped(evaluated, tmp_path):
+    backup = tmp_path / "backup" / evaluated.best_checkpoint.name
+    backup.parent.mkdir()
+    backup.write_bytes(b"weights of an earlier training")
+    change(evaluated.results, checkpoint={"path": str(backup), "digest": digest_file(backup)})
+    with pytest.raises(UserError, match="is of another checkpoint than"):
+        export.export(evaluated, tmp_path / "shipped")
+
+
+def test_scores_in_8_bits_are_not_those_of_the_shipped_file(evaluated, tmp_path):
+    change(evaluated.results, precision="int8")
+    with pytest.raises(UserError, match=r"in 8 bits, .*; run: python evaluate\.py"):
+        export.export(evaluated, tmp_path / "shipped")
+    assert not (tmp_path / "shipped").exists()
+
+
+def test_the_card_has_the_size_of_the_run(evaluated, tmp_path):
+    change(evaluated.history, image_size=64)
+    assert "face of 64×64 pixels" in export.export(evaluated, tmp_path)[1].read_text()
+
+
 @pytest.fixture
 def evaluated(tiny_run, tmp_path):
     """A copy of an evaluated run, whose files may be changed."""

@@ -368,3 +368,10 @@ def test_cells_are_decoded_and_overlapping_ones_merged():
     assert face.score == pytest.approx(0.9**0.5)
     assert face.box == pytest.approx((3.5 * 8 - 12, 2.5 * 8 - 8, 24, 16))
     np.testing.assert_allclose(face.landmarks, [[32, 24]] * 5)
+
+
+def test_the_cascade_in_place_of_yunet_is_noted_each_time(monkeypatch, capsys):
+    monkeypatch.setattr(detectors, "failed_lately", lambda _: True)
+    for _ in range(2):
+        assert detectors.choose_detector(None) == ("haar", None)
+        assert capsys.readouterr().err.rstrip() == detectors.NO_YUNET

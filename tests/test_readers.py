@@ -78,6 +78,13 @@ def test_fer2013_csv(tmp_path, header, place):
     check_fer(load("fer2013", tmp_path))
 
 
+@pytest.mark.parametrize("other", [".ipynb_checkpoints/fer2013-checkpoint.csv", "fer2013-small.csv", "._fer2013.csv"])
+def test_a_part_of_the_csv_beside_it_is_not_read_instead(tmp_path, other):
+    write_csv(tmp_path / "data/fer2013/fer2013.csv", fer_rows())
+    write_csv(tmp_path / "data/fer2013" / other, list(fer_rows())[:3])
+    check_fer(load("fer2013", tmp_path))
+
+
 @pytest.mark.parametrize("place", ["data/fer2013", "data/archive", "data"])
 def test_fer2013_folders(tmp_path, place):
     write_fer_folders(tmp_path / place)

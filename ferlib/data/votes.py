@@ -10,7 +10,7 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.data.facts import SPLITS
-from ferlib.data.readers.face_files import CSV_NAME, Face
+from ferlib.data.readers.face_files import CSV_NAME, Face, visible_files
 from ferlib.data.readers.pixel_csv import parse_usage
 from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
@@ -31,7 +31,7 @@ RAFDB_VOTES = re.compile(r"[^/]*distribution[^/]*\.(?:txt|csv)$", re.I)  # share
 
 def fer_plus_path(tree: Tree) -> str | None:
     """The table of FER+'s votes in a tree, if it is there."""
-    return next((path for path in tree.paths if path.lower().endswith(FER_PLUS)), None)
+    return next((path for path in visible_files(tree) if path.lower().endswith(FER_PLUS)), None)
 
 
 def read_fer_plus(tree: Tree, columns: Sequence[str]) -> np.ndarray | None:
@@ -172,7 +172,7 @@ def majority_faces(faces: Iterable[tuple[Face, np.ndarray]], classes: int = len(
 
 def with_rafdb_votes(tree: Tree, faces: Iterable[Face]) -> Iterator[Face]:
     """The faces with the annotators' votes, where their file lies in the tree: a picture's name and 7 shares a line."""
-    path = next((path for path in tree.paths if RAFDB_VOTES.search(path)), None)
+    path = next((path for path in visible_files(tree) if RAFDB_VOTES.search(path)), None)
     if path is None:
         yield from faces
         return

@@ -16,7 +16,7 @@ import numpy as np
 from ferlib.data.copies import training_copies
 from ferlib.data.face_data import FaceData
 from ferlib.data.held_out import may_have_seen
-from ferlib.evaluation.combining import RULES, Outputs, accuracy, cross_fitted, disagreement
+from ferlib.evaluation.combining import FOLDS, RULES, Outputs, accuracy, cross_fitted, disagreement
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.predictions import make_predictions, read_predictions
 from ferlib.evaluation.recalibration import calibrated_results
@@ -165,6 +165,8 @@ def join_members(run: Run, data: FaceData, members: Sequence[Member], method: st
 
     The results hold the comparison of all members and methods as `ensemble`.
     """
+    if (known := len(data.split("val"))) < FOLDS:
+        raise UserError(f"weights are fitted on val in {FOLDS} parts, and {data.dataset} has {known} faces there")
     comparison, probabilities, val_probabilities = compare(members, data, method)
     faces, facts = data.split("test"), common_facts(members, comparison["weights"])
     exclude_leaks = all(member.exclude_leaks for member in members if comparison["weights"][member.name])

@@ -116,11 +116,12 @@ def open_detector(
 def choose_detector(weights: Path | None) -> tuple[str, Path | None]:
     """Name and weights: YuNet, RetinaFace where the given file is one of PyTorch, Haar where there are no weights.
 
-    Of a failed download there is a note; for a day it is not tried again.
+    Of a missing download there is a note; for a day after a failed one it is not tried again.
     """
     if weights is not None:
         return ("retinaface" if Path(weights).suffix in (".pth", ".pt") else "yunet"), weights
     if failed_lately(YUNET):
+        print(NO_YUNET, file=sys.stderr)
         return "haar", None
     try:
         return "yunet", find_weights(None, YUNET)

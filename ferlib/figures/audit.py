@@ -15,7 +15,7 @@ from datasets import load_audited
 from ferlib.data.audit.content import FaceAudit, audit_faces
 from ferlib.data.audit.findings import worst_first
 from ferlib.data.audit.known import known_copy
-from ferlib.data.audit.pictures import judge_pictures, picture_kinds
+from ferlib.data.audit.pictures import SHOWN, judge_pictures, picture_kinds
 from ferlib.data.audit.quality import blank_pictures
 from ferlib.data.copies import copy_numbers
 from ferlib.data.face_data import FaceData
@@ -55,7 +55,7 @@ def audit(flags: Audit) -> dict[str, Any]:
         **faces.facts,
         "fold": flags.fold,
         "source": audited.source,
-        "kinds": kinds,
+        "kinds": kinds[:SHOWN],
         "unreadable": unreadable,
         "label_errors": labels,
         "findings": [finding.to_json() for finding in worst_first(findings)],

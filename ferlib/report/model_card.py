@@ -13,7 +13,7 @@ from ferlib.evaluation.agreement import describe_agreement
 from ferlib.report.words import number, percent
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run
-from models import model_spec, training_command
+from models import model_spec, resized, training_command
 
 TEMPLATES = Path(__file__).parent / "templates"
 PATH_FLAGS = ("--data-dir", "--outputs-dir")  # where the files were on one machine
@@ -37,7 +37,7 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
     return environment.get_template("model_card.md").render(
         run=run,
         dataset=dataset_facts(run.dataset),
-        spec=model_spec(run.model),
+        spec=resized(model_spec(run.model), history["image_size"]),
         history=history,
         command=portable_command(history["command"]),
         results={**optional, **results, "without_training_copies": clean and {"per_class": None, **clean}},

@@ -31,6 +31,7 @@ RANGES = {  # of settings that are shares; no setting is below 0
     "erasing_area": (SMALLEST, 1),
     "start_size": (0.1, 1),
 }
+COUNTS = ("accumulate", "restart_epochs", "step_epochs")  # settings from 1 up
 
 
 def check_settings(recipe: Recipe, snapshots: bool) -> None:
@@ -44,6 +45,12 @@ def check_settings(recipe: Recipe, snapshots: bool) -> None:
     for name, (low, high) in RANGES.items():
         if not low <= numbers[name] <= high:
             raise UserError(f"--{name.replace('_', '-')} {numbers[name]} is out of range; it is in {low:g} to {high:g}")
+    if none := [f"--{name.replace('_', '-')}" for name in COUNTS if not numbers[name]]:
+        raise UserError(f"{', '.join(none)} must be at least 1")
+    if 0 < recipe.learning_rate.lr < recipe.learning_rate.min_lr:
+        raise UserError(
+            f"--lr {numbers['lr']:g} is below --min-lr {numbers['min_lr']:g}, to which it would rise; lower that too"
+        )
     if recipe.learning_rate.backbone_lr is not None and not recipe.learning_rate.lr:
         raise UserError("--lr 0 leaves nothing of which --backbone-lr would be a share; give both above 0, or one")
     objective = recipe.objective

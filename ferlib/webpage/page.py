@@ -33,7 +33,7 @@ FIRST = "hirescam"  # the method that is chosen at first
 def make_page(resources: Resources, results: Results, uploads: Uploads) -> gr.Blocks:
     """The page with its events."""
     with gr.Blocks(title="Facial expressions, explained", analytics_enabled=False) as page:
-        gr.HTML(views.read_template("head.html"))
+        gr.HTML(views.show_head(uploads.keep_seconds))
         with gr.Tab("Photo"):
             make_photo_tab(resources, results, uploads)
         with gr.Tab("What the maps mean"):

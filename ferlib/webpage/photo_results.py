@@ -15,6 +15,7 @@ from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.faces.detection import Detector
 from ferlib.faces.face_model import FaceModel, to_grey
 from ferlib.faces.photos import read_photo
+from ferlib.inference.confidence import describe_calibration
 from ferlib.runtime.errors import UserError
 from ferlib.webpage.pictures import EncodedPhoto, encode_crop, encode_photo
 from ferlib.webpage.resources import Resources
@@ -42,6 +43,7 @@ class PhotoResult:
     model: str  # its name for people
     found: int  # number of faces in the photo, those beyond MAX_FACES included
     candidates: tuple[tuple[str, ...], ...] = ()  # the prediction set of each face; empty: the model is not calibrated
+    calibration: str = ""  # whether the probabilities are calibrated, and to what, in words
     chosen: str = ""  # the model's name on the page
     state: tuple[int, int] = (0, 0)  # of its file, as Resources.state_of
     smallest: int = 0  # pixels of the upload: width below which faces were not searched for; 0: none of note
@@ -84,6 +86,7 @@ def predict_upload(path: str, model: str, detector: str, resources: Resources) -
         model=network.label,
         found=len(faces),
         candidates=tuple(network.calibration.candidates(row) for row in probabilities),
+        calibration=describe_calibration(network.calibration),
         chosen=model,
         state=state,
         smallest=smallest_face(search, photo, upload.shape[1] / photo.shape[1]),

@@ -68,6 +68,11 @@ def show_welcome() -> str:
     return render("welcome.html")
 
 
+def show_head(keep_seconds: float) -> str:
+    """Title of the page, what it does, and for how long it keeps a photo."""
+    return render("head.html", keeps=f"{keep_seconds / 60:.3g} minutes")
+
+
 def show_meaning() -> str:
     """The tab that explains probabilities, methods and their limits, as Markdown."""
     return render("meaning.md", methods=[(row.title, how_to_read(row), row.caution) for row in METHODS.values()])
@@ -137,6 +142,7 @@ def show_probabilities(result: PhotoResult, chosen: int) -> str:
         model=result.model,
         score=f"{face.score:.2f}",
         note=note_on(face),
+        calibration=result.calibration,
     )
 
 

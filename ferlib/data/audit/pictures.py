@@ -34,8 +34,7 @@ class Kind(NamedTuple):
 
 def picture_kinds(tree: Tree) -> list[dict[str, Any]]:
     """Kinds of the pictures of a tree and their numbers, most frequent first; empty for a CSV."""
-    kinds = Counter(kinds_of(tree))
-    return [{**kind._asdict(), "files": count} for kind, count in kinds.most_common(SHOWN)]
+    return [{**kind._asdict(), "files": count} for kind, count in Counter(kinds_of(tree)).most_common()]
 
 
 def kinds_of(tree: Tree) -> Iterator[Kind]:

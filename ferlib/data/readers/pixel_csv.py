@@ -10,7 +10,7 @@ import numpy as np
 
 from config import EMOTIONS
 from ferlib.data.facts import DATASETS, SPLITS, DatasetFacts
-from ferlib.data.readers.face_files import CSV_NAME, Face, parse_code
+from ferlib.data.readers.face_files import CSV_NAME, Face, parse_code, visible_files
 from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
@@ -21,6 +21,7 @@ LABELLED = {"emotion", "pixels"}
 USAGES = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
 SPLIT_OF_USAGE = {usage.lower(): split for usage, split in USAGES.items()}
 CSV_NAMES = {"fer2013": ("fer", "icml_face_data"), "ckplus": ("ck",)}  # data set → how names of its CSVs begin
+OWN_NAMES = ("fer2013.csv", "icml_face_data.csv", "ckextended.csv")
 CKPLUS_ROWS = 920  # of ckextended.csv; FER2013 has 35,887, and 28,709 in train
 ADVICE = "download fer2013.csv, or icml_face_data.csv of the Kaggle challenge; see data/README.md"
 
@@ -36,7 +37,8 @@ def pixel_csv(tree: Tree, facts: DatasetFacts, emotions: Sequence[str]) -> Itera
     IncompleteError if the tree is a CSV of other columns, or has one with some of these.
     """
     own = "fer2013" if "fer2013" in facts.places else "ckplus"
-    found = [Table(tree, path) for path in tree.paths if is_pixel_csv(path)]
+    paths = sorted(filter(is_pixel_csv, visible_files(tree)), key=lambda path: not has_own_name(path))
+    found = [Table(tree, path) for path in paths]
     tables = [table for table in found if set_of_table(table) in (own, None)]
     if found and not tables:
         return None
@@ -63,6 +65,11 @@ def pixel_csv(tree: Tree, facts: DatasetFacts, emotions: Sequence[str]) -> Itera
 def is_pixel_csv(path: str) -> bool:
     """Whether a file may hold pixels: a CSV other than the votes of FER+."""
     return path.lower().endswith(".csv") and not path.lower().endswith(FER_PLUS)
+
+
+def has_own_name(path: str) -> bool:
+    """Whether a CSV is named as its publisher names it; others beside it may be parts of it."""
+    return path.rpartition("/")[2].lower() in OWN_NAMES
 
 
 def named_set(path: str) -> str | None:
