@@ -74,7 +74,8 @@ def test_results_of_a_file_of_the_same_name_elsewhere_are_not_shipped(evaluated,
     backup = tmp_path / "backup" / evaluated.best_checkpoint.name
     backup.parent.mkdir()
     backup.write_bytes(b"weights of an earlier training")
-    change(evaluated.results, checkpoint={"path": str(backup), "digest": digest_file(backup)})
+    of_backup = {"path": str(backup), "digest": digest_file(backup)}
+    change(evaluated.results, checkpoint=json.loads(evaluated.results.read_text())["checkpoint"] | of_backup)
     with pytest.raises(UserError, match="is of another checkpoint than"):
         export.export(evaluated, tmp_path / "shipped")
 
