@@ -55,7 +55,7 @@ def is_picture(path: str | PurePath) -> bool:
 
 def is_hidden(path: str) -> bool:
     """Whether a path with slashes is of the files that cameras, archives and file managers leave."""
-    return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in path.split("/"))
 
 
 def is_heif(path: str | PurePath) -> bool:

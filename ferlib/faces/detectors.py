@@ -9,6 +9,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,19 +117,26 @@ def open_detector(
 def choose_detector(weights: Path | None) -> tuple[str, Path | None]:
     """Name and weights: YuNet, RetinaFace where the given file is one of PyTorch, Haar where there are no weights.
 
-    Of a missing download there is a note; for a day after a failed one it is not tried again.
+    Of a failed download there is a note, and one in every later process of the day in which it is not tried again.
     """
     if weights is not None:
         return ("retinaface" if Path(weights).suffix in (".pth", ".pt") else "yunet"), weights
     if failed_lately(YUNET):
-        print(NO_YUNET, file=sys.stderr)
+        note_haar()
         return "haar", None
     try:
         return "yunet", find_weights(None, YUNET)
     except UserError:
-        print(NO_YUNET, file=sys.stderr)
+        note_haar.cache_clear()
+        note_haar()
         remember_failure(YUNET)
         return "haar", None
+
+
+@cache
+def note_haar() -> None:
+    """Says, once in a process, that the cascade stands in for YuNet."""
+    print(NO_YUNET, file=sys.stderr)
 
 
 def detector_title(detector: Detector | None) -> str:
