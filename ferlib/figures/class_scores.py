@@ -30,6 +30,7 @@ def plot_class_scores(
             axis.bar(centres, values, 0.25, yerr=errors, color=color, label=score.replace("f1", "F1"), **look)
         axis.set_xticks(range(len(per_class)), [f"{row['emotion']}\n{row['support']:,} faces" for row in per_class])
         axis.tick_params(axis="x", length=0)
+        axis.set_xlim(-0.5, len(per_class) - 0.5)  # of a class without scores too
         axis.set(ylim=(0, 1), ylabel="Score, 95 % interval")
         axis.grid(False, axis="x")
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
