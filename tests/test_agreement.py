@@ -77,8 +77,8 @@ def test_what_the_accuracy_means_in_words():
     results = {"accuracy": 0.25, "against_votes": against_votes(np.array([1, 2, 6, 0]), PROBABILITIES, VOTES)}
     text = describe_agreement(results).replace("\N{NARROW NO-BREAK SPACE}", "")
     assert text.startswith(
-        "An accuracy of 0.0% on the faces with votes is agreement with labels that one annotator, drawn at random, "
-        "gives to 60.0%"
+        "An accuracy of 0.0% on the faces with votes is agreement with labels that one annotator, drawn at random "
+        "from those who name one of the 7 emotions, gives to 60.0%"
     )
     assert text.endswith(
         "Of its 3 errors, most annotators say what the network says in 67%, and 0% have a label that no annotator gave."

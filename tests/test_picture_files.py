@@ -82,6 +82,21 @@ def test_files_that_are_left_out_are_counted_and_named(tmp_path, capsys):
     assert "files are left out, as they are no pictures" in capsys.readouterr().out
 
 
+def test_what_can_be_read_later_is_part_of_what_a_cache_is_known_by(tmp_path, monkeypatch):
+    for number, name in enumerate(("a.png", "b.webp")):
+        for part in ("train", "test"):
+            folder = tmp_path / f"faces/{part}/happy"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (99, number, 9)).save(folder / name)
+    facts = datasets.dataset_facts(f"folder:{tmp_path / 'faces'}")
+    keys = [datasets.find_source(f"folder:{tmp_path / 'faces'}", facts, tmp_path).key]
+    endings = picture_files.picture_endings() - {".webp"}
+    monkeypatch.setattr(picture_files, "picture_endings", lambda: endings)
+    keys.append(datasets.find_source(f"folder:{tmp_path / 'faces'}", facts, tmp_path).key)
+    assert keys[0] != keys[1]
+    assert picture_files.optional_endings(["a/b.JPG", "c.png", "votes.csv"]) == []
+
+
 def test_heic_without_its_package_is_not_lost(tmp_path, capsys, without_heif):
     folder = tmp_path / "faces" / "happy"
     folder.mkdir(parents=True)

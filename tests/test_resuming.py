@@ -191,6 +191,31 @@ def test_a_finished_run_without_its_best_weights_does_not_claim_success(train_fl
         train.fit(replace(flags, resume=True))
 
 
+def test_resume_refuses_the_best_weights_of_another_training(train_flags):
+    flags, other = train_flags("mine", epochs=1), train_flags("other", epochs=1, seed=1)
+    for each in (flags, other):
+        train.fit(each)
+    more = replace(flags, resume=True, settings=changed(flags.settings, epochs=2))
+    mine = flags.run.best_checkpoint.read_bytes()
+    flags.run.best_checkpoint.write_bytes(other.run.best_checkpoint.read_bytes())
+    with pytest.raises(UserError, match=r"mine_best\.pth is not epoch 1 of the training that goes on"):
+        train.fit(more)
+    flags.run.best_checkpoint.unlink()
+    with pytest.raises(UserError, match=r"mine_best\.pth, the weights of epoch 1, is missing"):
+        train.fit(more)
+    flags.run.best_checkpoint.write_bytes(mine)
+    assert len(train.fit(more)["epochs"]) == 2
+
+
+def test_a_run_whose_patience_ran_out_takes_no_more_epochs(train_flags):
+    flags = train_flags("patient", epochs=4, patience=1, min_delta=1.0)
+    assert len(train.fit(flags)["epochs"]) == 2
+    before = flags.run.history.read_bytes()
+    with pytest.raises(UserError, match=r"--epochs 9: this run ended after epoch 2, as the last 1 brought no gain"):
+        train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=9)))
+    assert flags.run.history.read_bytes() == before
+
+
 def test_a_run_that_is_being_trained_is_scored_with_a_note(train_flags, capsys):
     flags = train_flags("watched", epochs=1)
     train.fit(flags)

@@ -102,9 +102,9 @@ def csv_row(name: str) -> int:
     return int(name.removeprefix(CSV_NAME)) - 2
 
 
-def with_votes(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
-    """The faces with the shares of the annotators who named each class; counts: votes rows×7."""
-    return (face._replace(votes=vote_shares(votes)) for face, votes in with_counts(faces, counts))
+def with_votes(faces: Iterable[Face], counts: np.ndarray, usages: Sequence[str] | None = None) -> Iterator[Face]:
+    """The faces with the shares of the votes that each class has; counts: votes rows×7. Errors as `with_counts`."""
+    return (face._replace(votes=vote_shares(votes)) for face, votes in with_counts(faces, counts, usages))
 
 
 def with_agreement(faces: Iterable[tuple[Face, np.ndarray]], where: str) -> Iterator[tuple[Face, np.ndarray]]:
@@ -140,7 +140,7 @@ def check_agreement(labels: np.ndarray, splits: np.ndarray, counts: np.ndarray) 
 
 
 def vote_shares(votes: np.ndarray) -> np.ndarray:
-    """float32 …×classes: share of the annotators who named each class; zeros where no annotator named any of them."""
+    """float32 …×classes: share of the votes for these classes that each has; zeros where there is none."""
     return (votes / np.maximum(votes.sum(-1, keepdims=True), 1)).astype(np.float32)
 
 

@@ -61,8 +61,9 @@ def against_votes(
 def agreement(answers: np.ndarray, votes: np.ndarray) -> dict[str, float]:
     """Agreement of classes N with votes N×7 (shares that sum to 1), over the faces.
 
-    one_annotator: probability that one of the annotators, drawn at random, gave the same class. most_annotators: share
-    of faces whose class has the most votes; of k classes with equally many, each counts 1/k.
+    one_annotator: mean share of the votes that the class has: the probability that an annotator of the face, drawn at
+    random from those who named one of the classes, named this one. most_annotators: share of faces whose class has the
+    most votes; of k classes with equally many, each counts 1/k.
     """
     rows = np.arange(len(answers))
     most = votes == votes.max(1, keepdims=True)
@@ -183,7 +184,8 @@ def describe_agreement(results: dict[str, Any]) -> str:
     parts = [f"in {part['accuracy']:.1%} {where}" for part, where in parts_of(found)]
     text = (
         f"An accuracy of {accuracy:.1%} on the faces with votes is agreement with labels that one annotator, drawn at "
-        f"random, gives to {labels['one_annotator']:.1%} of the faces, and most annotators to "
+        f"random from those who name one of the {len(found['per_class'])} emotions, gives to "
+        f"{labels['one_annotator']:.1%} of the faces, and most annotators to "
         f"{labels['most_annotators']:.1%}; the network is right {', and '.join(parts)}."
     )
     if errors["count"]:

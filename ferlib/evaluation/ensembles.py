@@ -26,6 +26,7 @@ from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.files import require
 from ferlib.runtime.provenance import provenance
 from ferlib.runtime.runs import Run
+from ferlib.training.selection import is_epoch_of
 
 if TYPE_CHECKING:  # members that evaluate.py has predicted need no torch
     from ferlib.inference.splits import Predictor
@@ -146,15 +147,6 @@ def predict_member(
     seen = may_have_seen(checkpoint.info, data)
     file = {"path": str(path), "digest": predict.checkpoint_digest}
     return Member(name, logits, facts, checkpoint.excludes_leaks(data.fingerprint), file, seen)
-
-
-def is_epoch_of(info: dict[str, Any], history: dict[str, Any]) -> bool:
-    """Whether a checkpoint was written by the training of a history: its figures on val are those of that epoch.
-
-    True for one that does not state them.
-    """
-    row: dict[str, Any] = next((row for row in history["epochs"] if row["epoch"] == info.get("epoch")), {})
-    return all(row.get(name) == value for name, value in (info.get("metrics") or {}).items())
 
 
 # ── the ensemble ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,7 @@ from ferlib.data.held_out import data_facts
 from ferlib.data.leaks import without_leaks
 from ferlib.evaluation.metrics import average_f1
 from ferlib.inference.splits import predict_split
-from ferlib.networks.checkpoints import read_checkpoint, save_checkpoint
+from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.networks.classifier import FaceClassifier, count_parameters
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.cores import describe_slow_epoch
@@ -39,7 +39,7 @@ from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.identity import identity_of
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
-from ferlib.training.resuming import BEGINNING, resume
+from ferlib.training.resuming import BEGINNING, check_best, resume
 from ferlib.training.schedules import finished_cycle
 from ferlib.training.seen_faces import check_held_out
 from ferlib.training.selection import best_epoch, is_complete
@@ -100,8 +100,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
             print(f"training faces left out, as they stand in val or test: {leaks['faces']:,}, {near}")
     train, val = data.split("train"), data.split("val")
     faces = place_faces(train, recipe.objective, device, teach(teachers, train, flags) if teachers else None)
-    if flags.resume and is_complete(training.epochs, recipe):
-        read_checkpoint(require(run.best_checkpoint, f"{run.command('train.py --resume')} --epochs MORE"))
+    if flags.resume:
+        check_best(run.best_checkpoint, training.epochs, recipe.selection.monitor)
     with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:
         while not is_complete(training.epochs, recipe):
             training.epochs.append(run_epoch(training, faces, val, flags, history["loss"], dtype, monitor))

@@ -13,6 +13,7 @@ from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.training.identity import changed_settings
+from ferlib.training.selection import best_epoch, is_epoch_of, should_stop
 from ferlib.training.state import Training
 from recipes import RECIPES, Recipe, recorded
 
@@ -43,12 +44,34 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
     if wanted < min(done, planned):
         raise UserError(f"--epochs {wanted}: {done} epochs of this run are done; name more, or none to keep {planned}")
     if wanted != planned:
+        if should_stop(training.epochs, recipe.selection):
+            raise UserError(
+                f"--epochs {wanted}: this run ended after epoch {done}, as the last {recipe.selection.patience} "
+                "brought no gain on val (patience); more epochs would train nothing: train anew with --patience 0"
+            )
         training.planned.append(planned)
     if is_main():
         print(f"going on after epoch {done} of {path}")
         if wanted != planned:
             print(describe_extension(recipe, planned))
     return {name: content["identity"].get(name) for name in BEGINNING if content["identity"].get(name)}
+
+
+def check_best(path: Path, epochs: list[dict[str, Any]], monitor: str) -> None:
+    """UserError unless the best checkpoint holds the best of the epochs, or the one after them that was cut off."""
+    best = best_epoch(epochs, monitor)
+    if not path.is_file():
+        raise UserError(
+            f"{path}, the weights of epoch {best}, is missing: put it back, or train again without --resume"
+        )
+    info = read_checkpoint(path)
+    if info.get("epoch") == best and is_epoch_of(info, {"epochs": epochs}):
+        return
+    if not isinstance(info.get("epoch"), int) or info["epoch"] <= len(epochs):
+        raise UserError(
+            f"{path} is not epoch {best} of the training that goes on, but of another one: put the right file back, or "
+            "train again without --resume"
+        )
 
 
 def depends_on_length(recipe: Recipe) -> bool:
