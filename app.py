@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from config import App, EngineFlags
 from ferlib.faces.model_files import find_checkpoint
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
+from ferlib.runtime.interrupts import on_end
 from ferlib.webpage.server import find_port, serve_page
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -54,7 +54,7 @@ def check(flags: App) -> None:
 
 def serve(flags: App) -> None:
     """Serves the page until ctrl-C or the end of the process."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder of uploads is removed then, too
+    on_end(lambda *_: sys.exit(0))  # so that the folder of uploads is removed then, too
     with running(flags) as address:
         print(f"open {address} in a browser; ctrl-C ends it")
         if flags.host not in LOCAL:

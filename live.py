@@ -7,6 +7,7 @@ python live.py --source film.mp4 --output out.mp4 --csv out.csv --profile
 from __future__ import annotations
 
 import math
+import signal
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from config import Live
-from ferlib.faces.detectors import open_detector
+from ferlib.faces.detectors import DETECTORS, open_detector
 from ferlib.faces.model_files import find_checkpoint
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import check_distinct, check_writable
 from ferlib.runtime.flags import parse_flags
+from ferlib.runtime.interrupts import on_end
 from ferlib.runtime.runs import timeline_path
 from ferlib.runtime.terminal import printable
 
@@ -85,7 +87,7 @@ def run(flags: Live) -> Loop:
             naming=stack.enter_context(naming),
         )
         loop.run(frames, source.length)
-    report(loop, source, flags)
+    report(loop, source, flags, model.label, detector.name)
     if loop.error:
         raise loop.error
     return loop
@@ -109,7 +111,11 @@ def check_outputs(flags: Live) -> None:
     from ferlib.video.sources import local_path
 
     outputs = (flags.output, flags.csv, flags.jsonl, timeline_of(flags))
-    check_distinct(outputs, filter(None, [local_path(flags.source)]))
+    source = local_path(flags.source)
+    check_distinct(outputs, filter(None, [source]))
+    for path in filter(None, outputs):
+        if source and source.resolve() == Path(path).resolve().parent:
+            raise UserError(f"{path} would be a frame of {source} the next time; name a file in another folder")
     for path in filter(None, outputs):
         check_writable(path)
 
@@ -126,12 +132,12 @@ def open_video_detector(flags: Live) -> Detector:
     return replace(detector, sides=(side,), fine_pixels=0)
 
 
-def report(loop: Loop, source: Source, flags: Live) -> None:
-    """Draws the timeline, prints a summary and the files written."""
+def report(loop: Loop, source: Source, flags: Live, model: str, detector: str) -> None:
+    """Draws the timeline, prints a summary with the names of model and detector, and the files written."""
     from ferlib.figures.timeline import plot_timeline
     from ferlib.video.loop import profile_table, summarize
 
-    print(printable(summarize(loop, source)))
+    print(printable(f"{summarize(loop, source)}; {model}, faces detected by {DETECTORS[detector].title}"))
     written = [path for path in (flags.output, flags.csv, flags.jsonl) if path]
     if loop.log.history:
         timeline = timeline_of(flags)
@@ -146,6 +152,7 @@ def report(loop: Loop, source: Source, flags: Live) -> None:
 
 
 def main() -> None:
+    on_end(signal.default_int_handler)  # as ctrl-C, so that the frames so far are saved
     run(parse_flags(Live))
 
 

@@ -19,6 +19,7 @@ from ferlib.faces import face_model
 from ferlib.faces.face_model import open_face_model
 from ferlib.inference import openvino_network
 from ferlib.runtime.cores import OVERRIDE, share_cores
+from ferlib.runtime.interrupts import ENDS
 from zoo import make_classifier
 
 TINY = recipes.changed(recipes.RECIPES["quick"], epochs=2, batch_size=16)
@@ -129,6 +130,15 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def signals():
+    """The signals that end a process do afterwards what they did before."""
+    before = {number: signal.getsignal(number) for name in ENDS if (number := getattr(signal, name, None))}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

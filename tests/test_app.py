@@ -4,7 +4,10 @@ import base64
 import io
 import os
 import re
+import signal
 import socket
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -113,6 +116,7 @@ def make_result(label="a model", probabilities=None):
         margin=2,
         probabilities=shares,
         model=label,
+        detector="YuNet",
         found=1,
     )
 
@@ -250,8 +254,29 @@ def test_what_is_missing_is_said_before_the_page_opens(tmp_path):
     flags = config.App(outputs_dir=tmp_path, detector="yunet", detector_weights=tmp_path / "none.onnx", port=8690)
     with pytest.raises(UserError, match=r"none\.onnx does not exist"), app.running(flags):
         pass
-    with pytest.raises(UserError, match="--keep-seconds"):
-        app.serve(config.App(keep_seconds=0))
+    with pytest.raises(UserError, match="--keep-seconds"), app.running(config.App(keep_seconds=0)):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_an_ended_process_closes_the_page(monkeypatch, signals, name):
+    closed = []
+
+    @contextmanager
+    def running(_flags):
+        try:
+            yield "http://127.0.0.1:7860/"
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(app, "running", running)
+    signal.signal(getattr(signal, name), lambda *_: pytest.fail("the process would have died"))
+    threading.Timer(0.2, os.kill, (os.getpid(), getattr(signal, name))).start()
+    with pytest.raises(SystemExit) as end:
+        app.serve(config.App())
+    assert end.value.code == 0
+    assert closed == [True]
 
 
 def test_gradio_is_told_where_uploads_go_and_then_all_is_as_before(tmp_path, monkeypatch):

@@ -138,6 +138,21 @@ def test_the_card_tells_that_test_faces_may_have_been_seen(evaluated, tmp_path, 
     assert ("| caution | trained on another version or fold" in text) == seen
 
 
+def test_the_card_tells_how_much_of_the_recipe_was_trained(evaluated, tmp_path):
+    def told(**changes):
+        change(evaluated.history, **changes)
+        text = export.export(evaluated, tmp_path / str(len(changes)))[1].read_text(encoding="utf-8")
+        return next(line for line in text.splitlines() if line.startswith("| recipe |"))
+
+    history = json.loads(evaluated.history.read_text())
+    count, recipe = len(history["epochs"]), history["recipe"]
+    assert f"`, {count} epochs" in told(recipe=recipe | {"epochs": count}, max_steps=None)
+    longer = {"recipe": recipe | {"epochs": count + 7}, "max_steps": None}
+    assert f"`, {count} of {count + 7} epochs (val brought no further gain), seed" in told(**longer, finished=True)
+    assert f"`, {count} of {count + 7} epochs (unfinished), seed" in told(**longer, finished=False)
+    assert f"`, {count} epochs of 1,200 steps at most, seed" in told(recipe=recipe | {"epochs": count}, max_steps=1200)
+
+
 def test_the_card_tells_that_a_training_was_extended(evaluated, tmp_path):
     assert "| extended |" not in export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
     change(evaluated.history, begun_for_epochs=[1, 2])

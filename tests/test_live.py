@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -82,9 +84,21 @@ def test_a_video_from_end_to_end(flags, tmp_path, capsys):
 
     printed = capsys.readouterr()
     assert f"astronaut.mp4: {FRAMES} frames in" in printed.out
+    assert ", faces detected by Haar cascade\n" in printed.out
     assert "#1 Happy" in printed.err
     for step in ("read", "detect", "model", "draw", "write", "a frame"):
         assert f"\n{step} " in printed.out
+
+
+@pytest.mark.parametrize("name", ["output", "csv"])
+def test_outputs_do_not_lie_among_the_frames_that_are_read(flags, tmp_path, name):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    Image.fromarray(astronaut()).save(folder / "0.png")
+    ending = {"output": "webp", "csv": "csv"}[name]  # beside either the timeline is a picture
+    with pytest.raises(UserError, match=rf"out\.{ending} would be a frame of .*frames the next time; name a file in"):
+        live.run(replace(flags, source=str(folder), **{name: folder / f"out.{ending}"}))
+    assert names(folder) == ["0.png"]
 
 
 def test_the_map_is_drawn_in_the_box_and_nowhere_else(flags, tmp_path):
@@ -197,6 +211,24 @@ def test_ctrl_c_keeps_what_there_is(flags, tmp_path, monkeypatch, capsys):
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
     assert "stopped" in capsys.readouterr().err
     assert names(tmp_path) == ["out.jsonl", "out.mp4", "out_timeline.png"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_an_ended_process_keeps_what_there_is(flags, tmp_path, monkeypatch, signals, name):
+    drawn = []
+
+    def ended(*_):
+        drawn.append(1)
+        if len(drawn) == 4:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr(loop_module, "draw_faces", ended)
+    monkeypatch.setattr(live, "parse_flags", lambda _: replace(flags, output=tmp_path / "out.mp4"))
+    signal.signal(getattr(signal, name), lambda *_: pytest.fail("the process would have died"))
+    live.main()
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 3
+    assert names(tmp_path) == ["out.mp4", "out_timeline.png"]
 
 
 def test_a_video_that_cannot_be_written_is_said_as_it_is(flags, tmp_path, monkeypatch):

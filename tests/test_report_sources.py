@@ -106,6 +106,22 @@ def test_all_commands_name_the_checkpoint_of_the_results_beside_a_training_of_on
     assert missing["train.py"] == run.command("train.py"), "it takes no checkpoint"
 
 
+def test_a_file_of_the_same_name_elsewhere_is_not_the_training_of_the_run(run, tmp_path):
+    backup = tmp_path / "backup" / run.best_checkpoint.name
+    backup.parent.mkdir()
+    backup.write_bytes(run.best_checkpoint.read_bytes())
+    evaluate_from(run, backup)
+    assert not any("was scored from" in line for line in read(run).caveats), "a copy of the run's own"
+    backup.write_bytes(b"an earlier training")
+    evaluate_from(run, backup)
+    report = read(run)
+    line = f"was scored from {backup}, not from the best checkpoint of the training that is shown"
+    assert any(line in caveat for caveat in report.caveats)
+    assert {stage.script: stage.command for stage in report.missing}["explain_lime.py"] == run.command(
+        "explain_lime.py", str(backup)
+    )
+
+
 @pytest.mark.parametrize("order", [("lime", "shap", "gradcam"), ("gradcam", "lime", "shap")])
 def test_without_results_most_explanations_decide(run, order):
     run.results.unlink()

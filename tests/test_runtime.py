@@ -34,7 +34,7 @@ from ferlib.runtime.files import (
     require,
     write_json,
 )
-from ferlib.runtime.interrupts import interrupts_held
+from ferlib.runtime.interrupts import interrupts_held, on_end
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.seeds import combine_seeds
 from ferlib.runtime.terminal import printable
@@ -189,6 +189,45 @@ def test_interrupts_are_held_in_a_thread_too():
     thread.start()
     thread.join()
     assert held
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_an_end_is_taken_once(signals, name):
+    ends = []
+    on_end(lambda number, _: ends.append(number))
+    for number in (getattr(signal, name), signal.SIGHUP, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    assert ends == [getattr(signal, name)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+def test_nohup_is_respected(signals):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    on_end(lambda *_: pytest.fail("it was to go on"))
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs terminals")
+def test_what_is_saved_after_a_terminal_was_closed_is_saved(tmp_path):
+    code = (
+        "import signal, sys, time; from pathlib import Path; from ferlib.runtime.interrupts import on_end\n"
+        "on_end(signal.default_int_handler); Path(sys.argv[1], 'ready').touch()\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: print('saved', flush=True); Path(sys.argv[1], 'saved').touch()"
+    )
+    ours, its = os.openpty()
+    command = [sys.executable, "-c", code, tmp_path]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True) as process:
+        os.close(its)
+        while not (tmp_path / "ready").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+    assert process.returncode == 0
+    assert (tmp_path / "saved").exists()
 
 
 def test_negative_seeds_are_refused_in_one_line():

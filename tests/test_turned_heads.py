@@ -216,4 +216,5 @@ def test_the_turn_of_most_first_frames_counts():
         return common_turn(frames, lambda turn: [] if turn is None else [DetectedFace((0, 0, 9, 9), 0.9, turn=turn)])
 
     assert seen(None, 90, 90, 0, 0, 0) == 90  # three frames with a face decide
-    assert seen(90, 180, 270) == seen(None, None) == seen() == 0
+    assert seen(90) == seen(None, 90, 90) == 90
+    assert seen(90, 180, 270) == seen(None, None) == seen() == seen(None, 90, None) == 0

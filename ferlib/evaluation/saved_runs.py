@@ -161,12 +161,30 @@ def find_only_explained(outputs_dir: Path) -> dict[Run, str]:
 
 
 def outside_checkpoint(run: Run, content: dict[str, Any]) -> str:
-    """The checkpoint of results or a summary, as --checkpoint takes it; "" for the best one of the run."""
-    checkpoint = content.get("checkpoint")
-    path = checkpoint.get("path") if isinstance(checkpoint, dict) else checkpoint
-    if not path or Path(path).name == run.best_checkpoint.name:  # the outputs may have been moved
+    """The checkpoint of results or a summary, as --checkpoint takes it; "" for the best one of the run.
+
+    The outputs may have been moved: of files with that name, one that lies in another place is taken for another only
+    where it is there and, unlike that of the run, as it was when it was evaluated.
+    """
+    path, state = checkpoint_of(content)
+    own = run.best_checkpoint
+    if not path:
         return ""
+    if Path(path).name == own.name:
+        beside = Path(path).parent.name == own.parent.name  # is_current looks for it in the run's own folder
+        if beside or not state or not Path(path).is_file() or file_state(Path(path)) != state:
+            return ""
+        if own.is_file() and file_state(own) == state:
+            return ""
     return checkpoint_name(Path(path))
+
+
+def checkpoint_of(content: dict[str, Any]) -> tuple[str, str | None]:
+    """Path and digest of the checkpoint of results or a summary; "" and None where they are not known."""
+    checkpoint = content.get("checkpoint")
+    if isinstance(checkpoint, dict):
+        return checkpoint.get("path") or "", checkpoint.get("digest")
+    return checkpoint or "", content.get("checkpoint_digest")
 
 
 def stage_files(folder: Path) -> list[Path]:
@@ -249,7 +267,7 @@ def leave_out_others(model: ModelReport, left_out: list[str]) -> ModelReport:
     """
     contents = [*model.explanations.values(), model.scores, *model.clever_hans.values()]
     expected = expect(model.results, [content for content in contents if content])
-    given = outside_checkpoint(model.run, {"checkpoint": expected.checkpoint})
+    given = outside_checkpoint(model.run, {"checkpoint": expected.checkpoint, "checkpoint_digest": expected.digest})
 
     def kept(content: dict[str, Any], title: str, script: str, given: str = given) -> dict[str, Any]:
         reason = contradiction(content, expected)
@@ -324,9 +342,7 @@ def is_current(content: dict[str, Any], run: Run) -> bool:
     """
     if not all(is_current(part, run) for part in parts_of(content)):
         return False
-    checkpoint = content.get("checkpoint")
-    path = checkpoint.get("path") if isinstance(checkpoint, dict) else checkpoint
-    digest = checkpoint.get("digest") if isinstance(checkpoint, dict) else content.get("checkpoint_digest")
+    path, digest = checkpoint_of(content)
     if not path or not digest:
         return True
     own = run.best_checkpoint.parent

@@ -1,12 +1,18 @@
-"""Ctrl-C held back while processes start."""
+"""Ctrl-C held back while processes start, and other signals that end a process taken as orderly ends."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+ENDS = ("SIGTERM", "SIGHUP")  # asked to end, and terminal closed, which Windows does not have
 
 
 @contextlib.contextmanager
@@ -35,3 +41,26 @@ def interrupts_held() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
         if noted:
             signal.raise_signal(signal.SIGINT)
+
+
+def on_end(handler: Callable[..., Any]) -> None:
+    """Has `handler` (signal, frame) called once at SIGTERM, or at SIGHUP where it exists and is not ignored (`nohup`).
+
+    Further ones are ignored: a terminal's shell and the kernel send one each. What is printed to a terminal after
+    SIGHUP goes nowhere, as writing to one that was closed would be an error.
+    """
+    shown = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()]
+    numbers = [getattr(signal, name) for name in ENDS if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+
+    def end(number: int, frame: Any) -> None:
+        for each in taken:
+            signal.signal(each, signal.SIG_IGN)
+        if number != signal.SIGTERM and shown:
+            with Path(os.devnull).open("w") as nowhere:
+                for descriptor in shown:
+                    os.dup2(nowhere.fileno(), descriptor)
+        handler(number, frame)
+
+    for number in taken:
+        signal.signal(number, end)

@@ -67,8 +67,14 @@ def upright(source: Source, detector: Detector) -> Source:
 
 
 def common_turn(frames: Iterable[Frame], detector: Detector) -> int:
-    """Degrees clockwise by which the largest face of most frames with a face is turned; 0 without a face."""
-    found = (detector(frame.picture) for frame in frames)
-    turns = [faces[0].turn for faces in islice(filter(None, found), WITH_FACE)]
+    """Degrees clockwise by which the largest face of most frames with a face is turned; 0 without a face.
+
+    One turned face among several frames, the others without any, says nothing: it may be none.
+    """
+    looked_at, turns = 0, list[int]()
+    for looked_at, frame in enumerate(frames, 1):  # noqa: B007 — counted
+        turns += [face.turn for face in detector(frame.picture)[:1]]
+        if len(turns) == WITH_FACE:
+            break
     (turn, count), *_ = Counter(turns).most_common(1) or [(0, 0)]
-    return turn if 2 * count > len(turns) else 0
+    return turn if 2 * count > len(turns) and count >= min(2, looked_at) else 0

@@ -13,6 +13,7 @@ from PIL import Image
 from ferlib.data.decoding import open_picture
 from ferlib.faces.crops import DetectedFace, crop_face
 from ferlib.faces.detection import Detector
+from ferlib.faces.detectors import DETECTORS
 from ferlib.faces.face_model import FaceModel, to_grey
 from ferlib.faces.photos import read_photo
 from ferlib.inference.confidence import describe_calibration
@@ -41,6 +42,7 @@ class PhotoResult:
     margin: int  # pixels at each border of a crop outside of the network's input
     probabilities: np.ndarray  # float32 N×7
     model: str  # its name for people
+    detector: str  # the same
     found: int  # number of faces in the photo, those beyond MAX_FACES included
     candidates: tuple[tuple[str, ...], ...] = ()  # the prediction set of each face; empty: the model is not calibrated
     calibration: str = ""  # whether the probabilities are calibrated, and to what, in words
@@ -84,6 +86,7 @@ def predict_upload(path: str, model: str, detector: str, resources: Resources) -
         margin=input_margin(network),
         probabilities=probabilities,
         model=network.label,
+        detector=DETECTORS[search.name].title,
         found=len(faces),
         candidates=tuple(network.calibration.candidates(row) for row in probabilities),
         calibration=describe_calibration(network.calibration),

@@ -140,6 +140,7 @@ def show_probabilities(result: PhotoResult, chosen: int) -> str:
         top=rows[order[0]],
         comment=comment_on(shares, order, result.candidates[chosen] if result.candidates else ()),
         model=result.model,
+        detector=result.detector,
         score=f"{face.score:.2f}",
         note=note_on(face),
         calibration=result.calibration,
