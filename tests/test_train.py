@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from ferlib.networks.checkpoints import deployed_state, read_checkpoint, read_te
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_json
 from ferlib.runtime.runs import Run
-from ferlib.training import engine, fitting
+from ferlib.training import batches, engine, fitting
 from ferlib.training.batches import Faces, draw_batches
 from ferlib.training.losses import Criterion, class_weights, cross_entropy
 from ferlib.training.selection import best_epoch, should_stop
@@ -320,6 +321,18 @@ def test_backbone_of_another_run(train_flags, shared_outputs):
     assert not torch.allclose(source["head.1.weight"], target["head.1.weight"], atol=1e-3)
     with pytest.raises(UserError, match=r"nothing_best\.pth does not exist"):
         train.fit(train_flags("target", init_from="nothing"))
+    with pytest.raises(
+        UserError, match=r"--weights a\.pth and --init-from mini_resnet_\w+ both name the weights to start"
+    ):
+        train.fit(train_flags("target", init_from=first.run.name, weights="a.pth"))
+
+
+def test_conflicting_faces_that_are_left_out_are_counted(train_flags, monkeypatch, capsys):
+    monkeypatch.setattr(batches, "without_conflicts", lambda data: np.arange(3, len(data)))
+    history = train.fit(train_flags("conflicts", epochs=1, conflicts="drop"))
+    assert history["conflicts_dropped"] == 3
+    assert "training faces left out, as copies of them have other labels: 3\n" in capsys.readouterr().out
+    assert "conflicts_dropped" not in train.fit(train_flags("conflicts", epochs=1))
 
 
 def test_weights_that_cannot_be_had_are_an_error_before_any_face_is_decoded(train_flags, monkeypatch):

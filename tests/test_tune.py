@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -32,7 +33,14 @@ from ferlib.training.search import workers
 from ferlib.training.search.presets import PRESETS
 from ferlib.training.search.results import train_command, trial_run
 from ferlib.training.search.space import grid, parse_search
-from ferlib.training.search.study import check_identity, open_study, planned_trials, prepare_study
+from ferlib.training.search.study import (
+    check_identity,
+    link_starts,
+    open_study,
+    planned_trials,
+    prepare_study,
+    votes_digest,
+)
 from recipes import RECIPES, changed
 
 GRID = ("optimizer=sgd,adam,adamw", "flip=0.0,0.5")
@@ -284,8 +292,29 @@ def test_runs_to_start_from_are_found_below_the_study(calls, make_flags):
     flags = make_flags("start", "init_from=start_rafdb", sampler="grid")
     prepare_study(flags)
     assert (flags.folder / "checkpoints" / start.name).read_text() == "weights"
+    prepare_study(flags)
+    start.write_text("trained again")
+    with pytest.raises(UserError, match="these differ: initial_digests"):
+        prepare_study(flags)
     with pytest.raises(UserError, match=r"nobody_best\.pth does not exist"):
         prepare_study(make_flags("start", "init_from=nobody", sampler="grid"))
+
+
+def test_the_votes_that_trials_learn_from_stay_the_same(make_flags, synthetic):
+    flags = make_flags("votes", "lr=0.1,0.2")
+    voted = [replace(synthetic, votes=np.full((len(synthetic), 7), share, np.float32)) for share in (0.1, 0.2)]
+    assert votes_digest(flags, {}, voted[0]) == "", "no trial learns from them"
+    learning = replace(flags, settings=changed(flags.settings, votes_weight=0.5))
+    assert len({votes_digest(learning, {}, data) for data in (*voted, synthetic)}) == 3
+    assert votes_digest(flags, parse_search(["votes_weight=0.0..1.0"]), voted[0])
+
+
+def test_weights_of_a_file_are_known_by_their_content(make_flags, tmp_path):
+    (tmp_path / "a.pth").write_text("weights")
+    for search in (f"weights=none,{tmp_path / 'a.pth'}", "lr=0.1,0.2"):
+        flags = make_flags("file", search)
+        flags = replace(flags, settings=changed(flags.settings, weights=str(tmp_path / "a.pth")))
+        assert list(link_starts(flags, parse_search(flags.search))) == [str(tmp_path / "a.pth")]
 
 
 def test_teachers_are_found_below_the_study_and_stay_the_same(calls, make_flags, train_flags):

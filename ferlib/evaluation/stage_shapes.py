@@ -75,6 +75,7 @@ HISTORY: dict[str, Any] = {
     "begun_for_epochs?": [is_positive],
     "exclude_leaks?": bool,
     "leaks?": {"faces": is_count, "exact": is_count, "near": is_count},
+    "conflicts_dropped?": is_count,
     "image_size": (is_positive, None),
     "max_steps": (is_positive, None),
     "seed": int,

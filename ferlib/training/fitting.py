@@ -100,6 +100,10 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
             print(f"training faces left out, as they stand in val or test: {leaks['faces']:,}, {near}")
     train, val = data.split("train"), data.split("val")
     faces = place_faces(train, recipe.objective, device, teach(teachers, train, flags) if teachers else None)
+    if recipe.objective.conflicts == "drop":
+        history["conflicts_dropped"] = len(train) - len(faces.labels)
+        if is_main():
+            print(f"training faces left out, as copies of them have other labels: {history['conflicts_dropped']:,}")
     if flags.resume:
         check_best(run.best_checkpoint, training.epochs, recipe.selection.monitor)
     with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:

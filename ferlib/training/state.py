@@ -16,7 +16,7 @@ from ferlib.networks.checkpoints import load_backbone_of
 from ferlib.networks.classifier import FaceClassifier
 from ferlib.runtime.devices import seed_everything
 from ferlib.runtime.distributed import synchronize_batch_norm, world_size
-from ferlib.runtime.errors import lookup
+from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.files import require
 from ferlib.runtime.runs import Run
 from ferlib.training.convolutions import use_fast_gradients
@@ -90,6 +90,11 @@ def start_training(
 def initial_model(flags: config.Train, classes: Sequence[str]) -> FaceClassifier:
     """The model with the weights that training starts from: random, ImageNet's, a file's, or a run's backbone."""
     settings = flags.settings
+    if flags.init_from and settings.training.weights not in ("none", "imagenet"):
+        raise UserError(
+            f"--weights {settings.training.weights} and --init-from {flags.init_from} both name the weights to start "
+            "from; give one of them"
+        )
     if flags.resume:  # the last checkpoint has the weights
         flags = replace(flags, init_from="")
     weights = "none" if flags.init_from or flags.resume else settings.training.weights

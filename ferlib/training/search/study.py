@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import sqlalchemy
 from filelock import FileLock
@@ -29,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 import config
 from datasets import load_faces
 from ferlib.data.face_data import FaceData
+from ferlib.runtime.digests import digest, digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, require
 from ferlib.runtime.runs import Run, cache_dir
@@ -36,7 +38,11 @@ from ferlib.training.search.space import Space, grid, parse_search
 from models import model_spec
 from recipes import recorded
 
-UNRECORDED = ("teacher_digests",)  # what earlier versions did not record and is taken to be as it was
+UNRECORDED = (
+    "teacher_digests",
+    "initial_digests",
+    "votes",
+)  # what earlier versions did not record and is taken to be as it was
 DEFAULT_TRIALS = 30  # of TPE
 PRUNING_STARTS = 0.25  # share of the epochs before which no trial is stopped
 HEARTBEAT = 15  # seconds between two heartbeats of a trial that runs
@@ -63,14 +69,11 @@ def prepare_study(flags: config.Tune) -> None:
     with FileLock(flags.folder / "prepare.lock"):  # two terminals may start at once
         study = open_study(flags)
         link(cache_dir(flags.outputs_dir), cache_dir(flags.folder))
-        starts = getattr(space.get("init_from"), "choices", [flags.init_from])
-        for name in filter(None, starts):
-            start = Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint
-            link(require(start, "python train.py --model … for that run"), flags.folder / "checkpoints" / start.name)
-        teachers = link_teachers(flags)
+        digests = {"initial_digests": link_starts(flags, space), "teacher_digests": link_teachers(flags)}
         data = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold)
         check_data(flags, data)
-        check_identity(study, study_identity(flags, space, data.fingerprint, teachers))
+        digests["votes"] = votes_digest(flags, space, data)
+        check_identity(study, study_identity(flags, space, data.fingerprint, digests))
         if flags.sampler == "grid":
             enqueue_missing(study, grid(space))
 
@@ -88,6 +91,24 @@ def check_data(flags: config.Tune, data: FaceData) -> None:
     check_votes(flags, data)
     below = replace(flags, outputs_dir=flags.folder)  # where runs to start from are linked
     check_held_out(below, data, {name: find_teacher(name, below) for name in flags.teacher})
+
+
+def link_starts(flags: config.Tune, space: Space) -> dict[str, str]:
+    """Links the runs that trials start from into the study's folder; the digests of all files of first weights."""
+    names = getattr(space.get("init_from"), "choices", [flags.init_from])
+    files = {name: Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint for name in filter(None, names)}
+    for file in files.values():
+        link(require(file, "python train.py --model … for that run"), flags.folder / "checkpoints" / file.name)
+    weights = getattr(space.get("weights"), "choices", [flags.settings.training.weights])
+    files |= {name: Path(name) for name in weights if name not in ("none", "imagenet")}
+    return {name: digest_file(file) for name, file in files.items() if file.is_file()}
+
+
+def votes_digest(flags: config.Tune, space: Space, data: FaceData) -> str:
+    """Of the annotators' votes, which are no part of the data's fingerprint; "" where no trial learns from them."""
+    objective = flags.settings.objective
+    learned = objective.loss == "votes" or objective.votes_weight or {"loss", "votes_weight"} & set(space)
+    return digest(np.ascontiguousarray(data.votes).tobytes()) if learned and data.votes is not None else ""
 
 
 def link_teachers(flags: config.Tune) -> dict[str, str]:
@@ -170,12 +191,10 @@ def open_storage(url: str) -> RDBStorage:
     raise AssertionError("unreachable")
 
 
-def study_identity(
-    flags: config.Tune, space: Space, fingerprint: str, teacher_digests: dict[str, str]
-) -> dict[str, Any]:
-    """What every trial of a study has in common, as plain Python."""
+def study_identity(flags: config.Tune, space: Space, fingerprint: str, digests: dict[str, Any]) -> dict[str, Any]:
+    """What every trial of a study has in common, as plain Python; digests: of what UNRECORDED names, empty for none."""
     settings = flags.settings.flat() | flags.beside_recipe()
-    settings |= {"teacher_digests": teacher_digests} if teacher_digests else {}
+    settings |= {name: value for name, value in digests.items() if value}
     search = {name: json.loads(distribution_to_json(distribution)) for name, distribution in space.items()}
     common = {"model": flags.model, "dataset": flags.dataset, "fingerprint": fingerprint, "seed": flags.seed}
     return common | {
