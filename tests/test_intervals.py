@@ -15,6 +15,8 @@ from ferlib.evaluation.intervals import (
     Proportions,
     area_under_curve,
     auc_interval,
+    bin_interval,
+    calibration_with_intervals,
     correlate,
     figure_intervals,
     fisher_interval,
@@ -141,6 +143,25 @@ def test_subjects_of_one_face_each_change_little():
 
 def test_a_perfect_classifier_is_not_said_to_be_certain():
     assert accuracy_interval(np.ones(20, bool), np.arange(20) // 2)[0] < accuracy_interval(np.ones(20, bool))[0] < 0.9
+
+
+def test_bins_of_the_calibration_know_the_subjects():
+    """Four subjects whose ten faces are all alike: as wide as of four faces, and no narrower than of forty."""
+    alike = np.repeat(np.arange(4), 10)
+    labels = np.where(alike == 0, 3, 0)  # the answer 0 is right for three of the four
+    probabilities = np.tile(np.array([0.7, *[0.05] * 6]), (40, 1))
+
+    def bins(subjects, rows=slice(None)):
+        units = Units(len(labels[rows]), None if subjects is None else subjects[rows])
+        return calibration_with_intervals(labels[rows], probabilities[rows], units)["bins"]
+
+    [found] = [row["interval"] for row in bins(alike) if row["faces"]]
+    [by_face] = [row["interval"] for row in bins(None) if row["faces"]]
+    assert by_face == pytest.approx(list(binomtest(30, 40).proportion_ci(method="wilson")))
+    assert found[1] - found[0] > 1.8 * (by_face[1] - by_face[0])
+    assert bin_interval({"faces": 40, "accuracy": 0.75, "interval": found}) == tuple(found)
+    assert bin_interval({"faces": 40, "accuracy": 0.75}) == pytest.approx(tuple(by_face)), "earlier results"
+    assert all(row["interval"] is None for row in bins(alike) if not row["faces"])
 
 
 def test_one_subject_says_nothing_of_others(predictions):

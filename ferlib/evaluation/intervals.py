@@ -9,12 +9,13 @@ Faces of one subject are correlated: where subjects are known, every variance is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
-from ferlib.evaluation.calibration import face_brier_scores, face_losses
+from ferlib.evaluation.calibration import BINS, compute_calibration, confidence_bins, face_brier_scores, face_losses
 from ferlib.evaluation.matrix_scores import cohens_kappa, matthews_correlation
 from ferlib.evaluation.units import Units
 
@@ -82,6 +83,25 @@ def in_top(labels: np.ndarray, probabilities: np.ndarray, count: int = 2) -> np.
     """bool N: whether the label is among the `count` most probable classes; of equal ones, the first are taken."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
     return (order == labels[:, None]).any(1)
+
+
+def calibration_with_intervals(labels: np.ndarray, probabilities: np.ndarray, units: Units) -> dict[str, Any]:
+    """As compute_calibration, with the 95 % `interval` of the accuracy of each bin; None for an empty one."""
+    found = compute_calibration(labels, probabilities)
+    masks = np.eye(BINS, dtype=bool)[confidence_bins(probabilities.max(1))]
+    right = (probabilities.argmax(1) == labels)[:, None]
+    ends = wilson(Proportions.of(masks, masks & right), units).T.tolist()
+    bins = [row | {"interval": pair if row["faces"] else None} for row, pair in zip(found["bins"], ends, strict=True)]
+    return found | {"bins": bins}
+
+
+def bin_interval(row: dict[str, Any]) -> tuple[float, float]:
+    """The 95 % interval of a bin with faces; of one that does not state its own, Wilson's of as many faces."""
+    if row.get("interval"):
+        low, high = row["interval"]
+        return low, high
+    found = binomtest(round(row["accuracy"] * row["faces"]), row["faces"]).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 # ── proportions ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,9 +16,16 @@ from sklearn.metrics import (
 
 from config import EMOTIONS
 from ferlib.evaluation.bootstrap import p_of_draws, quantiles, resample
-from ferlib.evaluation.calibration import binned_errors, compute_calibration, face_brier_scores, face_losses
+from ferlib.evaluation.calibration import binned_errors, face_brier_scores, face_losses
 from ferlib.evaluation.ece_interval import infer_binned_error
-from ferlib.evaluation.intervals import METHODS, Proportions, figure_intervals, in_top, wilson
+from ferlib.evaluation.intervals import (
+    METHODS,
+    Proportions,
+    calibration_with_intervals,
+    figure_intervals,
+    in_top,
+    wilson,
+)
 from ferlib.evaluation.matrix_scores import cohens_kappa, matthews_correlation
 from ferlib.evaluation.units import Units
 
@@ -44,8 +51,9 @@ def compute_metrics(
     intervals = figure_intervals(labels, probabilities, subjects)
     per_class = per_class_metrics(labels, probabilities, intervals)
     aucs = [row["auc"] for row in per_class if row["auc"] is not None]
-    calibration = compute_calibration(labels, probabilities)
-    inferred = infer_binned_error(*binned_errors(labels, probabilities), Units(len(labels), subjects))
+    units = Units(len(labels), subjects)
+    calibration = calibration_with_intervals(labels, probabilities, units)
+    inferred = infer_binned_error(*binned_errors(labels, probabilities), units)
     intervals |= {"ece": inferred.interval, "ece_debiased": inferred.interval}
     return {
         "samples": len(labels),
@@ -62,7 +70,7 @@ def compute_metrics(
         "nll": float(face_losses(labels, probabilities).mean()),
         "brier": float(face_brier_scores(labels, probabilities).mean()),
         "intervals": {name: interval(intervals[name]) for name in HEADLINES},
-        "interval_methods": {"unit": Units(len(labels), subjects).name, **METHODS},
+        "interval_methods": {"unit": units.name, **METHODS},
         "per_class": per_class,
         "averages": {kind: average_scores(labels, predictions, kind) for kind in ("macro", "weighted")},
         "confusion_matrix": confusion_matrix(labels, predictions, labels=CLASSES).tolist(),

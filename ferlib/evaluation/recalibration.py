@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ferlib.evaluation.agreement import uncertainty
-from ferlib.evaluation.calibration import binned_errors, compute_calibration, face_brier_scores, face_losses
+from ferlib.evaluation.calibration import binned_errors, face_brier_scores, face_losses
 from ferlib.evaluation.conformal import class_thresholds, common_threshold, measure_sets
 from ferlib.evaluation.ece_interval import infer_binned_error
-from ferlib.evaluation.intervals import mean_interval
+from ferlib.evaluation.intervals import calibration_with_intervals, mean_interval
 from ferlib.evaluation.metrics import defined, interval
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.selective import selective_accuracy
@@ -67,7 +67,7 @@ def calibrated_results(
         "fitted_to": fitted.fitted_to,
         "on_val": on_val,
         **probability_scores(labels, probabilities, subjects),
-        "calibration": compute_calibration(labels, probabilities),
+        "calibration": calibration_with_intervals(labels, probabilities, Units(len(labels), subjects)),
         "against_votes": uncertainty(probabilities, votes),
         "sets": {
             "level": LEVEL,

@@ -95,7 +95,15 @@ HISTORY: dict[str, Any] = {
     "paused_minutes?": is_number,
 }  # fmt: skip
 
-BIN = {"low": is_number, "high": is_number, "faces": is_count, "confidence": SHARE, "accuracy": SHARE, "gap": NUMBER}
+BIN = {
+    "low": is_number,
+    "high": is_number,
+    "faces": is_count,
+    "confidence": SHARE,
+    "accuracy": SHARE,
+    "gap": NUMBER,
+    "interval?": INTERVAL,
+}
 CALIBRATION = {
     "ece": is_number, "largest_gap": is_number, "mean_confidence": is_share, "bins": [BIN],
     "equal_mass_ece?": is_number, "classwise_ece?": is_number,

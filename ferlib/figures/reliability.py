@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from scipy.stats import binomtest
 
+from ferlib.evaluation.intervals import bin_interval
 from ferlib.figures.palette import DARK, MIDDLE, QUIET
 from ferlib.figures.style import PNG, Titles, entitle, saved_figure
 
@@ -59,8 +59,7 @@ def draw_bins(axis: Axes, bins: list[dict[str, Any]], color: str, marker: str, l
     for rows, fill, words in ((many, color, label), (few, "none", f"{label}, < {FEW} faces")):
         if rows:
             values = np.array([[row["confidence"], row["accuracy"]] for row in rows])
-            counts = [(round(row["accuracy"] * row["faces"]), row["faces"]) for row in rows]
-            ends = np.array([binomtest(*count).proportion_ci(method="wilson") for count in counts])
+            ends = np.array([bin_interval(row) for row in rows])
             errors = np.maximum([values[:, 1] - ends[:, 0], ends[:, 1] - values[:, 1]], 0)
             x, y = values.T
             axis.errorbar(x, y, errors, markerfacecolor=fill, label=words, clip_on=False, **look)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from config import EMOTIONS
+from ferlib.evaluation.intervals import bin_interval
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.figures.gpus import Record, read_log
@@ -211,9 +211,8 @@ def reliability_chart(calibration: dict[str, Any], calibrated: dict[str, Any] | 
 
 def reliability_dot(row: dict[str, Any], before: bool = False) -> Dot:
     """A bin of the calibration with its interval; before: of the network without its temperature."""
-    interval = binomtest(round(row["accuracy"] * row["faces"]), row["faces"]).proportion_ci(method="wilson")
+    low, high = bin_interval(row)
     text = f"{row['faces']:,} faces: confidence {percent(row['confidence'])}, accuracy {percent(row['accuracy'])}"
-    low, high = float(interval.low), float(interval.high)
     return Dot(row["confidence"], row["accuracy"], low, high, row["faces"] < FEW, text, before)
 
 

@@ -69,7 +69,10 @@ def prepare_study(flags: config.Tune) -> None:
     with FileLock(flags.folder / "prepare.lock"):  # two terminals may start at once
         study = open_study(flags)
         link(cache_dir(flags.outputs_dir), cache_dir(flags.folder))
-        digests = {"initial_digests": link_starts(flags, space), "teacher_digests": link_teachers(flags)}
+        digests: dict[str, Any] = {
+            "initial_digests": link_starts(flags, space),
+            "teacher_digests": link_teachers(flags),
+        }
         data = load_faces(flags.dataset, flags.data_dir, flags.folder, flags.fold)
         check_data(flags, data)
         digests["votes"] = votes_digest(flags, space, data)
