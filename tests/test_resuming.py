@@ -191,6 +191,18 @@ def test_a_finished_run_without_its_best_weights_does_not_claim_success(train_fl
         train.fit(replace(flags, resume=True))
 
 
+def test_a_history_says_what_each_part_of_a_training_ran_on(train_flags):
+    flags = train_flags("moved", epochs=1)
+    device = train.fit(flags)["device"]
+    earlier = json.loads(flags.run.history.read_text()) | {"device": "another", "precision": "bfloat16"}
+    flags.run.history.write_text(json.dumps(earlier))
+    history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=2)))
+    expected = (f"another; from epoch 2: {device}", "bfloat16; from epoch 2: float32")
+    assert (history["device"], history["precision"]) == expected
+    history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=3)))
+    assert (history["device"], history["precision"]) == expected, "it has not changed since"
+
+
 def test_resume_refuses_the_best_weights_of_another_training(train_flags):
     flags, other = train_flags("mine", epochs=1), train_flags("other", epochs=1, seed=1)
     for each in (flags, other):

@@ -39,7 +39,7 @@ from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.identity import identity_of
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
-from ferlib.training.resuming import BEGINNING, check_best, resume
+from ferlib.training.resuming import BEGINNING, check_best, hardware_so_far, resume
 from ferlib.training.schedules import finished_cycle
 from ferlib.training.seen_faces import check_held_out
 from ferlib.training.selection import best_epoch, is_complete
@@ -90,6 +90,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
         print(describe_replaced(run), end="")
     parameters = count_parameters(training.model)
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
+    if flags.resume:
+        history |= hardware_so_far(run.history, history, len(training.epochs))
     history |= {"leaks": leaks} if leaks else {}
     history |= {"begun_for_epochs": training.planned} if training.planned else {}
     if is_main():

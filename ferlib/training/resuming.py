@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.files import read_json
 from ferlib.training.identity import changed_settings
 from ferlib.training.selection import best_epoch, is_epoch_of, should_stop
 from ferlib.training.state import Training
@@ -72,6 +75,23 @@ def check_best(path: Path, epochs: list[dict[str, Any]], monitor: str) -> None:
             f"{path} is not epoch {best} of the training that goes on, but of another one: put the right file back, or "
             "train again without --resume"
         )
+
+
+def hardware_so_far(path: Path, now: dict[str, Any], done: int) -> dict[str, str]:
+    """Device and precision of a run that goes on after `done` epochs: what its history says, and what they are now.
+
+    As they are now, where there is no history that can be read.
+    """
+    with suppress(UserError):
+        before = read_json(path, "", {"device": str, "precision": str})
+        return {name: joined(before[name], now[name], done + 1) for name in ("device", "precision")}
+    return {}
+
+
+def joined(before: str, now: str, epoch: int) -> str:
+    """What was used before an epoch, and what from it on where that is something else."""
+    last = re.split(r"; from epoch \d+: ", before)[-1]
+    return before if last == now else f"{before}; from epoch {epoch}: {now}"
 
 
 def depends_on_length(recipe: Recipe) -> bool:
