@@ -34,6 +34,8 @@ def evaluate_split(flags: Evaluate) -> Evaluation:
     from ferlib.evaluation.scoring import evaluate_run
 
     data = load_stage(flags)
+    if flags.calibrate and flags.precision == "int8":
+        raise UserError("--calibrate is for the precision that others run a checkpoint in; leave --precision int8 out")
     if flags.calibrate and (flags.split != "test" or not any(data.counts()["val"])):
         raise UserError("--calibrate fits on val when test is scored; this needs a val split, and no --split")
     predict = open_checkpoint(flags, data)

@@ -1,5 +1,7 @@
 """Temperature, prediction sets, selective accuracy: known answers; their file; who uses it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -9,6 +11,7 @@ from ferlib.evaluation.calibration import classwise_ece, compute_calibration, eq
 from ferlib.evaluation.conformal import class_thresholds, common_threshold, measure_sets
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.recalibration import calibrated_results, fit_calibration, write_calibration
+from ferlib.evaluation.scoring import keep_calibration
 from ferlib.evaluation.selective import selective_accuracy
 from ferlib.evaluation.temperature import describe_direction, fit_temperature
 from ferlib.inference.confidence import (
@@ -215,3 +218,10 @@ def test_words_on_the_calibration():
     assert "temperature 0.74" in describe_calibration(Calibration(0.74, faces=3589))
     assert calibration_beside(Run("a", "b").best_checkpoint).name == "a_b_calibration.json"
     assert len(EMOTIONS) == 7
+
+
+def test_an_evaluation_in_8_bits_leaves_the_calibration_as_it_is(tmp_path, capsys):
+    run = Run("mini_resnet", "synthetic", "t", tmp_path)
+    keep_calibration(run, SimpleNamespace(hardware={"precision": "int8"}), None, {})
+    assert not run.calibration.exists()
+    assert "t_calibration.json is left as it is, as this evaluation is in 8 bits" in capsys.readouterr().out

@@ -351,3 +351,5 @@ def test_other_views_are_calibrated_beside_the_single_one(flags, tmp_path):
 def test_calibration_needs_val_and_test(flags):
     with pytest.raises(UserError, match="--calibrate fits on val when test is scored"):
         evaluate.evaluate(replace(flags, calibrate=True, split="val"))
+    with pytest.raises(UserError, match="leave --precision int8 out"):
+        evaluate.evaluate(replace(flags, calibrate=True, precision="int8"))

@@ -210,11 +210,22 @@ def evaluate_alone(
     if split == "test" and is_main():
         if on_val:
             save_predictions(run.val_predictions, on_val[views])
-            votes = learned_votes(predict, data)
-            fitted = {name: fit_calibration(each, votes) for name, each in on_val.items()}
-            write_calibration(run, fitted, predict.checkpoint_digest, data.fingerprint)
+            keep_calibration(run, predict, data, on_val)
         found.write()
     return found
+
+
+def keep_calibration(run: Run, predict: Predictor, data: FaceData, on_val: dict[str, SavedPredictions]) -> None:
+    """Writes temperature and prediction sets of the checkpoint from predictions of val, but not from those in 8 bits.
+
+    What reads them runs the checkpoint in its usual precision, whose logits differ more from these than from float32's.
+    """
+    if predict.hardware["precision"] == "int8":
+        print(f"note: {run.calibration.name} is left as it is, as this evaluation is in 8 bits")
+        return
+    votes = learned_votes(predict, data)
+    fitted = {name: fit_calibration(each, votes) for name, each in on_val.items()}
+    write_calibration(run, fitted, predict.checkpoint_digest, data.fingerprint)
 
 
 def predict_val(predict: Predictor, data: FaceData, views: str) -> dict[str, SavedPredictions]:
