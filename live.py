@@ -108,13 +108,14 @@ def check(flags: Live) -> None:
 
 def check_outputs(flags: Live) -> None:
     """UserError for files that cannot be written, before the first frame instead of after the last."""
-    from ferlib.video.sources import local_path
+    from ferlib.video.sources import PICTURES, local_path
 
     outputs = (flags.output, flags.csv, flags.jsonl, timeline_of(flags))
     source = local_path(flags.source)
     check_distinct(outputs, filter(None, [source]))
     for path in filter(None, outputs):
-        if source and source.resolve() == Path(path).resolve().parent:
+        is_frame = path.suffix.lower() in PICTURES and source and source.resolve() == path.resolve().parent
+        if is_frame:
             raise UserError(f"{path} would be a frame of {source} the next time; name a file in another folder")
     for path in filter(None, outputs):
         check_writable(path)

@@ -134,9 +134,13 @@ def ctrl_c():
 
 @pytest.fixture
 def signals():
-    """The signals that end a process do afterwards what they did before."""
+    """The signals that end a process do afterwards what they did before, and so does the terminal."""
     before = {number: signal.getsignal(number) for name in ENDS if (number := getattr(signal, name, None))}
+    copies = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
     yield
+    for descriptor, copy in copies.items():
+        os.dup2(copy, descriptor)
+        os.close(copy)
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -224,4 +224,7 @@ def test_an_evaluation_in_8_bits_leaves_the_calibration_as_it_is(tmp_path, capsy
     run = Run("mini_resnet", "synthetic", "t", tmp_path)
     keep_calibration(run, SimpleNamespace(hardware={"precision": "int8"}), None, {})
     assert not run.calibration.exists()
-    assert "t_calibration.json is left as it is, as this evaluation is in 8 bits" in capsys.readouterr().out
+    assert (
+        "no calibration of the checkpoint is written from 8 bits; for one, run: python evaluate.py"
+        in capsys.readouterr().out
+    )

@@ -120,17 +120,6 @@ def test_votes_by_row_from_another_folder_or_archive(tmp_path, capsys, place, pa
     assert sorted(names) == sorted(f"row_{row + 2}" for row in rows), "contempt and no face are left out"
 
 
-def test_votes_beside_the_csv_have_its_usages(tmp_path):
-    write_csv(tmp_path / "data/fer2013/fer2013.csv", fer_rows())
-    usages = [usage for _, _, usage in fer_rows()]
-    write_table(tmp_path / "data/fer2013/fer2013new.csv", usages=usages[1:] + usages[:1])
-    for dataset in ("fer2013", "ferplus"):
-        with pytest.raises(
-            UserError, match=r"fer2013new\.csv says .* and the CSV beside it .*; they must belong together"
-        ):
-            load(dataset, tmp_path)
-
-
 def test_the_table_of_another_csv_is_not_used(tmp_path, capsys):
     write_csv(tmp_path / "data/fer2013.csv", fer_rows())
     usages = [usage for _, _, usage in fer_rows()]

@@ -95,8 +95,8 @@ def test_outputs_do_not_lie_among_the_frames_that_are_read(flags, tmp_path, name
     folder = tmp_path / "frames"
     folder.mkdir()
     Image.fromarray(astronaut()).save(folder / "0.png")
-    ending = {"output": "webp", "csv": "csv"}[name]  # beside either the timeline is a picture
-    with pytest.raises(UserError, match=rf"out\.{ending} would be a frame of .*frames the next time; name a file in"):
+    ending, picture = {"output": ("webp", "out.webp"), "csv": ("csv", "out_timeline.png")}[name]
+    with pytest.raises(UserError, match=rf"{picture} would be a frame of .*frames the next time; name a file in"):
         live.run(replace(flags, source=str(folder), **{name: folder / f"out.{ending}"}))
     assert names(folder) == ["0.png"]
 

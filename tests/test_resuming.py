@@ -201,22 +201,58 @@ def test_a_history_says_what_each_part_of_a_training_ran_on(train_flags):
     assert (history["device"], history["precision"]) == expected
     history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=3)))
     assert (history["device"], history["precision"]) == expected, "it has not changed since"
+    flags.run.history.write_text(json.dumps(earlier))
+    history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=3)))
+    assert (history["device"], history["precision"]) == ("another", "bfloat16"), "no epoch was trained here"
 
 
-def test_resume_refuses_the_best_weights_of_another_training(train_flags):
-    flags, other = train_flags("mine", epochs=1), train_flags("other", epochs=1, seed=1)
+def test_resume_refuses_the_best_weights_of_another_training(train_flags, monkeypatch):
+    flags, other = train_flags("mine", epochs=2), train_flags("other", epochs=2, seed=1)
+    for module in (fitting, resuming):
+        monkeypatch.setattr(module, "best_epoch", lambda *_: 1)
     for each in (flags, other):
         train.fit(each)
-    more = replace(flags, resume=True, settings=changed(flags.settings, epochs=2))
+    more = replace(flags, resume=True, settings=changed(flags.settings, epochs=3))
     mine = flags.run.best_checkpoint.read_bytes()
     flags.run.best_checkpoint.write_bytes(other.run.best_checkpoint.read_bytes())
     with pytest.raises(UserError, match=r"mine_best\.pth is not epoch 1 of the training that goes on"):
         train.fit(more)
     flags.run.best_checkpoint.unlink()
-    with pytest.raises(UserError, match=r"mine_best\.pth, the weights of epoch 1, is missing"):
+    with pytest.raises(UserError, match=r"mine_best\.pth, with epoch 1, is missing"):
         train.fit(more)
     flags.run.best_checkpoint.write_bytes(mine)
-    assert len(train.fit(more)["epochs"]) == 2
+    assert len(train.fit(more)["epochs"]) == 3
+
+
+def test_best_weights_that_were_not_written_any_more_are_written(train_flags):
+    """Killed between the last checkpoint and the best one, which then is that of an earlier training or missing."""
+    flags = train_flags("between", epochs=1)
+    train.fit(flags)
+    whole = read_tensors(flags.run.best_checkpoint)
+    for leave in (lambda path: path.unlink(), lambda path: train.fit(replace(flags, tag="earlier", seed=5))):
+        leave(flags.run.best_checkpoint)
+        earlier = replace(flags, tag="earlier").run.best_checkpoint
+        if earlier.exists():
+            flags.run.best_checkpoint.write_bytes(earlier.read_bytes())
+        train.fit(replace(flags, resume=True))
+        found = read_tensors(flags.run.best_checkpoint)
+        assert found["metrics"] == whole["metrics"]
+        assert all(torch.equal(found["state"][name], value) for name, value in whole["state"].items())
+
+
+def test_a_best_file_an_epoch_ahead_is_of_a_run_that_was_cut_off(tmp_path, monkeypatch):
+    """As earlier versions left it; not where no epoch is left, or where it is of another seed."""
+    path = tmp_path / "a_best.pth"
+    path.touch()
+    epochs = [{"epoch": number, "val_accuracy": 1 / number} for number in (1, 2)]
+    recipe = changed(RECIPES["quick"], epochs=3, monitor="accuracy", patience=0)
+    identity = {"seed": 0, "fingerprint": "f", "teacher_digests": {}}
+    info = {"epoch": 3, "metrics": {"val_accuracy": 0.9}, "identity": identity}
+    monkeypatch.setattr(resuming, "read_checkpoint", lambda _: info)
+    assert not resuming.best_is_behind(path, epochs, recipe, identity)
+    for other, of in ((changed(recipe, epochs=2), identity), (recipe, identity | {"seed": 1})):
+        with pytest.raises(UserError, match="but of another one"):
+            resuming.best_is_behind(path, epochs, other, of)
 
 
 def test_a_run_whose_patience_ran_out_takes_no_more_epochs(train_flags):

@@ -298,6 +298,9 @@ def test_runs_to_start_from_are_found_below_the_study(calls, make_flags):
         prepare_study(flags)
     with pytest.raises(UserError, match=r"nobody_best\.pth does not exist"):
         prepare_study(make_flags("start", "init_from=nobody", sampler="grid"))
+    two = replace(flags, study="two", settings=changed(flags.settings, weights="a.pth"))
+    with pytest.raises(UserError, match=r"--weights a\.pth and --init-from both name the weights"):
+        prepare_study(two)
 
 
 def test_the_votes_that_trials_learn_from_stay_the_same(make_flags, synthetic):
@@ -329,7 +332,7 @@ def test_teachers_are_found_below_the_study_and_stay_the_same(calls, make_flags,
     earlier = {name: value for name, value in identity["settings"].items() if name != "teacher_digests"}
     study.set_user_attr("identity", {**identity, "settings": earlier})
     check_identity(study, identity)
-    study.set_user_attr("identity", identity)
+    assert study.user_attrs["identity"] == identity, "it knows them from now on"
     fitting.fit(replace(teacher, seed=5))
     with pytest.raises(UserError, match="these differ: teacher_digests"):
         prepare_study(flags)

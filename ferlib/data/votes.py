@@ -102,9 +102,9 @@ def csv_row(name: str) -> int:
     return int(name.removeprefix(CSV_NAME)) - 2
 
 
-def with_votes(faces: Iterable[Face], counts: np.ndarray, usages: Sequence[str] | None = None) -> Iterator[Face]:
+def with_votes(faces: Iterable[Face], counts: np.ndarray) -> Iterator[Face]:
     """The faces with the shares of the votes that each class has; counts: votes rows×7. Errors as `with_counts`."""
-    return (face._replace(votes=vote_shares(votes)) for face, votes in with_counts(faces, counts, usages))
+    return (face._replace(votes=vote_shares(votes)) for face, votes in with_counts(faces, counts))
 
 
 def with_agreement(faces: Iterable[tuple[Face, np.ndarray]], where: str) -> Iterator[tuple[Face, np.ndarray]]:

@@ -62,8 +62,8 @@ def agreement(answers: np.ndarray, votes: np.ndarray) -> dict[str, float]:
     """Agreement of classes N with votes N×7 (shares that sum to 1), over the faces.
 
     one_annotator: mean share of the votes that the class has: the probability that an annotator of the face, drawn at
-    random from those who named one of the classes, named this one. most_annotators: share of faces whose class has the
-    most votes; of k classes with equally many, each counts 1/k.
+    random from those who named one of the classes (of FER+, not alone), named this one. most_annotators: share of
+    faces whose class has the most votes; of k classes with equally many, each counts 1/k.
     """
     rows = np.arange(len(answers))
     most = votes == votes.max(1, keepdims=True)

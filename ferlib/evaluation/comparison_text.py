@@ -103,7 +103,8 @@ def reference_lines(found: dict[str, Any]) -> list[str]:
     if people:
         shares = people["labels"]
         lines.append(
-            f"  people: one annotator names the label of {shares['one_annotator']:.1%}, most annotators that of "
+            f"  people: one annotator of those who name an emotion names the label of {shares['one_annotator']:.1%}, "
+            "most annotators that of "
             f"{shares['most_annotators']:.1%} ({people['faces']:,} faces with votes)"
         )
     return lines

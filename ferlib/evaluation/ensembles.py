@@ -20,13 +20,12 @@ from ferlib.evaluation.combining import FOLDS, RULES, Outputs, accuracy, cross_f
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.predictions import make_predictions, read_predictions
 from ferlib.evaluation.recalibration import calibrated_results
-from ferlib.evaluation.saved_runs import ModelReport, read_models
+from ferlib.evaluation.saved_runs import ModelReport, is_epoch_of, read_models
 from ferlib.evaluation.scoring import Evaluation, score_predictions, score_val
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.files import require
 from ferlib.runtime.provenance import provenance
 from ferlib.runtime.runs import Run
-from ferlib.training.selection import is_epoch_of
 
 if TYPE_CHECKING:  # members that evaluate.py has predicted need no torch
     from ferlib.inference.splits import Predictor

@@ -187,6 +187,15 @@ def checkpoint_of(content: dict[str, Any]) -> tuple[str, str | None]:
     return checkpoint or "", content.get("checkpoint_digest")
 
 
+def is_epoch_of(info: dict[str, Any], history: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written by the training of a history: its figures on val are those of that epoch.
+
+    True for one that does not state them.
+    """
+    row: dict[str, Any] = next((row for row in history["epochs"] if row["epoch"] == info.get("epoch")), {})
+    return all(row.get(name) == value for name, value in (info.get("metrics") or {}).items())
+
+
 def stage_files(folder: Path) -> list[Path]:
     """The JSON files of a folder, without those that are being written or that a killed process left."""
     return sorted(path for path in folder.glob("*.json") if not is_temporary(path) and path.is_file())

@@ -218,10 +218,11 @@ def evaluate_alone(
 def keep_calibration(run: Run, predict: Predictor, data: FaceData, on_val: dict[str, SavedPredictions]) -> None:
     """Writes temperature and prediction sets of the checkpoint from predictions of val, but not from those in 8 bits.
 
-    What reads them runs the checkpoint in its usual precision, whose logits differ more from these than from float32's.
+    They are read in every precision, and the logits of 8 bits differ more from those of the others than these do.
     """
     if predict.hardware["precision"] == "int8":
-        print(f"note: {run.calibration.name} is left as it is, as this evaluation is in 8 bits")
+        command = run.command("evaluate.py")
+        print(f"note: no calibration of the checkpoint is written from 8 bits; for one, run: {command}")
         return
     votes = learned_votes(predict, data)
     fitted = {name: fit_calibration(each, votes) for name, each in on_val.items()}

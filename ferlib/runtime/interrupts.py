@@ -47,9 +47,16 @@ def on_end(handler: Callable[..., Any]) -> None:
     """Has `handler` (signal, frame) called once at SIGTERM, or at SIGHUP where it exists and is not ignored (`nohup`).
 
     Further ones are ignored: a terminal's shell and the kernel send one each. What is printed to a terminal after
-    SIGHUP goes nowhere, as writing to one that was closed would be an error.
+    SIGHUP goes nowhere, as writing to one that was closed would be an error. `interrupts_held` does not hold these
+    signals back: it is for scripts that start processes, and this for those that start none.
     """
-    shown = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream is not None and stream.isatty()]
+    shown = []
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(
+            OSError, AttributeError
+        ):  # a shell in a window says that it is a terminal and has none
+            if stream.isatty():
+                shown.append(stream.fileno())
     numbers = [getattr(signal, name) for name in ENDS if hasattr(signal, name)]
     taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 

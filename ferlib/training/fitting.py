@@ -39,7 +39,7 @@ from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.identity import identity_of
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
-from ferlib.training.resuming import BEGINNING, check_best, hardware_so_far, resume
+from ferlib.training.resuming import BEGINNING, best_is_behind, hardware_so_far, resume
 from ferlib.training.schedules import finished_cycle
 from ferlib.training.seen_faces import check_held_out
 from ferlib.training.selection import best_epoch, is_complete
@@ -91,7 +91,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     parameters = count_parameters(training.model)
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
     if flags.resume:
-        history |= hardware_so_far(run.history, history, len(training.epochs))
+        complete = is_complete(training.epochs, recipe)
+        history |= hardware_so_far(run.history, history, len(training.epochs), complete)
     history |= {"leaks": leaks} if leaks else {}
     history |= {"begun_for_epochs": training.planned} if training.planned else {}
     if is_main():
@@ -106,8 +107,10 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
         history["conflicts_dropped"] = len(train) - len(faces.labels)
         if is_main():
             print(f"training faces left out, as copies of them have other labels: {history['conflicts_dropped']:,}")
-    if flags.resume:
-        check_best(run.best_checkpoint, training.epochs, recipe.selection.monitor)
+    if flags.resume and best_is_behind(run.best_checkpoint, training.epochs, recipe, identity) and is_main():
+        save_checkpoint(
+            run.best_checkpoint, flags.model, training.deployed, **describe_epoch(training, flags, identity, history)
+        )
     with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:
         while not is_complete(training.epochs, recipe):
             training.epochs.append(run_epoch(training, faces, val, flags, history["loss"], dtype, monitor))
@@ -251,15 +254,35 @@ def time_now() -> str:
 
 
 def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]) -> None:
-    """Writes the best checkpoint if this epoch is it, with --snapshots the cycle's, then the last, then the history.
+    """Writes with --snapshots the cycle's checkpoint, then the last, the best one if this epoch is it, the history.
 
-    Snapshots: Huang et al., "Snapshot ensembles: train 1, get M for free" (2017); their cycles are all equally long.
+    Of what is written after the last checkpoint, a run that goes on writes what is missing. Snapshots: Huang et al.,
+    "Snapshot ensembles: train 1, get M for free" (2017); their cycles are all equally long.
     """
     if not is_main():
         return
     run, epoch, rate = flags.run, training.epochs[-1], flags.settings.learning_rate
     best = best_epoch(training.epochs, flags.settings.selection.monitor)
-    info = {
+    info = describe_epoch(training, flags, identity, history)
+    cycle = finished_cycle(epoch["epoch"], rate.warmup_epochs, rate.restart_epochs) if flags.snapshots else 0
+    if cycle:
+        save_checkpoint(run.checkpoint(f"cycle{cycle}"), flags.model, training.deployed, **info)
+    save_checkpoint(run.last_checkpoint, flags.model, training.model, **info, training=training.state())
+    if best == epoch["epoch"]:
+        save_checkpoint(run.best_checkpoint, flags.model, training.deployed, **info)
+    write_json(run.history, {**history, **progress(training.epochs, best), "finished": False})
+    log_epoch(run, epoch)
+    print(f"  val loss {epoch['val_loss']:.4f}, accuracy {epoch['val_accuracy']:.2%}, best epoch {best}")
+    if slow := describe_slow_epoch([each["images_per_second"] for each in training.epochs]):
+        print(slow)
+
+
+def describe_epoch(
+    training: Training, flags: config.Train, identity: dict[str, Any], history: dict[str, Any]
+) -> dict[str, Any]:
+    """What the checkpoints of the last epoch state beside the weights."""
+    epoch = training.epochs[-1]
+    return {
         "epoch": epoch["epoch"],
         "metrics": {name: value for name, value in epoch.items() if name.startswith("val_")},
         "identity": identity,
@@ -269,17 +292,6 @@ def save_epoch(training: Training, flags: config.Train, identity: dict[str, Any]
         "data": history["data"],
         "versions": library_versions(),
     }
-    if best == epoch["epoch"]:
-        save_checkpoint(run.best_checkpoint, flags.model, training.deployed, **info)
-    cycle = finished_cycle(epoch["epoch"], rate.warmup_epochs, rate.restart_epochs) if flags.snapshots else 0
-    if cycle:
-        save_checkpoint(run.checkpoint(f"cycle{cycle}"), flags.model, training.deployed, **info)
-    save_checkpoint(run.last_checkpoint, flags.model, training.model, **info, training=training.state())
-    write_json(run.history, {**history, **progress(training.epochs, best), "finished": False})
-    log_epoch(run, epoch)
-    print(f"  val loss {epoch['val_loss']:.4f}, accuracy {epoch['val_accuracy']:.2%}, best epoch {best}")
-    if slow := describe_slow_epoch([each["images_per_second"] for each in training.epochs]):
-        print(slow)
 
 
 def log_epoch(run: Run, epoch: dict[str, Any]) -> None:

@@ -10,18 +10,20 @@ from typing import Any
 import torch
 
 from config import LATER_SETTINGS
+from ferlib.evaluation.saved_runs import is_epoch_of
 from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.training.identity import changed_settings
-from ferlib.training.selection import best_epoch, is_epoch_of, should_stop
+from ferlib.training.selection import best_epoch, is_complete, should_stop
 from ferlib.training.state import Training
 from recipes import RECIPES, Recipe, recorded
 
 BEGINNING = ("initial_digest",)  # of the identity, what no later epoch depends on
 UNRECORDED = ("votes",)  # of the identity, what earlier versions did not record and is taken to be as it was
+OWN = ("seed", "fingerprint", "teacher_digests")  # of the identity, what tells trainings of one name apart
 BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
 
 
@@ -50,7 +52,7 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
         if should_stop(training.epochs, recipe.selection):
             raise UserError(
                 f"--epochs {wanted}: this run ended after epoch {done}, as the last {recipe.selection.patience} "
-                "brought no gain on val (patience); more epochs would train nothing: train anew with --patience 0"
+                "brought no gain on val (patience), and another number changes nothing; train anew with --patience 0"
             )
         training.planned.append(planned)
     if is_main():
@@ -60,31 +62,40 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
     return {name: content["identity"].get(name) for name in BEGINNING if content["identity"].get(name)}
 
 
-def check_best(path: Path, epochs: list[dict[str, Any]], monitor: str) -> None:
-    """UserError unless the best checkpoint holds the best of the epochs, or the one after them that was cut off."""
-    best = best_epoch(epochs, monitor)
-    if not path.is_file():
-        raise UserError(
-            f"{path}, the weights of epoch {best}, is missing: put it back, or train again without --resume"
-        )
-    info = read_checkpoint(path)
+def best_is_behind(path: Path, epochs: list[dict[str, Any]], recipe: Recipe, identity: dict[str, Any]) -> bool:
+    """Whether the best checkpoint has to be written anew from the last, as the run ended between writing the two.
+
+    So it is where the last epoch is the best, whatever the file holds. UserError where it is not, and the file is
+    missing or another training's. It may be an epoch ahead, as earlier versions wrote it first.
+    """
+    best = best_epoch(epochs, recipe.selection.monitor)
+    info = read_checkpoint(path) if path.is_file() else {}
     if info.get("epoch") == best and is_epoch_of(info, {"epochs": epochs}):
-        return
-    if not isinstance(info.get("epoch"), int) or info["epoch"] <= len(epochs):
-        raise UserError(
-            f"{path} is not epoch {best} of the training that goes on, but of another one: put the right file back, or "
-            "train again without --resume"
-        )
+        return False
+    if best == len(epochs):
+        return True
+    if not info:
+        raise UserError(f"{path}, with epoch {best}, is missing: put it back, or train again without --resume")
+    own = all((info.get("identity") or {}).get(name) == identity.get(name) for name in OWN)
+    if own and info.get("epoch") == len(epochs) + 1 and not is_complete(epochs, recipe):
+        return False
+    raise UserError(
+        f"{path} is not epoch {best} of the training that goes on, but of another one: put the right file back, or "
+        "train again without --resume"
+    )
 
 
-def hardware_so_far(path: Path, now: dict[str, Any], done: int) -> dict[str, str]:
-    """Device and precision of a run that goes on after `done` epochs: what its history says, and what they are now.
+def hardware_so_far(path: Path, now: dict[str, Any], done: int, complete: bool) -> dict[str, str]:
+    """Device and precision of a run that is resumed after `done` epochs: what its history says, and what they are now.
 
-    As they are now, where there is no history that can be read.
+    complete: whether no further epoch is trained. As they are now, where there is no history that can be read.
     """
     with suppress(UserError):
         before = read_json(path, "", {"device": str, "precision": str})
-        return {name: joined(before[name], now[name], done + 1) for name in ("device", "precision")}
+        return {
+            name: before[name] if complete else joined(before[name], now[name], done + 1)
+            for name in ("device", "precision")
+        }
     return {}
 
 

@@ -38,12 +38,3 @@ def epochs_without_gain(values: Sequence[float], better: Callable, min_delta: fl
 def is_complete(epochs: list[dict[str, Any]], recipe: Recipe) -> bool:
     """Whether no epoch is left to train."""
     return len(epochs) >= recipe.training.epochs or should_stop(epochs, recipe.selection)
-
-
-def is_epoch_of(info: dict[str, Any], history: dict[str, Any]) -> bool:
-    """Whether a checkpoint was written by the training of a history: its figures on val are those of that epoch.
-
-    True for one that does not state them.
-    """
-    row: dict[str, Any] = next((row for row in history["epochs"] if row["epoch"] == info.get("epoch")), {})
-    return all(row.get(name) == value for name, value in (info.get("metrics") or {}).items())

@@ -90,7 +90,7 @@ def start_training(
 def initial_model(flags: config.Train, classes: Sequence[str]) -> FaceClassifier:
     """The model with the weights that training starts from: random, ImageNet's, a file's, or a run's backbone."""
     settings = flags.settings
-    if flags.init_from and settings.training.weights not in ("none", "imagenet"):
+    if flags.init_from and not flags.resume and settings.training.weights not in ("none", "imagenet"):
         raise UserError(
             f"--weights {settings.training.weights} and --init-from {flags.init_from} both name the weights to start "
             "from; give one of them"

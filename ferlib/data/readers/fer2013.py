@@ -42,7 +42,7 @@ def fer2013_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:
     """The Kaggle CSV, with the votes of FER+ where their file lies beside it."""
     faces = pixel_csv(tree, facts, FER2013_EMOTIONS)
     counts = read_fer_plus(tree, FER_PLUS_COLUMNS) if faces else None
-    return faces if faces is None or counts is None else with_votes(faces, counts, read_usages(tree))
+    return faces if faces is None or counts is None else with_votes(faces, counts)
 
 
 def ferplus_csv(tree: Tree, facts: DatasetFacts) -> Iterator[Face] | None:

@@ -99,11 +99,14 @@ def check_data(flags: config.Tune, data: FaceData) -> None:
 def link_starts(flags: config.Tune, space: Space) -> dict[str, str]:
     """Links the runs that trials start from into the study's folder; the digests of all files of first weights."""
     names = getattr(space.get("init_from"), "choices", [flags.init_from])
+    weights = getattr(space.get("weights"), "choices", [flags.settings.training.weights])
+    given = [name for name in weights if name not in ("none", "imagenet")]
+    if given and any(names):
+        raise UserError(f"--weights {given[0]} and --init-from both name the weights that trials start from; give one")
     files = {name: Run(name, "", outputs_dir=flags.outputs_dir).best_checkpoint for name in filter(None, names)}
     for file in files.values():
         link(require(file, "python train.py --model … for that run"), flags.folder / "checkpoints" / file.name)
-    weights = getattr(space.get("weights"), "choices", [flags.settings.training.weights])
-    files |= {name: Path(name) for name in weights if name not in ("none", "imagenet")}
+    files |= {name: Path(name) for name in given}
     return {name: digest_file(file) for name, file in files.items() if file.is_file()}
 
 
@@ -111,7 +114,9 @@ def votes_digest(flags: config.Tune, space: Space, data: FaceData) -> str:
     """Of the annotators' votes, which are no part of the data's fingerprint; "" where no trial learns from them."""
     objective = flags.settings.objective
     learned = objective.loss == "votes" or objective.votes_weight or {"loss", "votes_weight"} & set(space)
-    return digest(np.ascontiguousarray(data.votes).tobytes()) if learned and data.votes is not None else ""
+    if not learned:
+        return ""
+    return digest(b"" if data.votes is None else np.ascontiguousarray(data.votes).tobytes())
 
 
 def link_teachers(flags: config.Tune) -> dict[str, str]:
@@ -212,6 +217,7 @@ def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
     if found is None:
         study.set_user_attr("identity", wanted)
         return
+    known = found["settings"]
     kept, given = ({**config.LATER_SETTINGS, **each["settings"]} for each in (found, wanted))
     kept = {name: given[name] for name in UNRECORDED if name in given} | kept
     wanted = {**wanted, "settings": given}
@@ -225,6 +231,8 @@ def check_identity(study: optuna.Study, wanted: dict[str, Any]) -> None:
             f"study {study.study_name} was made with other settings; these differ: {', '.join(changed)}. "
             "Give them as they were, or another --study"
         )
+    if newly := {name: given[name] for name in UNRECORDED if name in given and name not in known}:
+        study.set_user_attr("identity", {**study.user_attrs["identity"], "settings": known | newly})
 
 
 # ── which trials are left ────────────────────────────────────────────────────────────────────────────────────────────
