@@ -17,7 +17,7 @@ from ferlib.data.cache import cached_faces
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import FER_SETS, FOLDER, SYNTHETIC_FACES, SYNTHETIC_SUBJECTS, DatasetFacts, dataset_facts
 from ferlib.data.joined_votes import faces_by_majority, joined_counts, with_checked_votes, with_joined_votes
-from ferlib.data.picture_files import is_picture, optional_endings
+from ferlib.data.picture_files import is_picture
 from ferlib.data.readers.affectnet import affectnet_folders, affectnet_official
 from ferlib.data.readers.ckplus import ckplus_csv, ckplus_folders, ckplus_official
 from ferlib.data.readers.face_files import Face, UnreadableError
@@ -195,8 +195,6 @@ def find_source(
     for tree in candidate_trees(facts, data_dir):
         try:
             key = tree.signature()
-            if optional := optional_endings(tree.paths):
-                key = digest(key, optional)
             if without:
                 key = digest(key, sorted(without))
                 tree.paths = [path for path in tree.paths if path not in without]

@@ -137,6 +137,8 @@ def signals():
     """The signals that end a process do afterwards what they did before, and so does the terminal."""
     before = {number: signal.getsignal(number) for name in ENDS if (number := getattr(signal, name, None))}
     copies = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)  # also where pytest runs under nohup
     yield
     for descriptor, copy in copies.items():
         os.dup2(copy, descriptor)

@@ -213,6 +213,7 @@ def test_nohup_is_respected(signals):
 def test_what_is_saved_after_a_terminal_was_closed_is_saved(tmp_path):
     code = (
         "import signal, sys, time; from pathlib import Path; from ferlib.runtime.interrupts import on_end\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "on_end(signal.default_int_handler); Path(sys.argv[1], 'ready').touch()\n"
         "try: time.sleep(60)\n"
         "except KeyboardInterrupt: print('saved', flush=True); Path(sys.argv[1], 'saved').touch()"

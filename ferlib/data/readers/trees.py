@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from ferlib.data.picture_files import optional_endings
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError
 
@@ -61,8 +62,9 @@ class Tree:
         return next(size for name, size, _ in self.files if name == path)
 
     def signature(self) -> str:
-        """Changes when any file below is added, removed or written."""
-        return digest(str(self.root.resolve()), self.files)
+        """Changes when any file below is added, removed or written, or when pictures of its kinds become readable."""
+        optional = optional_endings(self.paths)
+        return digest(str(self.root.resolve()), self.files, *([optional] if optional else []))
 
 
 def identity(folder: Path | os.DirEntry[str]) -> tuple[int, int]:
