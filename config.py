@@ -38,7 +38,7 @@ class Stage:
         for name, value in (("model", self.model.removeprefix("timm/")), ("tag", self.tag)):
             if value != slug(value):
                 raise UserError(f"--{name} {value!r}: a name is made of letters, digits, ., +, - and _")
-        return Run(self.model, self.dataset, self.tag, self.outputs_dir, self.fold)
+        return Run(self.model, self.dataset, self.tag, self.outputs_dir, self.fold, self.data_dir)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,7 @@ class Export(Stage):
     """Ship a run in half precision with its card: python export.py --model fer_resnet_wide --dataset fer2013"""
 
     pretrained_dir: Path = Path("pretrained")  # folder for weights and card
+    replace: bool = False  # write over a network of the same name that lies there
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,15 +14,17 @@ from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, require, write_json, write_text
 from ferlib.runtime.flags import parse_flags
-from ferlib.runtime.runs import Run, calibration_beside
+from ferlib.runtime.runs import Run, calibration_beside, checkpoint_name
 from models import model_spec, training_command
 
 if TYPE_CHECKING:
     import torch
 
 
-def export(run: Run, folder: Path) -> tuple[Path, Path]:
-    """Writes the weights as float16 and the card; returns both paths. UserError for a run that is not evaluated.
+def export(run: Run, folder: Path, replace: bool = False) -> tuple[Path, Path]:
+    """Writes the weights as float16 and the card; returns both paths.
+
+    UserError for a run that is not evaluated, and for a network of the same name in the folder, unless `replace`.
 
     Half precision changes a weight by 2⁻¹¹ of its value at most; evaluate.py --checkpoint scores the shipped file. The
     head of annotators' votes is a part of training and left out.
@@ -32,6 +34,9 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     from ferlib.evaluation.saved_runs import is_current, outside_checkpoint, results_digest
     from ferlib.evaluation.stage_shapes import HISTORY, RESULTS
 
+    weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
+    if weights.exists() and not replace:
+        raise UserError(f"{weights} exists; add --replace to write over it, or name another --pretrained-dir")
     history = read_json(run.history, training_command(run), HISTORY)
     results = read_json(run.results, run.command("evaluate.py"), RESULTS)
     checkpoint = require(run.best_checkpoint, training_command(run))
@@ -51,7 +56,6 @@ def export(run: Run, folder: Path) -> tuple[Path, Path]:
     extra = sum(tensor.numel() for name, tensor in state.items() if name.startswith(VOTES_HEAD))
     content["state"] = {name: to_half(tensor) for name, tensor in state.items() if not name.startswith(VOTES_HEAD)}
     results = {**results, "parameters": results["parameters"] - extra}
-    weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"
     make_model_card(run, history, results, 0)  # raises what it raises before anything is written
     calibration = read_own_calibration(run)
     save_tensors(weights, content)
@@ -89,8 +93,10 @@ def to_half(tensor: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     flags = parse_flags(Export)
-    for path in export(flags.run, flags.pretrained_dir):
-        print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
+    weights, card = export(flags.run, flags.pretrained_dir, flags.replace)
+    for path in filter(Path.exists, (weights, card, calibration_beside(weights))):
+        print(f"{path} ({path.stat().st_size / 1e3:,.0f} kB)")
+    print(f"to use it: python predict.py PHOTO --checkpoint {checkpoint_name(weights)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +35,11 @@ DETECTION_SIDE = {"haar": 320}  # of --detection-side: at 640 px the cascade tak
 USUAL_SIDE = 640
 
 
-def run(flags: Live) -> Loop:
-    """Processes the source to its end and writes what the flags ask for; UserError for what cannot be opened."""
+def run(flags: Live, settle: Callable[[], None] = lambda: None) -> Loop:
+    """Processes the source to its end and writes what the flags ask for; UserError for what cannot be opened.
+
+    settle: called when the frames have ended.
+    """
     check(flags)
     from ferlib.video.recording import check_ending, recording
     from ferlib.video.sources import open_source
@@ -68,7 +72,7 @@ def run(flags: Live) -> Loop:
         source = upright(source, detector)
         detector = replace(detector, turns=False)
         log = stack.enter_context(open_log(flags.csv, flags.jsonl, regions=flags.regions > 0))
-        loop = Loop(log, stack.enter_context(recording(flags.output, source.fps)), window)
+        loop = Loop(log, stack.enter_context(recording(flags.output, source.fps)), window, settle=settle)
         naming = RegionNaming(
             model,
             asked,
@@ -153,8 +157,8 @@ def report(loop: Loop, source: Source, flags: Live, model: str, detector: str) -
 
 
 def main() -> None:
-    on_end(signal.default_int_handler)  # as ctrl-C, so that the frames so far are saved
-    run(parse_flags(Live))
+    settle = on_end(signal.default_int_handler)  # as ctrl-C, so that the frames so far are saved
+    run(parse_flags(Live), settle)
 
 
 if __name__ == "__main__":

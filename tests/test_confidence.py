@@ -222,9 +222,8 @@ def test_words_on_the_calibration():
 
 def test_an_evaluation_in_8_bits_leaves_the_calibration_as_it_is(tmp_path, capsys):
     run = Run("mini_resnet", "synthetic", "t", tmp_path)
-    keep_calibration(run, SimpleNamespace(hardware={"precision": "int8"}), None, {})
+    keep_calibration(run, SimpleNamespace(hardware={"precision": "int8"}, path=tmp_path / "other.pth"), None, {})
     assert not run.calibration.exists()
-    assert (
-        "no calibration of the checkpoint is written from 8 bits; for one, run: python evaluate.py"
-        in capsys.readouterr().out
-    )
+    printed = capsys.readouterr().out
+    assert "no calibration of the checkpoint is written from 8 bits; for one, run: python evaluate.py" in printed
+    assert f"--checkpoint {tmp_path / 'other.pth'}" in printed

@@ -16,11 +16,12 @@ import export
 from damage import mutated_json
 from ferlib.inference.confidence import read_calibration
 from ferlib.networks.checkpoints import read_checkpoint
-from ferlib.networks.tensor_files import save_tensors
-from ferlib.report.model_card import portable_command
+from ferlib.networks.tensor_files import read_tensors, save_tensors
+from ferlib.report.model_card import is_uneven, origin_of, portable_command
+from ferlib.runtime import runs
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, named_checkpoint
 from models import load_checkpoint
 
 
@@ -141,7 +142,7 @@ def test_the_card_tells_that_test_faces_may_have_been_seen(evaluated, tmp_path, 
 def test_the_card_tells_how_much_of_the_recipe_was_trained(evaluated, tmp_path):
     def told(**changes):
         change(evaluated.history, **changes)
-        text = export.export(evaluated, tmp_path / str(len(changes)))[1].read_text(encoding="utf-8")
+        text = export.export(evaluated, tmp_path, replace=True)[1].read_text(encoding="utf-8")
         return next(line for line in text.splitlines() if line.startswith("| recipe |"))
 
     history = json.loads(evaluated.history.read_text())
@@ -151,6 +152,39 @@ def test_the_card_tells_how_much_of_the_recipe_was_trained(evaluated, tmp_path):
     assert f"`, {count} of {count + 7} epochs (val brought no further gain), seed" in told(**longer, finished=True)
     assert f"`, {count} of {count + 7} epochs (unfinished), seed" in told(**longer, finished=False)
     assert f"`, {count} epochs of 1,200 steps at most, seed" in told(recipe=recipe | {"epochs": count}, max_steps=1200)
+
+
+def test_a_network_that_lies_there_is_only_replaced_when_that_is_wanted(evaluated, tmp_path):
+    weights, card = export.export(evaluated, tmp_path)
+    weights.write_bytes(b"another network")
+    before = card.read_bytes()
+    with pytest.raises(UserError, match=r"\.pth exists; add --replace to write over it"):
+        export.export(evaluated, tmp_path)
+    assert (weights.read_bytes(), card.read_bytes()) == (b"another network", before)
+    export.export(evaluated, tmp_path, replace=True)
+    assert read_tensors(weights)["model"] == evaluated.model
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [("synthetic:tint", "drawn faces"), ("ferplus8", "ten people each"), ("rafdb", "some 40 annotators"),
+     ("folder:/mine", "of whose origin this card knows nothing")],
+)  # fmt: skip
+def test_the_card_says_where_the_faces_come_from(dataset, said):
+    assert said in origin_of(dataset)
+
+
+def test_classes_are_rare_where_others_have_many_times_as_many_faces():
+    assert is_uneven([436, 7215])
+    assert not is_uneven([20, 21])
+
+
+def test_an_exported_run_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "shipped_checkpoint", lambda name="fer2013": tmp_path / f"{runs.SHIPPED[name]}.pth")
+    (tmp_path / "my_run.pth").touch()
+    assert named_checkpoint(Path("my_run")) == tmp_path / "my_run.pth"
+    assert named_checkpoint(Path("other")) == Path("other")
+    assert named_checkpoint(Path("small")) == tmp_path / f"{runs.SHIPPED['small']}.pth"
 
 
 def test_the_card_tells_that_a_training_was_extended(evaluated, tmp_path):
@@ -178,12 +212,12 @@ def test_the_card_tells_teachers_and_extra_labels(evaluated, tmp_path):
 
 
 def test_the_card_of_a_training_without_leaks_has_no_figures_without_copies(evaluated, tmp_path):
-    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    text = export.export(evaluated, tmp_path / "shipped", replace=True)[1].read_text(encoding="utf-8")
     assert "| the first without faces that have a copy in training |" in text
     assert "| recall without copies |" in text
     change(evaluated.history, exclude_leaks=True, leaks={"faces": 1922, "exact": 1703, "near": 219})
     change(evaluated.results, exclude_leaks=True)
-    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    text = export.export(evaluated, tmp_path / "shipped", replace=True)[1].read_text(encoding="utf-8")
     assert "| left out of training | 1,922 faces that stand in val or test, 219 of them as near copies |" in text
     assert "| copies of val and test in training | none, nor near copies: `--exclude-leaks` left them out |" in text
     assert "without training copies" not in text
@@ -200,11 +234,11 @@ def test_a_class_without_clean_faces_has_no_recall_without_copies(evaluated, tmp
 
 
 def test_the_card_tells_targets_and_that_no_other_faces_were_seen(evaluated, tmp_path):
-    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    text = export.export(evaluated, tmp_path / "shipped", replace=True)[1].read_text(encoding="utf-8")
     assert "training faces and no others; weights at the start: none |" in text
     assert "| targets |" not in text
     change(evaluated.history, loss="votes", init_from="resnet34_sa_affectnet8")
-    text = export.export(evaluated, tmp_path / "shipped")[1].read_text(encoding="utf-8")
+    text = export.export(evaluated, tmp_path / "shipped", replace=True)[1].read_text(encoding="utf-8")
     assert "weights at the start: resnet34_sa_affectnet8, whose training counts too |" in text
     assert "| targets | the distribution of the annotators' votes" in text
 

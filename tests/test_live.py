@@ -231,6 +231,19 @@ def test_an_ended_process_keeps_what_there_is(flags, tmp_path, monkeypatch, sign
     assert names(tmp_path) == ["out.mp4", "out_timeline.png"]
 
 
+def test_what_there_is_is_kept_when_nobody_reads_the_output_any_more(flags, tmp_path, monkeypatch):
+    drawn = []
+
+    def ended(*_):
+        drawn.append(1)
+        if len(drawn) == 4:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(loop_module, "draw_faces", ended)
+    live.run(replace(flags, output=tmp_path / "out.mp4"))
+    assert names(tmp_path) == ["out.mp4", "out_timeline.png"]
+
+
 def test_a_video_that_cannot_be_written_is_said_as_it_is(flags, tmp_path, monkeypatch):
     closed = SimpleNamespace(isOpened=lambda: False, release=lambda: None)
     monkeypatch.setattr(cv2, "VideoWriter", MagicMock(return_value=closed))

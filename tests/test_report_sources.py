@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ from ferlib.report.sections import read_reports
 from ferlib.report.tables import readable, scores_table
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.files import write_json
-from ferlib.runtime.runs import Run, shipped_checkpoint
+from ferlib.runtime.runs import Run, data_dir_of, shipped_checkpoint
 from report_outputs import (
     DATASET,
     FINGERPRINT,
@@ -106,9 +107,22 @@ def test_all_commands_name_the_checkpoint_of_the_results_beside_a_training_of_on
     assert missing["train.py"] == run.command("train.py"), "it takes no checkpoint"
 
 
-def test_a_file_of_the_same_name_elsewhere_is_not_the_training_of_the_run(run, tmp_path):
-    backup = tmp_path / "backup" / run.best_checkpoint.name
-    backup.parent.mkdir()
+def test_commands_name_the_folder_of_the_data(run):
+    results = json.loads(run.results.read_text())
+    write_json(run.results, results | {"command": "python evaluate.py --data-dir '/my data' --tag a"})
+    run.history.unlink()
+    report = read(run)
+    missing = {stage.script: stage.command for stage in report.missing}
+    assert "--data-dir '/my data'" in missing["explain_lime.py"]
+    assert data_dir_of("python train.py --data-dir=/x") == Path("/x")
+    assert data_dir_of("python train.py 'broken") == data_dir_of("python train.py") == Path("data")
+    assert "data-dir" not in run.command("explain_lime.py")
+
+
+@pytest.mark.parametrize("folder", ["backup", "other/checkpoints"])
+def test_a_file_of_the_same_name_elsewhere_is_not_the_training_of_the_run(run, tmp_path, folder):
+    backup = tmp_path / folder / run.best_checkpoint.name
+    backup.parent.mkdir(parents=True)
     backup.write_bytes(run.best_checkpoint.read_bytes())
     evaluate_from(run, backup)
     assert not any("was scored from" in line for line in read(run).caveats), "a copy of the run's own"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from damage import limited_file_size
 from ferlib.data.facts import SPLITS
 from ferlib.inference.splits import open_predictor
 from ferlib.networks.checkpoints import read_tensors
+from ferlib.networks.tensor_files import save_tensors
 from ferlib.runtime import files
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.locks import sole_process
@@ -193,17 +195,35 @@ def test_a_finished_run_without_its_best_weights_does_not_claim_success(train_fl
 
 def test_a_history_says_what_each_part_of_a_training_ran_on(train_flags):
     flags = train_flags("moved", epochs=1)
-    device = train.fit(flags)["device"]
-    earlier = json.loads(flags.run.history.read_text()) | {"device": "another", "precision": "bfloat16"}
-    flags.run.history.write_text(json.dumps(earlier))
-    history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=2)))
-    expected = (f"another; from epoch 2: {device}", "bfloat16; from epoch 2: float32")
-    assert (history["device"], history["precision"]) == expected
-    history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=3)))
-    assert (history["device"], history["precision"]) == expected, "it has not changed since"
-    flags.run.history.write_text(json.dumps(earlier))
-    history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=3)))
+    first = train.fit(flags)
+    elsewhere = {"device": "another", "precision": "bfloat16", "command": "python train.py", "earlier_commands": []}
+    save_tensors(flags.run.last_checkpoint, read_tensors(flags.run.last_checkpoint) | {"made_by": elsewhere})
+    history = train.fit(replace(flags, resume=True))
     assert (history["device"], history["precision"]) == ("another", "bfloat16"), "no epoch was trained here"
+    assert history["command"] == "python train.py"
+    for epochs in (2, 3):  # and it does not change again
+        history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=epochs)))
+        assert history["device"] == f"another; from epoch 2: {first['device']}"
+        assert history["precision"] == "bfloat16; from epoch 2: float32"
+        assert history["earlier_commands"] == ["python train.py"]
+
+
+def test_a_history_of_another_training_says_nothing_of_this_one(train_flags):
+    """Killed between the last checkpoint and the history, which then is that of an earlier training."""
+    flags = train_flags("historic", epochs=1)
+    history = train.fit(flags)
+    flags.run.history.write_text(json.dumps(history | {"device": "another", "command": "python train.py --lr 9"}))
+    again = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=2)))
+    assert again["device"] == history["device"]
+    assert "earlier_commands" not in again
+
+
+def test_events_of_an_epoch_that_were_not_written_any_more_are_written(train_flags):
+    flags = train_flags("events", epochs=1)
+    train.fit(flags)
+    shutil.rmtree(flags.run.logs)
+    train.fit(replace(flags, resume=True))
+    assert any(flags.run.logs.iterdir())
 
 
 def test_resume_refuses_the_best_weights_of_another_training(train_flags, monkeypatch):
@@ -246,11 +266,12 @@ def test_a_best_file_an_epoch_ahead_is_of_a_run_that_was_cut_off(tmp_path, monke
     path.touch()
     epochs = [{"epoch": number, "val_accuracy": 1 / number} for number in (1, 2)]
     recipe = changed(RECIPES["quick"], epochs=3, monitor="accuracy", patience=0)
-    identity = {"seed": 0, "fingerprint": "f", "teacher_digests": {}}
+    identity = {"seed": 0, "fingerprint": "f", "teacher_digests": {}, "recipe": recipe.flat()}
     info = {"epoch": 3, "metrics": {"val_accuracy": 0.9}, "identity": identity}
     monkeypatch.setattr(resuming, "read_checkpoint", lambda _: info)
     assert not resuming.best_is_behind(path, epochs, recipe, identity)
-    for other, of in ((changed(recipe, epochs=2), identity), (recipe, identity | {"seed": 1})):
+    others = (identity | {"seed": 1}, identity | {"recipe": changed(recipe, lr=9.0).flat()})
+    for other, of in ((changed(recipe, epochs=2), identity), *((recipe, each) for each in others)):
         with pytest.raises(UserError, match="but of another one"):
             resuming.best_is_behind(path, epochs, other, of)
 

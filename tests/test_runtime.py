@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -34,7 +35,7 @@ from ferlib.runtime.files import (
     require,
     write_json,
 )
-from ferlib.runtime.interrupts import interrupts_held, on_end
+from ferlib.runtime.interrupts import interrupts_held, is_broken_pipe, on_end
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.seeds import combine_seeds
 from ferlib.runtime.terminal import printable
@@ -199,6 +200,22 @@ def test_an_end_is_taken_once(signals, name):
     for number in (getattr(signal, name), signal.SIGHUP, signal.SIGTERM):
         os.kill(os.getpid(), number)
     assert ends == [getattr(signal, name)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+def test_an_end_is_ignored_by_a_process_that_ends_by_itself(signals):
+    settle = on_end(lambda *_: pytest.fail("it was ending"))
+    settle()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll")
+def test_a_pipe_that_nobody_reads_is_broken():
+    reader, writer = os.pipe()
+    assert not is_broken_pipe(writer)
+    os.close(reader)
+    assert is_broken_pipe(writer)
+    os.close(writer)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")

@@ -17,7 +17,7 @@ from ferlib.explanations.specs import Method
 from ferlib.runtime.digests import digest, digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import is_temporary, read_json
-from ferlib.runtime.runs import Run, checkpoint_name
+from ferlib.runtime.runs import Run, checkpoint_name, data_dir_of
 
 HEADLINES = ("accuracy", "macro_f1", "weighted_f1", "mean_auc")
 SCORES_TITLE = "scores of explanations"
@@ -133,7 +133,9 @@ def find_runs(outputs_dir: Path) -> tuple[list[Run], list[str]]:
     damaged: dict[Path, str] = {}
     for path in stage_files(Path(outputs_dir) / "checkpoints"):
         try:
-            runs.add(Run(**read_json(path, stage_of(path), {"run": RUN})["run"], outputs_dir=Path(outputs_dir)))
+            content = read_json(path, stage_of(path), {"run": RUN})
+            place = data_dir_of(str(content.get("command", "")))
+            runs.add(Run(**content["run"], outputs_dir=Path(outputs_dir), data_dir=place))
         except UserError as error:
             damaged[path] = f"a run is left out: {error}"
         except TypeError:
@@ -150,7 +152,8 @@ def find_only_explained(outputs_dir: Path) -> dict[Run, str]:
     for path in (*stage_files(folder / "scores"), *sorted(folder.glob("*/*/*_summary.json"))):
         try:
             content = read_json(path, "the script that explains", EXPLAINED)
-            run = Run(**content["run"], outputs_dir=Path(outputs_dir))
+            place = data_dir_of(str(content.get("command", "")))
+            run = Run(**content["run"], outputs_dir=Path(outputs_dir), data_dir=place)
         except (UserError, TypeError):
             continue  # a damaged file of a run of which nothing else is known
         if run in found or run.history.exists() or run.results.exists():
@@ -171,8 +174,7 @@ def outside_checkpoint(run: Run, content: dict[str, Any]) -> str:
     if not path:
         return ""
     if Path(path).name == own.name:
-        beside = Path(path).parent.name == own.parent.name  # is_current looks for it in the run's own folder
-        if beside or not state or not Path(path).is_file() or file_state(Path(path)) != state:
+        if not state or not Path(path).is_file() or file_state(Path(path)) != state:
             return ""
         if own.is_file() and file_state(own) == state:
             return ""
@@ -346,8 +348,8 @@ def name_state(path: str, digest: str) -> str:
 def is_current(content: dict[str, Any], run: Run) -> bool:
     """Whether results or a summary are of the checkpoints that lie where theirs did; True where that is not known.
 
-    Checkpoints of runs are looked for beside those of `run`, as the outputs may have been moved. What compares or joins
-    several networks is of the checkpoints of all.
+    Checkpoints of runs are looked for beside those of `run` too, as the outputs may have been moved. What compares or
+    joins several networks is of the checkpoints of all.
     """
     if not all(is_current(part, run) for part in parts_of(content)):
         return False
@@ -355,8 +357,9 @@ def is_current(content: dict[str, Any], run: Run) -> bool:
     if not path or not digest:
         return True
     own = run.best_checkpoint.parent
-    file = own / Path(path).name if Path(path).parent.name == own.name else Path(path)
-    return not file.is_file() or digest == file_state(file)
+    places = [Path(path), own / Path(path).name] if Path(path).parent.name == own.name else [Path(path)]
+    found = [place for place in places if place.is_file()]
+    return not found or any(digest == file_state(place) for place in found)
 
 
 def parts_of(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from ferlib.runtime.digests import digest
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import provenance
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, checkpoint_name
 
 if TYPE_CHECKING:  # figures of saved predictions need no torch
     from ferlib.inference.splits import Predictor
@@ -221,7 +221,8 @@ def keep_calibration(run: Run, predict: Predictor, data: FaceData, on_val: dict[
     They are read in every precision, and the logits of 8 bits differ more from those of the others than these do.
     """
     if predict.hardware["precision"] == "int8":
-        command = run.command("evaluate.py")
+        other = "" if predict.path == run.best_checkpoint else checkpoint_name(predict.path)
+        command = run.command("evaluate.py", other)
         print(f"note: no calibration of the checkpoint is written from 8 bits; for one, run: {command}")
         return
     votes = learned_votes(predict, data)

@@ -76,6 +76,7 @@ HISTORY: dict[str, Any] = {
     "exclude_leaks?": bool,
     "leaks?": {"faces": is_count, "exact": is_count, "near": is_count},
     "conflicts_dropped?": is_count,
+    "earlier_commands?": [str],
     "image_size": (is_positive, None),
     "max_steps": (is_positive, None),
     "seed": int,

@@ -16,6 +16,7 @@ from ferlib.figures.style import saved_figure
 from ferlib.runtime.terminal import printable
 
 MAX_FACES = 4  # panels: the tracks with the most points
+FEW = 3  # points below which a track, beside longer ones, is rather a false detection
 MAX_POINTS = 300  # over the whole time
 GAP = 0.5  # seconds without a point above which the panel is left white
 
@@ -27,7 +28,8 @@ def plot_timeline(path: Path, history: Mapping[int, History], source: str, smoot
 
     source: name of the video or camera. smoothing: time constant in seconds of the probabilities.
     """
-    longest = sorted(history, key=lambda track: (-len(history[track]), track))[:MAX_FACES]
+    lasting = [track for track in history if len(history[track]) >= FEW] or list(history)
+    longest = sorted(lasting, key=lambda track: (-len(history[track]), track))[:MAX_FACES]
     shown = sorted(longest)
     end = max(points[-1][0] for points in history.values())
     with saved_figure(path, figsize=(7.2, 1.3 + 1.55 * len(shown))) as figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,19 @@ from models import model_spec, resized, training_command
 
 TEMPLATES = Path(__file__).parent / "templates"
 PATH_FLAGS = ("--data-dir", "--outputs-dir")  # where the files were on one machine
+
+UNEVEN = 3  # how many times as many faces make the other classes rare
+ORIGINS = {  # what a data set's name begins with → where its pictures and labels come from
+    "fer2013": "It was trained on pictures found by a web search and labelled by few people, with many labels that "
+    "others would not share.",
+    "ferplus": "It was trained on pictures found by a web search and labelled by ten people each, who often disagree.",
+    "rafdb": "It was trained on pictures from the web, with the label that most of some 40 annotators gave.",
+    "affectnet": "It was trained on pictures found by a web search, most of them labelled by one person each.",
+    "jaffe": "It was trained on expressions posed by ten women in Japan, all photographed alike.",
+    "ckplus": "It was trained on expressions that were mostly posed, photographed alike in a laboratory.",
+    "synthetic": "It was trained on drawn faces: it says nothing about real ones.",
+}
+UNKNOWN_ORIGIN = "It was trained on pictures of one's own, of whose origin this card knows nothing."
 
 
 def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], size: int) -> str:
@@ -49,7 +63,20 @@ def make_model_card(run: Run, history: dict[str, Any], results: dict[str, Any], 
         votes=history["recipe"].get("votes_weight"),
         teachers=[portable_name(name) for name in history.get("teacher", ())],
         megabytes=size / 1e6,
+        origin=origin_of(run.dataset),
+        rare=is_uneven(history["data"]["counts"]["train"]),
+        unnamed=run.dataset.startswith("fer"),
     )
+
+
+def origin_of(dataset: str) -> str:
+    """A sentence on the pictures and labels that a network was trained on."""
+    return next((text for name, text in ORIGINS.items() if dataset.startswith(name)), UNKNOWN_ORIGIN)
+
+
+def is_uneven(counts: Sequence[int]) -> bool:
+    """Whether the most frequent class has UNEVEN times the faces of the rarest."""
+    return max(counts) > UNEVEN * min(counts)
 
 
 def portable_name(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -43,31 +44,50 @@ def interrupts_held() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def on_end(handler: Callable[..., Any]) -> None:
+def on_end(handler: Callable[..., Any]) -> Callable[[], None]:
     """Has `handler` (signal, frame) called once at SIGTERM, or at SIGHUP where it exists and is not ignored (`nohup`).
 
-    Further ones are ignored: a terminal's shell and the kernel send one each. What is printed to a terminal after
-    SIGHUP goes nowhere, as writing to one that was closed would be an error. `interrupts_held` does not hold these
-    signals back: it is for scripts that start processes, and this for those that start none.
+    Further ones are ignored: a terminal's shell and the kernel send one each. Returns a function after which the first
+    is ignored too, for a process that ends by itself. What is printed to a terminal after SIGHUP, and to a pipe that
+    nobody reads, goes nowhere, as writing to it would be an error. `interrupts_held` does not hold these signals back:
+    it is for scripts that start processes, and this for those that start none.
     """
-    shown = []
+    numbers = [getattr(signal, name) for name in ENDS if hasattr(signal, name)]
+    taken = False
+
+    def end(number: int, frame: Any) -> None:
+        nonlocal taken
+        silence_streams(hung_up=number != signal.SIGTERM)
+        if not taken:
+            taken = True
+            handler(number, frame)
+
+    def settle() -> None:
+        nonlocal taken
+        taken = True
+
+    for number in numbers:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+    return settle
+
+
+def silence_streams(*, hung_up: bool = False) -> None:
+    """Lets what is printed go nowhere where it is a pipe without a reader or, with `hung_up`, a terminal."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(
             OSError, AttributeError
         ):  # a shell in a window says that it is a terminal and has none
-            if stream.isatty():
-                shown.append(stream.fileno())
-    numbers = [getattr(signal, name) for name in ENDS if hasattr(signal, name)]
-    taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
-
-    def end(number: int, frame: Any) -> None:
-        for each in taken:
-            signal.signal(each, signal.SIG_IGN)
-        if number != signal.SIGTERM and shown:
-            with Path(os.devnull).open("w") as nowhere:
-                for descriptor in shown:
+            descriptor = stream.fileno()
+            if (hung_up and os.isatty(descriptor)) or is_broken_pipe(descriptor):
+                with Path(os.devnull).open("w") as nowhere:
                     os.dup2(nowhere.fileno(), descriptor)
-        handler(number, frame)
 
-    for number in taken:
-        signal.signal(number, end)
+
+def is_broken_pipe(descriptor: int) -> bool:
+    """Whether writing would be an error, as nobody reads any more; False where that cannot be asked, as on Windows."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,23 @@ SHIPPED = {  # names of the networks that come with the project, as --checkpoint
     "ferplus": "fer_resnet_wide_ferplus",
     "small": "fer_resnet_small_fer2013_s1",
 }
+
+
+WITHOUT_DATA = ("report_generator.py", "monitor.py")  # scripts that read no data set
+
+
+def data_dir_of(command: str) -> Path:
+    """The folder of data sets that a recorded command names; data where it names none."""
+    try:
+        parts = shlex.split(command)
+    except ValueError:
+        parts = []
+    for place, part in enumerate(parts):
+        if part == "--data-dir" and place + 1 < len(parts):
+            return Path(parts[place + 1])
+        if part.startswith("--data-dir="):
+            return Path(part.partition("=")[2])
+    return Path("data")
 
 
 def user_cache() -> Path:
@@ -29,8 +46,13 @@ def shipped_checkpoint(name: str = "fer2013") -> Path:
 
 
 def named_checkpoint(given: Path) -> Path:
-    """The shipped network of that name, unless there is a file that is called so; any other path as it is."""
-    return shipped_checkpoint(str(given)) if str(given) in SHIPPED and not given.is_file() else given
+    """The shipped network or exported run of that name, unless a file is called so; any other path as it is."""
+    if given.is_file():
+        return given
+    if str(given) in SHIPPED:
+        return shipped_checkpoint(str(given))
+    exported = shipped_checkpoint().with_name(f"{given}.pth")
+    return exported if given.name == str(given) and exported.is_file() else given
 
 
 def checkpoint_name(path: Path) -> str:
@@ -110,6 +132,7 @@ class Run:
     tag: str = ""
     outputs_dir: Path = Path("outputs")
     fold: int = 0
+    data_dir: Path = field(default=Path("data"), compare=False)  # that commands name; no part of what the run is
 
     @property
     def name(self) -> str:
@@ -227,6 +250,8 @@ class Run:
         """
         flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag, "fold": self.fold and str(self.fold)}
         flags["checkpoint"] = checkpoint
+        if Path(self.data_dir) != Path("data") and not script.startswith(WITHOUT_DATA):
+            flags["data-dir"] = str(self.data_dir)
         if Path(self.outputs_dir) != Path("outputs"):
             flags["outputs-dir"] = str(self.outputs_dir)
         given = [part for flag, value in flags.items() if value for part in (f"--{flag}", value)]

@@ -39,7 +39,7 @@ from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.identity import identity_of
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
-from ferlib.training.resuming import BEGINNING, best_is_behind, hardware_so_far, resume
+from ferlib.training.resuming import BEGINNING, best_is_behind, record_so_far, resume
 from ferlib.training.schedules import finished_cycle
 from ferlib.training.seen_faces import check_held_out
 from ferlib.training.selection import best_epoch, is_complete
@@ -92,7 +92,7 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
     if flags.resume:
         complete = is_complete(training.epochs, recipe)
-        history |= hardware_so_far(run.history, history, len(training.epochs), complete)
+        history |= record_so_far(run.last_checkpoint, training.epochs, history, complete)
     history |= {"leaks": leaks} if leaks else {}
     history |= {"begun_for_epochs": training.planned} if training.planned else {}
     if is_main():
@@ -111,6 +111,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
         save_checkpoint(
             run.best_checkpoint, flags.model, training.deployed, **describe_epoch(training, flags, identity, history)
         )
+    if flags.resume and is_main():
+        log_epoch(run, training.epochs[-1])
     with monitor_gpu(device, process_gpu_log(flags), flags.max_gpu_temp) as monitor:
         while not is_complete(training.epochs, recipe):
             training.epochs.append(run_epoch(training, faces, val, flags, history["loss"], dtype, monitor))
@@ -291,6 +293,10 @@ def describe_epoch(
         "image_size": flags.image_size,
         "data": history["data"],
         "versions": library_versions(),
+        "made_by": {
+            **{name: history[name] for name in ("device", "precision", "command")},
+            "earlier_commands": list(history.get("earlier_commands", ())),
+        },
     }
 
 

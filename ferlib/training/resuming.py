@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.files import read_json
 from ferlib.training.identity import changed_settings
 from ferlib.training.selection import best_epoch, is_complete, should_stop
 from ferlib.training.state import Training
@@ -23,7 +21,6 @@ from recipes import RECIPES, Recipe, recorded
 
 BEGINNING = ("initial_digest",)  # of the identity, what no later epoch depends on
 UNRECORDED = ("votes",)  # of the identity, what earlier versions did not record and is taken to be as it was
-OWN = ("seed", "fingerprint", "teacher_digests")  # of the identity, what tells trainings of one name apart
 BY_LENGTH = ("cosine", "one_cycle")  # schedules whose rate at an epoch depends on the number of all epochs
 
 
@@ -47,7 +44,7 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
     done = len(training.epochs)
     take_threads(content["training"].get("threads", torch.get_num_threads()))
     if wanted < min(done, planned):
-        raise UserError(f"--epochs {wanted}: {done} epochs of this run are done; name more, or none to keep {planned}")
+        raise UserError(f"--epochs {wanted}: {done} epochs of this run are done; name more, or {planned} to keep them")
     if wanted != planned:
         if should_stop(training.epochs, recipe.selection):
             raise UserError(
@@ -76,8 +73,11 @@ def best_is_behind(path: Path, epochs: list[dict[str, Any]], recipe: Recipe, ide
         return True
     if not info:
         raise UserError(f"{path}, with epoch {best}, is missing: put it back, or train again without --resume")
-    own = all((info.get("identity") or {}).get(name) == identity.get(name) for name in OWN)
-    if own and info.get("epoch") == len(epochs) + 1 and not is_complete(epochs, recipe):
+    if (
+        is_of(info.get("identity"), identity)
+        and info.get("epoch") == len(epochs) + 1
+        and not is_complete(epochs, recipe)
+    ):
         return False
     raise UserError(
         f"{path} is not epoch {best} of the training that goes on, but of another one: put the right file back, or "
@@ -85,18 +85,29 @@ def best_is_behind(path: Path, epochs: list[dict[str, Any]], recipe: Recipe, ide
     )
 
 
-def hardware_so_far(path: Path, now: dict[str, Any], done: int, complete: bool) -> dict[str, str]:
-    """Device and precision of a run that is resumed after `done` epochs: what its history says, and what they are now.
+def is_of(saved: Any, identity: dict[str, Any]) -> bool:
+    """Whether a checkpoint states the identity of a run, however many epochs it was begun for."""
+    if not isinstance(saved, dict) or "recipe" not in saved:
+        return False
+    wanted = {name: value for name, value in identity.items() if name not in BEGINNING}
+    return set(changed_settings(saved, wanted)) <= {"epochs"}
 
-    complete: whether no further epoch is trained. As they are now, where there is no history that can be read.
+
+def record_so_far(path: Path, epochs: list[dict[str, Any]], now: dict[str, Any], complete: bool) -> dict[str, Any]:
+    """Commands, device and precision of a run that is resumed after `epochs`, so far and from now on.
+
+    path: its last checkpoint. complete: whether no further epoch is trained. Empty where earlier versions wrote it.
     """
-    with suppress(UserError):
-        before = read_json(path, "", {"device": str, "precision": str})
-        return {
-            name: before[name] if complete else joined(before[name], now[name], done + 1)
-            for name in ("device", "precision")
-        }
-    return {}
+    before = read_checkpoint(path).get("made_by")
+    if not before:
+        return {}
+    earlier = list(before["earlier_commands"])
+    if complete:
+        kept = {name: before[name] for name in ("device", "precision", "command")}
+        return kept | ({"earlier_commands": earlier} if earlier else {})
+    hardware = {name: joined(before[name], now[name], len(epochs) + 1) for name in ("device", "precision")}
+    earlier += [] if before["command"] == now["command"] else [before["command"]]
+    return hardware | ({"earlier_commands": earlier} if earlier else {})
 
 
 def joined(before: str, now: str, epoch: int) -> str:
@@ -136,10 +147,9 @@ def check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     later = {name: value for name, value in wanted.items() if name not in BEGINNING}
     as_long = {**later, "recipe": {**wanted["recipe"], "epochs": planned}}
     if changed := changed_settings(saved, as_long):
+        recipe_hint = find_recipe(saved) if set(changed) & set(wanted["recipe"]) else ""
         were = ", ".join(f"{name} (was {saved.get(name, recorded(saved['recipe'], name))})" for name in changed)
-        raise UserError(
-            f"--resume needs the settings that {path} was made with; these differ: {were}{find_recipe(saved)}"
-        )
+        raise UserError(f"--resume needs the settings that {path} was made with; these differ: {were}{recipe_hint}")
     return planned
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from config import EMOTIONS
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.interrupts import silence_streams
 from ferlib.video.log import Log
 from ferlib.video.overlay import draw_faces
 from ferlib.video.pipeline import Rate, Stopwatch
@@ -35,6 +36,7 @@ class Loop:
     frames: int = 0
     seconds: float = 0.0
     error: UserError | None = None  # of a camera that was lost; the frames before it are kept
+    settle: Callable[[], None] = lambda: None  # called when the frames end, as signals shall not interrupt what follows
 
     def run(self, frames: Iterator[tuple[Frame, list[TrackedFace]]], length: int | None) -> None:
         """Consumes frames until they end, the window is closed, or ctrl-C; UserError if there was no frame at all."""
@@ -47,12 +49,15 @@ class Loop:
                     progress.update()
                     if not more:
                         break
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, BrokenPipeError):  # the latter: who read what is printed has ended first
+                self.settle()
+                silence_streams()
                 progress.write("stopped; the frames so far are saved", file=sys.stderr)
             except UserError as error:
                 if not self.frames:
                     raise
                 self.error = error
+            self.settle()
             self.seconds = time.perf_counter() - start
 
     def process(self, frame: Frame, faces: Sequence[TrackedFace]) -> bool:
