@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from ferlib.faces.detection import Detector, Search
 
 NO_YUNET = (
-    "note: YuNet cannot be downloaded (--detector yunet says why); the Haar cascade is used, which misses more faces "
-    "and sees some where there are none"
+    "note: YuNet cannot be downloaded (--detector yunet says why); the Haar cascade, used instead, errs more often"
 )
 REFINE_SCORE = 0.5  # lowest score of a detection in the window of a face that was detected already
 

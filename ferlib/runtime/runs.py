@@ -51,8 +51,10 @@ def named_checkpoint(given: Path) -> Path:
         return given
     if str(given) in SHIPPED:
         return shipped_checkpoint(str(given))
+    if given.name != str(given):
+        return given
     exported = shipped_checkpoint().with_name(f"{given}.pth")
-    return exported if given.name == str(given) and exported.is_file() else given
+    return exported if exported.is_file() else given
 
 
 def checkpoint_name(path: Path) -> str:
