@@ -111,6 +111,7 @@ def test_commands_name_the_folder_of_the_data(run):
     results = json.loads(run.results.read_text())
     write_json(run.results, results | {"command": "python evaluate.py --data-dir '/my data' --tag a"})
     run.history.unlink()
+    write_json(run.calibration, {"run": run.identity()})  # which states no command
     report = read(run)
     missing = {stage.script: stage.command for stage in report.missing}
     assert "--data-dir '/my data'" in missing["explain_lime.py"]

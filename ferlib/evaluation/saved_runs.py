@@ -129,20 +129,21 @@ def read_models(outputs_dir: Path, dataset: str) -> SavedRuns:
 
 def find_runs(outputs_dir: Path) -> tuple[list[Run], list[str]]:
     """The runs that left a history or results file, sorted by name, and a line on each file that cannot be read."""
-    runs: set[Run] = set()
+    runs: dict[Run, Run] = {}  # each as the last file that states its command has it
     damaged: dict[Path, str] = {}
     for path in stage_files(Path(outputs_dir) / "checkpoints"):
         try:
             content = read_json(path, stage_of(path), {"run": RUN})
             place = data_dir_of(str(content.get("command", "")))
-            runs.add(Run(**content["run"], outputs_dir=Path(outputs_dir), data_dir=place))
+            run = Run(**content["run"], outputs_dir=Path(outputs_dir), data_dir=place)
+            runs[run] = runs[run] if run in runs and "command" not in content else run  # calibrations state none
         except UserError as error:
             damaged[path] = f"a run is left out: {error}"
         except TypeError:
             damaged[path] = f"a run is left out: {path} names it by other parts than {', '.join(RUN)}"
     told = {path for run in runs for path in (run.history, run.results)}  # read_model says what is wrong with these
     lines = [line for path, line in damaged.items() if path not in told]
-    return sorted(runs, key=lambda run: run.name), lines
+    return sorted(runs.values(), key=lambda run: run.name), lines
 
 
 def find_only_explained(outputs_dir: Path) -> dict[Run, str]:
