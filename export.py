@@ -31,7 +31,7 @@ def export(run: Run, folder: Path, replace: bool = False) -> tuple[Path, Path]:
     """
     model_spec(run.model)
     dataset_facts(run.dataset)
-    from ferlib.evaluation.saved_runs import is_current, outside_checkpoint, results_digest
+    from ferlib.evaluation.scored_checkpoints import is_current, outside_checkpoint, results_digest
     from ferlib.evaluation.stage_shapes import HISTORY, RESULTS
 
     weights, card = folder / f"{run.name}.pth", folder / f"{run.name}.md"

@@ -30,7 +30,7 @@ import ensemble
 import train
 from evaluate import evaluate
 from ferlib.evaluation.ensembles import member_name
-from ferlib.evaluation.saved_runs import is_current
+from ferlib.evaluation.scored_checkpoints import is_current
 from ferlib.evaluation.terminal import summarize_members
 from ferlib.inference.engine import name_of
 from ferlib.runtime.devices import autocast, autocast_dtype, device_name, resolve_device

@@ -19,7 +19,7 @@ from ferlib.evaluation.agreement import against_votes
 from ferlib.evaluation.error_analysis import confident_errors
 from ferlib.evaluation.predictions import SavedPredictions
 from ferlib.evaluation.recalibration import calibrated_results
-from ferlib.evaluation.saved_runs import is_current, results_digest
+from ferlib.evaluation.scored_checkpoints import is_current, results_digest
 from ferlib.explanations import methods as report_methods
 from ferlib.explanations.scores.columns import COLUMNS, COST, KIND_TITLES
 from ferlib.report import caveats as report_caveats

@@ -18,7 +18,8 @@ from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.evaluation.paired import EQUAL, Contestant, compare_pairs, describe_pair, differing_faces
 from ferlib.evaluation.predictions import SavedPredictions, read_predictions
 from ferlib.evaluation.published import published_rows
-from ferlib.evaluation.saved_runs import ModelReport, outside_checkpoint, read_models, results_digest
+from ferlib.evaluation.saved_runs import ModelReport, read_models
+from ferlib.evaluation.scored_checkpoints import outside_checkpoint, results_digest
 from ferlib.evaluation.slices import find_slices, score_slices
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.provenance import provenance

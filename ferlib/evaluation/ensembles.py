@@ -20,7 +20,8 @@ from ferlib.evaluation.combining import FOLDS, RULES, Outputs, accuracy, cross_f
 from ferlib.evaluation.metrics import accuracy_interval, compare_accuracies
 from ferlib.evaluation.predictions import make_predictions, read_predictions
 from ferlib.evaluation.recalibration import calibrated_results
-from ferlib.evaluation.saved_runs import ModelReport, is_epoch_of, read_models
+from ferlib.evaluation.saved_runs import ModelReport, read_models
+from ferlib.evaluation.scored_checkpoints import is_epoch_of
 from ferlib.evaluation.scoring import Evaluation, score_predictions, score_val
 from ferlib.runtime.errors import UserError, lookup
 from ferlib.runtime.files import require

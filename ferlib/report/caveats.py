@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ferlib.data.facts import dataset_facts
-from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority, outside_checkpoint
+from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority
+from ferlib.evaluation.scored_checkpoints import outside_checkpoint
 from ferlib.report.words import percent
 
 

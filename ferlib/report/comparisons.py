@@ -10,7 +10,8 @@ from typing import Any
 
 from ferlib.evaluation.comparison_text import caution_on_views
 from ferlib.evaluation.paired import better_first, in_both_orders, in_points
-from ferlib.evaluation.saved_runs import ModelReport, results_digest, stage_files
+from ferlib.evaluation.saved_runs import ModelReport, stage_files
+from ferlib.evaluation.scored_checkpoints import results_digest
 from ferlib.evaluation.stage_shapes import COMPARISON
 from ferlib.report.gallery import link
 from ferlib.runtime.errors import UserError

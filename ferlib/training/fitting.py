@@ -92,7 +92,7 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     history = {**describe_run(flags, data, device, dtype), **identity, "parameters": parameters}
     if flags.resume:
         complete = is_complete(training.epochs, recipe)
-        history |= record_so_far(run.last_checkpoint, training.epochs, history, complete)
+        history |= record_so_far(training.made_by, len(training.epochs), history, complete)
     history |= {"leaks": leaks} if leaks else {}
     history |= {"begun_for_epochs": training.planned} if training.planned else {}
     if is_main():

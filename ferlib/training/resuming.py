@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from config import LATER_SETTINGS
-from ferlib.evaluation.saved_runs import is_epoch_of
+from ferlib.evaluation.scored_checkpoints import is_epoch_of
 from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
@@ -93,19 +93,19 @@ def is_of(saved: Any, identity: dict[str, Any]) -> bool:
     return set(changed_settings(saved, wanted)) <= {"epochs"}
 
 
-def record_so_far(path: Path, epochs: list[dict[str, Any]], now: dict[str, Any], complete: bool) -> dict[str, Any]:
-    """Commands, device and precision of a run that is resumed after `epochs`, so far and from now on.
+def record_so_far(before: dict[str, Any], done: int, now: dict[str, Any], complete: bool) -> dict[str, Any]:
+    """Commands, device and precision of a run that is resumed after `done` epochs, so far and from now on.
 
-    path: its last checkpoint. complete: whether no further epoch is trained. Empty where earlier versions wrote it.
+    before: as its last checkpoint states them. complete: whether no further epoch is
+    trained. Empty where earlier versions wrote it.
     """
-    before = read_checkpoint(path).get("made_by")
     if not before:
         return {}
     earlier = list(before["earlier_commands"])
     if complete:
         kept = {name: before[name] for name in ("device", "precision", "command")}
         return kept | ({"earlier_commands": earlier} if earlier else {})
-    hardware = {name: joined(before[name], now[name], len(epochs) + 1) for name in ("device", "precision")}
+    hardware = {name: joined(before[name], now[name], done + 1) for name in ("device", "precision")}
     earlier += [] if before["command"] == now["command"] else [before["command"]]
     return hardware | ({"earlier_commands": earlier} if earlier else {})
 

@@ -35,6 +35,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # does nothing unless the precision is float16
     epochs: list[dict[str, Any]]  # the history so far
+    made_by: dict[str, Any] = field(default_factory=dict)  # commands and hardware so far, of a run that was resumed
     planned: list[int] = field(default_factory=list)  # numbers of epochs that it was begun for, before it was extended
 
     @property
@@ -61,6 +62,7 @@ class Training:
         self.optimizer.load_state_dict(content["training"]["optimizer"])
         self.scaler.load_state_dict(content["training"]["scaler"])
         self.epochs[:] = content["training"]["epochs"]
+        self.made_by.update(content.get("made_by") or {})
         self.planned[:] = content["training"].get("planned", [])
 
 
