@@ -36,6 +36,7 @@ from ferlib.data.synthetic.variants import flaw_key, flawed, variant_of
 from ferlib.runtime.digests import digest
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.flags import parse_flags
+from ferlib.runtime.notes import notes_collected
 from ferlib.runtime.runs import cache_dir, slug
 
 CACHE_VERSION = 5  # raise it when a reader's output changes
@@ -68,9 +69,10 @@ def load_faces(
     facts = dataset_facts(dataset)
     if dataset.startswith(FOLDER):
         check_apart(Path(facts.places[0]), Path(outputs_dir))
-    source = locate(dataset, facts, Path(data_dir), Path(outputs_dir), without)
+    with notes_collected() as notes:
+        source = locate(dataset, facts, Path(data_dir), Path(outputs_dir), without)
     cache = cache_of(dataset, facts, source.key, outputs_dir)
-    data = cached_faces(cache, dataset, source.faces, source.size)
+    data = cached_faces(cache, dataset, source.faces, source.size, notes)
     if dataset == "fer2013" and data.votes is not None:
         data = with_checked_votes(data)
     elif dataset == "fer2013":
@@ -160,11 +162,12 @@ def join_ferplus(facts: DatasetFacts, data_dir: Path, outputs_dir: Path) -> Sour
         return None
     whole = dataset_facts("fer2013")
     try:
-        source = locate("fer2013", whole, data_dir, outputs_dir)
+        with notes_collected() as notes:
+            source = locate("fer2013", whole, data_dir, outputs_dir)
     except UserError:
         return None
     cache = cache_of("fer2013", whole, source.key, outputs_dir)
-    data = cached_faces(cache, "fer2013", source.faces, source.size)
+    data = cached_faces(cache, "fer2013", source.faces, source.size, notes)
     counts = joined_counts(data, votes_beside(cache), data_dir, source.root)
     if counts is None:
         return None

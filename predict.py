@@ -75,10 +75,15 @@ def check(flags: Predict) -> None:
 
 def check_outputs(flags: Predict, photos: dict[str, Path]) -> None:
     """UserError for what cannot be written or would replace a photo, before the first one instead of after the last."""
-    pictures = [annotated_photo(flags.outputs_dir, name) for name in photos] if flags.figures else []
+    pictures = [picture_of(name, flags) for name in photos] if flags.figures else []
     check_distinct([flags.json, flags.csv, *pictures], photos.values())
     for path in filter(None, (flags.json, flags.csv, *pictures[:1])):
         check_writable(path)
+
+
+def picture_of(name: str, flags: Predict) -> Path:
+    """The annotated picture of a photo."""
+    return annotated_photo(flags.outputs_dir, name, find_method(flags.explain).name if flags.explain else "")
 
 
 def write_rows(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
@@ -98,7 +103,7 @@ def predict_file(path: Path, name: str, model: FaceModel, detector: Detector | N
     faces = predict_photo(photo, model, detector, flags.explain, flags.target)
     row = describe_photo(path, photo, faces, detector)
     if flags.figures:
-        row["figure"] = str(annotated_photo(flags.outputs_dir, name))
+        row["figure"] = str(picture_of(name, flags))
         method = find_method(flags.explain) if flags.explain else None
         save_annotated(
             Path(row["figure"]), photo.pixels, faces, caption(model, detector, flags), method, flags.own_scale

@@ -164,6 +164,34 @@ def recorded(settings: Mapping[str, Any], name: str) -> Any:
     return settings.get(name, DEFAULTS.get(name))
 
 
+IDLE_WITHOUT: dict[
+    str, tuple[str, tuple[Any, ...]]
+] = {  # setting → another, and the values with which it has an effect
+    "momentum": ("optimizer", ("sgd",)),
+    "restart_epochs": ("schedule", ("warm_restarts",)),
+    "step_epochs": ("schedule", ("step",)),
+    "plateau_patience": ("schedule", ("plateau",)),
+    "drop": ("schedule", ("step", "plateau")),
+    "focal_gamma": ("loss", ("focal",)),
+    "label_smoothing": ("loss", ("cross_entropy",)),
+    "class_weighting": ("class_weights", (True,)),
+}
+IDLE_AT_ZERO = {  # setting → another that switches it off where it is 0
+    "stop_on": "patience",
+    "min_delta": "patience",
+    "erasing_area": "erasing",
+    "erasing_inside": "erasing",
+    "erasing_fill": "erasing",
+}
+
+
+def in_effect(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a file without those that another one, as it stands there, switches off."""
+    off = {name for name, (other, values) in IDLE_WITHOUT.items() if recorded(settings, other) not in values}
+    off |= {name for name, other in IDLE_AT_ZERO.items() if not recorded(settings, other)}
+    return {name: value for name, value in settings.items() if name not in off}
+
+
 # ── the recipes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 DEFAULT = Recipe()

@@ -16,7 +16,7 @@ from ferlib.runtime.flags import field_comments, parse_flags
 from ferlib.runtime.runs import Run
 from ferlib.training import optimizers, schedules
 from ferlib.training.losses import LOSSES
-from recipes import GROUPS, RECIPES, SETTINGS, Recipe, changed
+from recipes import GROUPS, IDLE_AT_ZERO, IDLE_WITHOUT, RECIPES, SETTINGS, Recipe, changed, in_effect
 
 STAGES = [kind for kind in vars(config).values() if dataclasses.is_dataclass(kind) and kind.__module__ == "config"]
 
@@ -132,3 +132,16 @@ def test_numbers_out_of_every_range_are_refused(words, said):
     with pytest.raises(UserError, match=said):
         parse_flags(Train, [word.replace("settings.", "") for word in words])
     assert parse_flags(Train, ["--seed", str(2**40)]).seed == 2**40
+
+
+def test_settings_that_another_one_switches_off():
+    assert set(IDLE_WITHOUT) | set(IDLE_AT_ZERO) <= set(SETTINGS)
+    assert {other for other, _ in IDLE_WITHOUT.values()} | set(IDLE_AT_ZERO.values()) <= set(SETTINGS)
+    whole = Recipe().flat()
+    plain = in_effect(whole)
+    assert {"momentum", "restart_epochs", "drop", "focal_gamma", "erasing_area"}.isdisjoint(plain)
+    assert {"label_smoothing", "class_weighting", "stop_on", "mixup"} <= set(plain), "a 0 says that there was none"
+    other = in_effect(whole | {"optimizer": "sgd", "schedule": "step", "loss": "focal", "patience": 0, "erasing": 0.1})
+    assert {"momentum", "step_epochs", "drop", "focal_gamma", "erasing_fill"} <= set(other)
+    assert {"restart_epochs", "plateau_patience", "label_smoothing", "min_delta"}.isdisjoint(other)
+    assert in_effect({"drop": 0.1}) == {}, "a file that is older than a setting has its default"

@@ -99,6 +99,8 @@ DAMAGES = {
     "a shape of text": lambda folder: change_facts(folder, shape="1111"),
     "another fingerprint": lambda folder: change_facts(folder, fingerprint="0" * 32),
     "no fingerprint": lambda folder: change_facts(folder, fingerprint=7),
+    "a note in place of notes": lambda folder: change_facts(folder, notes="a note"),
+    "notes of numbers": lambda folder: change_facts(folder, notes=[1]),
     "nothing in it": lambda folder: [path.unlink() for path in folder.iterdir()],
     "a file in its place": lambda folder: [shutil.rmtree(folder), folder.write_text("x")],
 }

@@ -12,7 +12,7 @@ from PIL import Image
 
 import datasets
 from config import EMOTIONS
-from ferlib.data import joined_votes, picture_files
+from ferlib.data import joined_votes
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
 from ferlib.data.joined_votes import with_checked_votes
@@ -20,6 +20,7 @@ from ferlib.data.picture_matching import LARGEST, match_pictures
 from ferlib.data.readers import vote_sources
 from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
 from ferlib.data.votes import FER_PLUS_ALL, check_agreement
+from ferlib.runtime import notes
 from ferlib.runtime.errors import UserError
 from test_readers import SPLIT_OF, fer_rows, load, write_csv, zip_folder
 
@@ -30,7 +31,7 @@ FOLDER_OF = {"Training": "FER2013Train", "PublicTest": "FER2013Valid", "PrivateT
 @pytest.fixture(autouse=True)
 def every_note():
     """Notes are printed once in a process."""
-    picture_files.print_note.cache_clear()
+    notes.print_once.cache_clear()
 
 
 def votes_of(row):
@@ -223,7 +224,10 @@ def test_joined_votes_are_remembered_until_their_files_change(tmp_path, monkeypa
     first = load("fer2013", tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(joined_votes, "find_pictures", lambda *_: pytest.fail("votes are searched again"))
+        capsys.readouterr()
+        notes.print_once.cache_clear()  # as in another process
         np.testing.assert_array_equal(load("fer2013", tmp_path).votes, first.votes)
+        assert "votes of 14 of 14 faces, joined by picture" in capsys.readouterr().out
     table = tmp_path / "data/kaggle/fer2013new.csv"
     table.write_text(
         table.read_text().replace("Training,fer0000000.png,0,3,0,0,7", "Training,fer0000000.png,0,9,0,0,11")
@@ -233,7 +237,7 @@ def test_joined_votes_are_remembered_until_their_files_change(tmp_path, monkeypa
     kept.write_bytes(kept.read_bytes()[:100])
     assert load("fer2013", tmp_path).votes is not None, "a damaged table is made anew"
     table.unlink()
-    picture_files.print_note.cache_clear()
+    notes.print_once.cache_clear()
     assert load("fer2013", tmp_path).votes is None, "votes whose file is gone are not known"
 
 

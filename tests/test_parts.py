@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ferlib.data.readers.parts import is_part, split_named, splits_of
+from ferlib.runtime import notes
 from ferlib.runtime.errors import UserError
 
 NAMES = {
@@ -76,6 +77,26 @@ def test_parts_of_folders(folders, expected):
 def test_what_cannot_be_understood_is_refused(folders, message):
     with pytest.raises(UserError, match=f"root: .*{message}"):
         splits(*folders)
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (("train_a", "train_b", "test_a", "test_b"), "a, b"),
+        (("a/train", "a/test", "b/train", "b/val"), "a, b"),
+        (("train/001", "train/002", "test/001", "test/003"), "001"),
+        (("asian_train", "asian_test", "western_train", "western_test"), "asian, western"),
+        (("train/1", "train/2", "test/3", "test/4"), None),
+        (("train-images", "test-images"), None),
+        (("train1", "train2", "test"), None),
+        (("rafdb/train", "rafdb/test"), None),
+    ],
+)
+def test_parts_that_may_be_folds_are_joined_with_a_note(folders, names, capsys):
+    notes.print_once.cache_clear()
+    splits(*folders)
+    printed = capsys.readouterr().out
+    assert printed == "" if names is None else f" are joined from folders of the same names ({names}); if" in printed
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from PIL import Image, features
 
 import datasets
 from ferlib.data import picture_files
-from ferlib.data.picture_files import is_picture, left_out, picture_endings, picture_formats, print_note
+from ferlib.data.picture_files import is_picture, left_out, picture_endings, picture_formats
 from ferlib.faces.photos import find_photos, read_photo
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 
 RED = (200, 30, 40)
 

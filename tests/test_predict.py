@@ -170,7 +170,7 @@ def test_files_and_lines(tmp_path, astronaut, capsys):
     assert row["figure"] in printed
     with Image.open(row["figure"]) as figure:
         assert figure.width > 512
-    assert [path.name for path in (tmp_path / "outputs" / "predictions").iterdir()] == ["astronaut.jpg"]
+    assert [path.name for path in (tmp_path / "outputs" / "predictions").iterdir()] == ["astronaut_gradcam.jpg"]
 
 
 def test_bad_files_stop_nothing(tmp_path, astronaut, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from ferlib.data.facts import DATASETS, SPLITS
 from ferlib.data.readers.face_files import parse_emotion
 from ferlib.data.readers.fer2013 import FER2013_EMOTIONS
 from ferlib.data.votes import RAFDB_EMOTIONS
+from ferlib.runtime import notes
 from ferlib.runtime.errors import UserError
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -188,6 +189,9 @@ def test_faces_of_fer2013_in_other_folders_are_counted(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "7 of 21 files are left out, as they lie in no folder train, val or test: extra/angry/" in printed
     assert "1 of 15 files are left out, as they are no pictures: train/angry/Training_5.heiX" in printed
+    notes.print_once.cache_clear()  # as in another process
+    assert len(load("fer2013", tmp_path)) == 14
+    assert capsys.readouterr().out == printed, "the cache says it again"
 
 
 def test_the_folders_of_affectnet_beside_fer2013s(tmp_path):

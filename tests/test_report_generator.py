@@ -31,6 +31,7 @@ from ferlib.report.sections import Missing
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run, shipped_checkpoint
+from recipes import Recipe
 from report_generator import build_report
 from report_outputs import (
     DATASET,
@@ -690,6 +691,20 @@ def test_extra_labels_and_teachers_are_named(tmp_path):
     found = caveats(tmp_path)
     assert "Trained on the annotators' votes too, which are extra labels: ccc." in html.unescape(found)
     assert "ccc by other:seed1, shipped.pth" in found
+
+
+def test_the_settings_of_a_training_are_those_that_had_an_effect(tmp_path):
+    run = Run("ccc", DATASET, outputs_dir=tmp_path)
+    recipe = Recipe().flat() | {"weights": "none", "optimizer": "sgd"}
+    write_history(run, recipe=recipe)
+    write_results(run)
+    alone = build_report(tmp_path, DATASET).read_text()
+    assert all(f"<dt>{name}</dt>" in alone for name in ("momentum", "label smoothing"))
+    assert not any(f"<dt>{name}" in alone for name in ("focal gamma", "restart epochs", "teacher", "init from"))
+    write_history(run, recipe=recipe, teacher=["other:seed1", "small"], teacher_views="flip", exclude_leaks=True)
+    taught = build_report(tmp_path, DATASET).read_text()
+    for name, value in {"teacher": "other:seed1, small", "teacher views": "flip", "exclude leaks": "yes"}.items():
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in taught
 
 
 @pytest.mark.parametrize(("dataset", "extra"), [("fer2013", True), ("ferplus", False)])

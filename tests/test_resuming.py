@@ -149,7 +149,7 @@ def test_a_run_goes_on_to_more_epochs_and_says_what_depends_on_their_number(trai
     assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
     assert history["begun_for_epochs"] == [1]
     printed = capsys.readouterr().out
-    assert "the run was begun for 1 epochs and goes on to 2" in printed
+    assert "the run was begun for 1 epoch and goes on to 2" in printed
     assert "the learning rate follows the schedule cosine of 2 epochs" in printed
     assert train.fit(longer)["begun_for_epochs"] == [1]  # also where it is resumed once more
     with pytest.raises(UserError, match="--epochs 1: 2 epochs of this run are done"):

@@ -38,7 +38,7 @@ from ferlib.runtime.files import (
 from ferlib.runtime.interrupts import interrupts_held, is_broken_pipe, on_end
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.seeds import combine_seeds
-from ferlib.runtime.terminal import printable
+from ferlib.runtime.terminal import counted, printable
 
 
 def test_lookup_lists_and_suggests():
@@ -477,3 +477,9 @@ def test_a_script_runs_without_output(monkeypatch):
     done = []
     run_script(lambda: done.append(print("unseen")))
     assert done == [None]
+
+
+def test_numbers_with_their_nouns():
+    assert [counted(number, "epoch") for number in (0, 1, 2000)] == ["0 epochs", "1 epoch", "2,000 epochs"]
+    assert counted(1, "picture is", "pictures are") == "1 picture is"
+    assert counted(2, "picture is", "pictures are") == "2 pictures are"

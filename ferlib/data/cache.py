@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ferlib.data.readers.face_files import Face
 from ferlib.runtime.damage import NUMPY_DAMAGE
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import check_writable, explain_unwritable, make_folder, temporary_path
+from ferlib.runtime.notes import notes_collected, print_note
 from ferlib.runtime.runs import cache_dir, slug
 from ferlib.runtime.terminal import printable
 
@@ -38,23 +39,35 @@ class DamagedCacheError(UserError):
     """A cache that is missing, cut short, or differs from what was written."""
 
 
-def cached_faces(folder: Path, dataset: str, faces: Iterable[Face], size: int = 0) -> FaceData:
+def cached_faces(
+    folder: Path, dataset: str, faces: Iterable[Face], size: int = 0, notes: Sequence[str] = ()
+) -> FaceData:
     """The data set in the cache `folder`, which is made from `faces` where it is missing or damaged.
 
-    size: bytes that the images take at least, 0 if unknown. Of several processes one makes the cache, the others wait.
+    size: bytes that the images take at least, 0 if unknown. notes: what was said of the source so far; the cache keeps
+    it with what is said as it is made, such as files that are left out, and later calls say it again. Of several
+    processes one makes the cache, the others wait.
     """
     with contextlib.suppress(DamagedCacheError):
-        return read_cache(folder, dataset)
+        return read_aloud(folder, dataset)
     facts = dataset_facts(dataset)
     with one_process(folder, facts.title):
         try:
-            return read_cache(folder, dataset)  # another process may have made it meanwhile
+            return read_aloud(folder, dataset)  # another process may have made it meanwhile
         except DamagedCacheError as error:
             if os.path.lexists(folder):
                 print(f"note: {printable(str(error))}; {facts.title} is read again", file=sys.stderr)
                 remove(folder)
-        write_cache(folder, faces, facts, size)
+        write_cache(folder, faces, facts, size, notes)
         return read_cache(folder, dataset)
+
+
+def read_aloud(folder: Path, dataset: str) -> FaceData:
+    """As read_cache, and prints the notes that the cache keeps."""
+    data = read_cache(folder, dataset)
+    for note in read_facts(folder).get("notes", ()):
+        print_note(note)
+    return data
 
 
 def find_cached(dataset: str, outputs_dir: Path, fingerprint: str, fold: int = 0) -> FaceData | None:
@@ -101,11 +114,13 @@ def remove(folder: Path) -> None:
             folder.unlink()
 
 
-def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts, size: int = 0) -> None:
+def write_cache(
+    folder: Path, faces: Iterable[Face], facts: DatasetFacts, size: int = 0, notes: Sequence[str] = ()
+) -> None:
     """Decodes `faces` into a temporary folder that is moved to `folder` when it is whole and on the disk.
 
-    images.bin holds the pixels uint8 N×H×W×C, columns.npz the rest, facts.json shape, fingerprint and digest. size:
-    bytes that the images take at least. UnwritableError where the disk is full or read-only.
+    images.bin holds the pixels uint8 N×H×W×C, columns.npz the rest, facts.json shape, fingerprint, digest and notes.
+    size: bytes that the images take at least. UnwritableError where the disk is full or read-only.
     """
     temporary = temporary_path(folder.with_name(folder.name.replace(".", "_")))  # a folder has no ending
     if not folder.is_dir():
@@ -116,12 +131,14 @@ def write_cache(folder: Path, faces: Iterable[Face], facts: DatasetFacts, size: 
             folder
         ):  # inside, so that the error says how much was free before the files are removed
             temporary.mkdir()
-            columns = write_images(temporary / IMAGES, bar)
+            with notes_collected() as said:
+                columns = write_images(temporary / IMAGES, bar)
             np.savez(temporary / COLUMNS, **columns)  # type: ignore[arg-type]
             content = {
                 "shape": [len(columns["labels"]), facts.size, facts.size, facts.channels],
                 "fingerprint": fingerprint_of(temporary / IMAGES, columns["labels"], columns["splits"]),
                 "columns": digest_of(temporary / COLUMNS),
+                "notes": list(dict.fromkeys([*notes, *said])),
             }
             (temporary / FACTS).write_text(json.dumps(content))
             for name in FILES:
@@ -206,10 +223,12 @@ def open_cache(folder: Path, dataset: str) -> FaceData:
 
 
 def read_facts(folder: Path) -> dict:
-    """The content of facts.json: shape and fingerprint, and, but in caches of earlier versions, a digest."""
+    """The content of facts.json: shape, fingerprint and, but in caches of earlier versions, a digest and notes."""
     written = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     shape = written["shape"]
-    if len(shape) != 4 or not all(type(length) is int for length in shape) or type(written["fingerprint"]) is not str:
+    notes = written.get("notes", [])
+    kinds = [*map(type, shape), type(written["fingerprint"]), type(notes), *map(type, notes)]
+    if kinds != [int] * 4 + [str, list] + [str] * len(notes):
         raise ValueError(f"{FACTS} is not as it was written")
     return written
 

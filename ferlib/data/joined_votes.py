@@ -12,7 +12,6 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
-from ferlib.data.picture_files import print_note
 from ferlib.data.readers.face_files import CSV_NAME, Face
 from ferlib.data.readers.trees import size_and_time
 from ferlib.data.readers.vote_sources import VotedFaces, find_pictures, find_tables
@@ -20,6 +19,7 @@ from ferlib.data.votes import check_agreement, csv_row, majority_faces, vote_sha
 from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path
+from ferlib.runtime.notes import print_note
 
 LEAST_MATCHED = 0.5  # share of the faces; of fewer, the pictures with votes are others
 
@@ -35,7 +35,7 @@ def joined_counts(data: FaceData, remembered: Path, data_dir: Path, apart: Path 
 
     Rows of a CSV have the votes of the same row of FER_PLUS, wherever it lies in the data folder; other copies are
     matched by picture to a CSV with votes, or to the pictures that FER+'s script writes; of doubtful matches the votes
-    are 0. A line is printed when votes are joined, and on votes that do not fit.
+    are 0. Lines say how votes were joined, and which do not fit.
 
     remembered: an npz file that keeps them for as long as the files of the votes are the same. apart: root of the tree
     that the faces come from, which holds no votes.
@@ -56,8 +56,9 @@ def joined_counts(data: FaceData, remembered: Path, data_dir: Path, apart: Path 
         except UserError as error:
             print_note(f"{source.where}: these votes are not used: {error}")
             continue
-        print_note(f"{source.where}: votes of {counts.any(1).sum():,} of {len(data):,} faces, joined {how}")
-        remember(remembered, counts, source.files)
+        note = f"{source.where}: votes of {counts.any(1).sum():,} of {len(data):,} faces, joined {how}"
+        print_note(note)
+        remember(remembered, counts, source.files, note)
         return counts
     return None
 
@@ -106,18 +107,19 @@ def faces_by_majority(data: FaceData, counts: np.ndarray, classes: int) -> Itera
 # ── the remembered table ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def remember(path: Path, counts: np.ndarray, files: list[Path]) -> None:
-    """Keeps joined votes with the state of the files that they come from."""
+def remember(path: Path, counts: np.ndarray, files: list[Path], note: str) -> None:
+    """Keeps joined votes with the state of the files that they come from, and the note on how they were joined."""
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, counts=counts.astype(np.int16), files=np.array(states(files)))
+        np.savez_compressed(temporary, counts=counts.astype(np.int16), files=np.array(states(files)), note=note)
 
 
 def recall(path: Path, count: int) -> np.ndarray | None:
-    """The votes int64 N×10 of `count` faces; None where they are not kept, or their files have changed."""
+    """The votes int64 N×10 of `count` faces, their note printed; None if there are none, or files changed."""
     try:
         kept = read_npz(path, ("counts",))
         files = [str(line) for line in kept["files"]]
         if files == states([Path(json.loads(line)[0]) for line in files]) and kept["counts"].shape == (count, 10):
+            print_note(str(kept.get("note", "")))
             return kept["counts"].astype(np.int64)
     except (FileNotFoundError, DamagedError, KeyError, ValueError, TypeError, IndexError):
         pass

@@ -11,8 +11,6 @@ from pathlib import PurePath
 
 from PIL import Image
 
-from ferlib.runtime.terminal import printable
-
 # Pillow knows these, but hands their pixels to other programs (Ghostscript for EPS) or to nothing at all
 UNDECODABLE = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 COMMON = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # tried first
@@ -80,10 +78,3 @@ def left_out(place: object, names: Sequence[str], of: int, reason: str = "as the
         f"{place}: {len(names):,} of {of:,} files are left out, {reason}: {', '.join(names[:NAMED])}{more}"
         f"{f'; {HOW_TO_READ_HEIF}' if heif else ''}"
     )
-
-
-@functools.cache
-def print_note(text: str) -> None:
-    """Prints a line once in a process, and only in the first process of torchrun; nothing for an empty text."""
-    if text and os.environ.get("RANK", "0") == "0":
-        print(f"note: {printable(text)}", flush=True)

@@ -20,6 +20,7 @@ from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run, audit_path
 from ferlib.runtime.shapes import is_count, is_number, is_share, misfit
+from ferlib.runtime.terminal import counted
 
 LISTED = 200  # likely label errors in the file
 HELD_OUT = ("val", "test")
@@ -211,7 +212,7 @@ def summarize(content: dict[str, Any], outputs_dir: Path) -> str:
     dataset, fold = content["dataset"], content["fold"]
     shape = "×".join(map(str, content["shape"]))
     path, drawn = audit_path(outputs_dir, dataset, fold), content["pictures_drawn"]
-    pictures = f" and {len(drawn)} pictures beside it ({', '.join(drawn)})" if drawn else ""
+    pictures = f" and {counted(len(drawn), 'picture')} beside it ({', '.join(drawn)})" if drawn else ""
     return "\n".join([
         f"{dataset_facts(dataset).title}: {content['faces']:,} faces of {shape}, {content['source']}",
         count_table(content["classes"], content["counts"], content["published"]),

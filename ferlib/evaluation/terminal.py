@@ -8,6 +8,7 @@ from typing import Any
 from ferlib.evaluation.agreement import CLAIMS, parts_of
 from ferlib.evaluation.error_analysis import describe_pair, describe_test
 from ferlib.evaluation.temperature import describe_direction
+from ferlib.runtime.terminal import counted
 
 HEADLINES = {  # figure → name and format
     "accuracy": ("accuracy", ".2%"),
@@ -101,7 +102,7 @@ def vote_lines(results: dict[str, Any]) -> list[str]:
         return lines
     errors, entropy = found["errors"], found["entropy"]
     parts = [
-        f"{with_interval(part['accuracy'], part['interval'], '.1%')} {where} ({part['faces']:,} faces)"
+        f"{with_interval(part['accuracy'], part['interval'], '.1%')} {where} ({counted(part['faces'], 'face')})"
         for part, where in parts_of(found)
     ]
     kinds = [f"{errors[name] / max(1, errors['count']):.1%} {claim}" for name, claim in CLAIMS.items()]
@@ -111,7 +112,7 @@ def vote_lines(results: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"{'':<13}accuracy {', '.join(parts)}",
-        f"{'':<13}of {errors['count']:,} errors: {', '.join(kinds)}; the label of {blank} has no vote",
+        f"{'':<13}of {counted(errors['count'], 'error')}: {', '.join(kinds)}; the label of {blank} has no vote",
         f"{'':<13}against the shares of the votes: {ece}; entropy {entropy['network']:.2f} nats, of people "
         f"{entropy['people']:.2f}, rank correlation {shown(entropy['rank_correlation'], '.2f')}",
     ]

@@ -13,7 +13,6 @@ import torch
 from config import Explain
 from ferlib.data.decoding import DecodedPicture, central_square, decode
 from ferlib.data.facts import dataset_facts
-from ferlib.data.picture_files import print_note
 from ferlib.evaluation.predictions import find_predictions
 from ferlib.explanations.choice import choose_rows, make_face, needs_predictions
 from ferlib.explanations.records import ExplainedFace
@@ -22,6 +21,7 @@ from ferlib.inference.engine import name_of
 from ferlib.inference.splits import predict_split
 from ferlib.runtime.distributed import from_first, is_main
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 from ferlib.runtime.terminal import printable
 
 

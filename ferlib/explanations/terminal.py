@@ -9,6 +9,7 @@ from config import Explain
 from ferlib.explanations.landmark_detector import describe_placed
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.specs import ERRORS
+from ferlib.runtime.terminal import counted
 
 
 def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
@@ -28,7 +29,7 @@ def describe_summary(summary: dict[str, Any], flags: Explain) -> str:
     if alone and summary["settings"].get("sampling") == "paired":
         facts.append(f"{alone} with independent perturbations, as there were fewer pairs than regions")
     facts += filter(None, [describe_placed(faces)])
-    parts = [f"{len(faces)} faces", f"{summary['seconds_per_face']:.2g} s a face", *facts]
+    parts = [counted(len(faces), "face"), f"{summary['seconds_per_face']:.2g} s a face", *facts]
     contrast = f"\nexplained: {summary['explained']}" if flags.against else ""
     folder = flags.run.explanations(method.name)
     return f"{method.title}: {', '.join(parts)}{contrast}\n→ {folder / 'pictures' if flags.image else folder}"

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ferlib.data.decoding import MAX_PIXELS, Source, decode
-from ferlib.data.picture_files import is_hidden, is_picture, left_out, print_note
+from ferlib.data.picture_files import is_hidden, is_picture, left_out
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 from ferlib.runtime.runs import slug
 
 

@@ -36,6 +36,7 @@ from ferlib.figures.audit_sheets import (
 from ferlib.runtime.files import write_json
 from ferlib.runtime.provenance import provenance
 from ferlib.runtime.runs import audit_path, audit_picture
+from ferlib.runtime.terminal import counted
 
 
 def audit(flags: Audit) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def draw_near_copies(path: Path, scene: Scene) -> bool:
     if not len(pairs):
         return False
     chosen = choose_pairs(data, pairs, PAIRS)
-    finding = f"{len(pairs):,} pairs of pictures are alike though not pixel for pixel"
+    finding = f"{counted(len(pairs), 'pair of pictures is', 'pairs of pictures are')} alike though not pixel for pixel"
     subject = (
         f"{scene.title}: {some(len(chosen), len(pairs))}, those across splits first, from the least alike to the most. "
         "r: correlation of the pixels. Right: difference, grey where both are equal"
@@ -118,7 +119,12 @@ def draw_conflicts(path: Path, scene: Scene) -> bool:
         return False
     shown = list(conflict_cells(scene.faces.data, GROUPS))
     subject = f"{scene.title}: {some(len(shown), count)}, with the label and split of each copy"
-    plot_conflicts(path, shown, (f"{count:,} pictures occur with different labels", subject), scene.formats)
+    plot_conflicts(
+        path,
+        shown,
+        (f"{counted(count, 'picture occurs', 'pictures occur')} with different labels", subject),
+        scene.formats,
+    )
     return True
 
 
@@ -129,7 +135,7 @@ def draw_blank(path: Path, scene: Scene) -> bool:
     if not len(rows):
         return False
     cells = [(data.images[row], "\n".join(split_and_label(data, row))) for row in rows[:BLANKS]]
-    finding = f"{len(rows):,} pictures are of one grey level, or half black or white"
+    finding = f"{counted(len(rows), 'picture is', 'pictures are')} of one grey level, or half black or white"
     subject = f"{scene.title}: {some(len(cells), len(rows))}, with split and label"
     plot_faces(path, cells, (finding, subject), scene.formats)
     return True

@@ -15,7 +15,6 @@ from torch import nn
 
 from config import EMOTIONS, EngineFlags
 from ferlib.data.face_data import FaceData
-from ferlib.data.picture_files import print_note
 from ferlib.inference.engine import Engine, Source, choose_engine, open_engine
 from ferlib.inference.views import center_view, face_views
 from ferlib.runtime.channel import Channel
@@ -25,6 +24,7 @@ from ferlib.runtime.distributed import check_equal, gather_rows, is_main, own_pa
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
+from ferlib.runtime.notes import print_note
 from ferlib.runtime.progress import FaceBar
 from ferlib.runtime.runs import Run, check_dataset
 from models import Checkpoint, ModelSpec, load_checkpoint, model_spec, training_command

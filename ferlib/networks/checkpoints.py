@@ -16,6 +16,7 @@ from ferlib.networks.classifier import FaceClassifier
 from ferlib.networks.packaged_weights import FIRST, renamed
 from ferlib.networks.tensor_files import read_tensors, save_tensors
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import counted
 
 CHECKPOINT_SCHEMA = 1  # shape of a checkpoint
 CLASSIFIERS = (  # modules at the top in which torchvision's and timm's networks have their classifiers
@@ -41,10 +42,14 @@ def load_backbone(
     new |= {key for key in own if key.endswith("num_batches_tracked")}
     wrong = [key for key in own if key not in new and (key not in state or state[key].shape != own[key].shape)]
     if wrong:
-        raise UserError(f"{source} do not fit: {wrong[0]} and {len(wrong) - 1} other layers are missing or misshapen")
+        raise UserError(
+            f"{source} do not fit: {wrong[0]} and {counted(len(wrong) - 1, 'other layer')} are missing or misshapen"
+        )
     surplus = [key for key in state if key not in own and key.split(".")[0] not in CLASSIFIERS]
     if surplus:
-        raise UserError(f"{source} do not fit: this model has no {surplus[0]}, nor {len(surplus) - 1} other layers")
+        raise UserError(
+            f"{source} do not fit: this model has no {surplus[0]}, nor {counted(len(surplus) - 1, 'other layer')}"
+        )
     backbone.load_state_dict({key: value for key, value in state.items() if key in own}, strict=False)
 
 

@@ -9,6 +9,7 @@ from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.saved_runs import ModelReport, is_useful, majority
 from ferlib.evaluation.scored_checkpoints import outside_checkpoint
 from ferlib.report.words import percent
+from ferlib.runtime.terminal import counted
 
 
 def find_caveats(models: list[ModelReport], dataset: str) -> list[str]:
@@ -139,7 +140,7 @@ def without_leaks(best: ModelReport) -> str:
     leaks = best.history.get("leaks")
     if leaks and not leaks["faces"]:
         return f"{best.label} was trained with --exclude-leaks, and no training face stands in val or test."
-    left_out = f"the {leaks['faces']:,} training faces" if leaks else "the training faces"
+    left_out = f"the {counted(leaks['faces'], 'training face')}" if leaks else "the training faces"
     return (
         f"{best.label} was trained without {left_out} that stand in the validation or test split: copies do not raise "
         "its figures, which are of all test faces. Figures without copies of other models are of fewer faces."
@@ -170,7 +171,7 @@ def bounded(model: ModelReport) -> str | None:
         return None
     epochs = len(model.history["epochs"])
     faces = steps * model.history["recipe"]["batch_size"] * epochs
-    return f"{model.label} was trained on {faces:,} faces at most (--max-steps {steps}, epochs: {epochs})."
+    return f"{model.label} was trained on {counted(faces, 'face')} at most (--max-steps {steps}, epochs: {epochs})."
 
 
 def extra_labels(evaluated: list[ModelReport]) -> str | None:

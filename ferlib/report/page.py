@@ -24,7 +24,7 @@ from ferlib.evaluation.terminal import describe_ece
 from ferlib.report.plots import PLOTS
 from ferlib.report.sections import DatasetReport, read_reports
 from ferlib.report.tables import READABLE, TABLES, all_tables, readable, to_latex, write_csv
-from ferlib.report.words import duration, element_id, number, percent
+from ferlib.report.words import duration, element_id, number, percent, training_settings
 from ferlib.runtime.files import write_text
 from ferlib.runtime.runs import Run, report_path
 from ferlib.runtime.terminal import printable
@@ -65,6 +65,7 @@ FILTERS = {
     "on": on_axis,
     "sentence": sentence,
     "slug": element_id,
+    "training_settings": training_settings,
     "confusions": main_confusions,
     "majority": majority,
     "in_words": describe_test,

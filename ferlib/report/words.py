@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+from recipes import in_effect
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -21,6 +25,18 @@ def number(value: float | None, digits: int = 0) -> str:
 def duration(seconds: float) -> str:
     """3 ms, 0.34 s"""
     return f"{1000 * seconds:.0f}\u202fms" if seconds < 0.1 else f"{seconds:,.2f}\u202fs"
+
+
+def training_settings(history: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a training that had an effect, by name, with what it began from, learned from and left out."""
+    settings = in_effect(history["recipe"])
+    teachers = history.get("teacher")
+    if teachers:
+        settings |= {"teacher": teachers, "teacher_views": history.get("teacher_views")}
+    else:
+        settings = {name: value for name, value in settings.items() if not name.startswith("teacher_")}
+    others = ("init_from", "image_size", "max_steps", "exclude_leaks")
+    return settings | {name: history[name] for name in others if history.get(name)}
 
 
 def element_id(name: str) -> str:

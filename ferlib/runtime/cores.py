@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from ferlib.runtime.terminal import counted
+
 OVERRIDE = "OMP_NUM_THREADS"
 LOOKS = 7  # at the number of processes that run
 PAUSE = 0.02  # seconds between two looks
@@ -45,7 +47,8 @@ def take_threads(saved: int) -> None:
     if OVERRIDE not in os.environ and saved <= available_cores():
         torch.set_num_threads(saved)
     else:
-        print(f"the run was begun with {saved} threads: with {torch.get_num_threads()} its last digits may differ")
+        begun, now = counted(saved, "thread"), torch.get_num_threads()
+        print(f"the run was begun with {begun}: with {now} its last digits may differ")
 
 
 def available_cores() -> int:

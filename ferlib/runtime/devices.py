@@ -12,6 +12,7 @@ import torch
 from ferlib.runtime.cores import share_cores
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.seeds import combine_seeds
+from ferlib.runtime.terminal import counted
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -67,4 +68,4 @@ def device_name(device: torch.device) -> str:
     """What a reader of the results wants to know of the hardware."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else device.type
+    return counted(torch.get_num_threads(), "CPU thread") if device.type == "cpu" else device.type

@@ -109,9 +109,9 @@ def timeline_path(outputs_dir: Path, beside: Path | None) -> Path:
     return beside.with_name(f"{beside.stem}_timeline.png") if beside else Path(outputs_dir) / "live" / "timeline.png"
 
 
-def annotated_photo(outputs_dir: Path, name: str) -> Path:
-    """The picture that predict.py draws of a photo."""
-    return Path(outputs_dir) / "predictions" / f"{name}.jpg"
+def annotated_photo(outputs_dir: Path, name: str, method: str = "") -> Path:
+    """The picture that predict.py draws of a photo, with the maps of a method where one is named."""
+    return Path(outputs_dir) / "predictions" / f"{name}{f'_{method}' if method else ''}.jpg"
 
 
 def slug(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Text of unknown origin, such as a file's name, as it may be printed at a terminal."""
+"""Text as it may be printed at a terminal: of unknown origin, such as a file's name; numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def printable(text: str, keep: str = "") -> str:
     a direction mark would show "gpj.exe" as "exe.jpg", and a byte that is no UTF-8 could not be printed at all.
     """
     return "".join(char if char.isprintable() or char in keep or char in SPACES else escaped(char) for char in text)
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """A number with its noun in the right form: 1 epoch, 2,000 epochs; several: the plural where it is not in -s."""
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
 def legible(text: str) -> str:

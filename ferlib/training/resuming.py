@@ -14,6 +14,7 @@ from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.runtime.cores import take_threads
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import counted
 from ferlib.training.identity import changed_settings
 from ferlib.training.selection import best_epoch, is_complete, should_stop
 from ferlib.training.state import Training
@@ -44,7 +45,8 @@ def resume(training: Training, path: Path, identity: dict[str, Any], recipe: Rec
     done = len(training.epochs)
     take_threads(content["training"].get("threads", torch.get_num_threads()))
     if wanted < min(done, planned):
-        raise UserError(f"--epochs {wanted}: {done} epochs of this run are done; name more, or {planned} to keep them")
+        so_far = counted(done, "epoch of this run is", "epochs of this run are")
+        raise UserError(f"--epochs {wanted}: {so_far} done; name more, or {planned} to keep them")
     if wanted != planned:
         if should_stop(training.epochs, recipe.selection):
             raise UserError(
@@ -124,7 +126,7 @@ def depends_on_length(recipe: Recipe) -> bool:
 def describe_extension(recipe: Recipe, planned: int) -> str:
     """What differs from a run that was begun for as many epochs."""
     wanted = recipe.training.epochs
-    line = f"the run was begun for {planned} epochs and goes on to {wanted}"
+    line = f"the run was begun for {counted(planned, 'epoch')} and goes on to {wanted}"
     parts = []
     if recipe.learning_rate.schedule in BY_LENGTH:
         parts.append(f"the learning rate follows the schedule {recipe.learning_rate.schedule} of {wanted} epochs")

@@ -9,11 +9,11 @@ from config import TrainingStage
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.data.held_out import is_other_version, may_have_seen
-from ferlib.data.picture_files import print_note
 from ferlib.networks.checkpoints import read_checkpoint
 from ferlib.networks.tensor_files import read_tensors
 from ferlib.runtime.distributed import is_main
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 from ferlib.runtime.runs import Run
 from ferlib.training.teachers import Teachers
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import config
 from ferlib.data.face_data import FaceData
-from ferlib.data.picture_files import print_note
 from ferlib.networks.classifier import FaceClassifier, count_features
 from ferlib.runtime.distributed import is_main, world_size
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 from ferlib.training.augmentation import SMALLEST
 from ferlib.training.engine import spec_of_epoch
 from ferlib.training.losses import effective_loss

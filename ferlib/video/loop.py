@@ -13,6 +13,7 @@ from tqdm import tqdm
 from config import EMOTIONS
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.interrupts import silence_streams
+from ferlib.runtime.terminal import counted
 from ferlib.video.log import Log
 from ferlib.video.overlay import draw_faces
 from ferlib.video.pipeline import Rate, Stopwatch
@@ -88,7 +89,7 @@ def summarize(loop: Loop, source: Source) -> str:
     """Number of frames, duration and rate of a run."""
     rate = loop.frames / loop.seconds
     dropped = f", {source.dropped} dropped" if source.live else ""
-    return f"{source.name}: {loop.frames} frames in {loop.seconds:.1f} s, {rate:.1f} frames/s{dropped}"
+    return f"{source.name}: {counted(loop.frames, 'frame')} in {loop.seconds:.1f} s, {rate:.1f} frames/s{dropped}"
 
 
 def profile_table(loop: Loop) -> str:

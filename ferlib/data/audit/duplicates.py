@@ -12,6 +12,7 @@ from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
 from ferlib.data.leaks import Leaks
 from ferlib.data.near_copies import BLOCKS, BLOCKS_ALIKE, PIXELS_ALIKE, NearCopies
+from ferlib.runtime.terminal import counted
 from ferlib.runtime.words import enumerate_words
 
 LEAST = 0.01  # share of the faces of val or test from which copies in train invalidate a result
@@ -157,7 +158,11 @@ def judge_leaks(leaks: dict[str, Any], excluded: dict[str, Any] | None) -> list[
             )
             found.append(Finding("leaks", level, text))
     if not found:
-        left_out = f", after {excluded['faces']:,} training faces were left out" if excluded else ""
+        left_out = (
+            f", after {counted(excluded['faces'], 'training face was', 'training faces were')} left out"
+            if excluded
+            else ""
+        )
         found.append(Finding("leaks", "ok", f"no face of val or test, nor a near copy, stands in train{left_out}"))
     return found
 
@@ -168,8 +173,11 @@ def judge_conflicts(copies: dict[str, Any], near: dict[str, Any]) -> list[Findin
     if not groups and not pairs:
         return [Finding("labels of copies", "ok", "copies have the same label")]
     parts = [
-        f"{groups:,} pictures occur with different labels ({copies['conflicting_faces']:,} faces)" if groups else "",
-        f"{pairs:,} pairs of near copies have different labels" if pairs else "",
+        f"{counted(groups, 'picture occurs', 'pictures occur')} with different labels "
+        f"({copies['conflicting_faces']:,} faces)"
+        if groups
+        else "",
+        f"{counted(pairs, 'pair of near copies has', 'pairs of near copies have')} different labels" if pairs else "",
     ]
     advice = "; --conflicts drop or share says what training does with pictures of several labels" if groups else ""
     text = enumerate_words([part for part in parts if part]) + advice

@@ -12,6 +12,7 @@ from ferlib.data.audit.findings import Finding
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
 from ferlib.data.picture_quality import FLAT, MEASURES
+from ferlib.runtime.terminal import counted
 from ferlib.runtime.words import enumerate_words
 
 Measures = Mapping[str, np.ndarray]
@@ -139,7 +140,8 @@ def judge_defects(found: dict[str, list[dict[str, Any]]]) -> list[Finding]:
     if not flat and not saturated:
         return [Finding("blank pictures", "ok", "no picture is of one grey level, or half black or white")]
     text = (
-        f"{len(flat):,} pictures are of one grey level ({where(flat)}), {len(saturated):,} more are half black or white"
+        f"{counted(len(flat), 'picture is', 'pictures are')} of one grey level ({where(flat)}), "
+        f"{counted(len(saturated), 'more is', 'more are')} half black or white"
     )
     return [Finding("blank pictures", "warning", text)]
 

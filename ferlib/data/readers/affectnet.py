@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.picture_files import print_note
 from ferlib.data.readers.face_files import (
     CLASSES,
     Face,
@@ -24,6 +23,7 @@ from ferlib.data.readers.recognition import AFFECTNET_LABEL, other_sets
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.damage import NUMPY_DAMAGE
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 
 AFFECTNET_EMOTIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry", "Contempt")  # codes 0..7
 

@@ -17,9 +17,10 @@ import numpy as np
 from config import EMOTIONS
 from ferlib.data.decoding import DEEP_NOTE, central_square, decode
 from ferlib.data.facts import SPLITS, DatasetFacts
-from ferlib.data.picture_files import is_hidden, is_picture, left_out, print_note
+from ferlib.data.picture_files import is_hidden, is_picture, left_out
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 from ferlib.runtime.terminal import printable
 
 CLASSES = (*EMOTIONS, "Contempt")  # of all sets together

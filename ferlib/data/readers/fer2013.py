@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.picture_files import is_picture, left_out, print_note
+from ferlib.data.picture_files import is_picture, left_out
 from ferlib.data.readers.face_files import (
     Face,
     FaceFile,
@@ -33,6 +33,7 @@ from ferlib.data.votes import (
     with_counts,
     with_votes,
 )
+from ferlib.runtime.notes import print_note
 
 FER2013_EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")  # codes 0..6
 VALIDATION_FRACTION = 0.1  # of train, in the version whose files are not named by their Usage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.picture_files import is_picture, left_out, print_note
+from ferlib.data.picture_files import is_picture, left_out
 from ferlib.data.readers.face_files import (
     CLASSES,
     Face,
@@ -21,6 +21,7 @@ from ferlib.data.readers.face_files import (
 from ferlib.data.readers.parts import splits_of
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 
 NAMED = 10  # folders that an error names
 

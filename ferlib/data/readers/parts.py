@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 
 WORDS = {
     "train": ("train", "training", "trn", "trainval"),
@@ -87,6 +88,7 @@ def splits_of_folders(folders: set[tuple[str, ...]], root: Path) -> dict[tuple[s
     if general is None:
         refuse_folds({folder[shared] for folder in folders if len(folder) > shared}, root)
     refuse_numbered_parts({folder[shared:]: split for folder, split in own.items()}, root)
+    print_note(joined_parts({folder[shared:]: split for folder, split in own.items()}, root))
     present = set(own.values())
     held_out = "test" if "val" in present and "test" not in present else "val"
     return {folder: held_out if split == "eval" else split or "train" for folder, split in own.items()}
@@ -140,6 +142,28 @@ def refuse_numbered_parts(split_of: dict[tuple[str, ...], str | None], root: Pat
                 "another's test; keep the folders of one fold and move the others away, or rename them if they are "
                 "pieces of one set, as in train_a, train_b, test_a"
             )
+
+
+def joined_parts(split_of: dict[tuple[str, ...], str | None], root: Path) -> str:
+    """The line that says that parts are joined from folders of the same names, which may be folds; empty if none are.
+
+    a/train, a/test, b/train, b/test; train_a, test_a, …; train/001, test/001, …: nothing says whether they are folds of
+    a cross-validation or pieces of one set.
+    """
+    parts_of: dict[str, set[str]] = {}  # piece → the parts that have it
+    for names, split in split_of.items():
+        words = [word for name in names for word in re.findall(r"[a-z]+|\d+", name.lower())]
+        if split and (piece := " ".join(word for word in words if split_named(word) is None)):
+            parts_of.setdefault(piece, set()).add(split)
+    common = sorted(piece for piece, parts in parts_of.items() if len(parts) > 1)
+    if not common or len(parts_of) == 1:
+        return ""
+    parts = " and ".join(sorted(set.union(*map(parts_of.__getitem__, common)), reverse=True))
+    shown = ", ".join(common[:NAMED]) + (", …" if len(common) > NAMED else "")
+    return (
+        f"{root}: {parts} are joined from folders of the same names ({shown}); if these are folds of a cross-"
+        "validation, a face of one's train may be of another's test: keep the folders of one"
+    )
 
 
 def number_of_fold(names: Sequence[str]) -> tuple[str, ...]:

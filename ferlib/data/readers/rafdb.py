@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ferlib.data.facts import DatasetFacts
-from ferlib.data.picture_files import is_picture, left_out, print_note
+from ferlib.data.picture_files import is_picture, left_out
 from ferlib.data.readers.face_files import (
     Face,
     FaceFile,
@@ -22,6 +22,7 @@ from ferlib.data.readers.parts import split_named, splits_of
 from ferlib.data.readers.trees import Tree
 from ferlib.data.votes import RAFDB_EMOTIONS, with_rafdb_votes
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.notes import print_note
 
 RAFDB_LIST = "EmoLabel/list_patition_label.txt"  # spelled so by its authors
 
