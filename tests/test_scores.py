@@ -231,6 +231,24 @@ def test_ranks_and_what_beats_the_simple_maps():
     assert (cell["high"] - cell["low"]) / 2 == pytest.approx(half, rel=0.2)
 
 
+def test_methods_of_the_logit_are_compared_with_the_simple_maps_scores_of_the_logit():
+    values = np.arange(30) / 1000
+    simple = {"infidelity": values + 0.5, "infidelity_logit": values[::-1] + 0.3, "road": values}
+    scores = {name: {"infidelity": values[::-1] + 0.4, "road": values + 0.1} for name in ("lime", "shap")}
+    table = summary.tabulate({**scores, "gaussian": simple}, of_logit=["shap"])
+    assert table["lime"]["infidelity"]["beats_simple"] is True
+    assert table["shap"]["infidelity"]["beats_simple"] is False
+    assert table["shap"]["road"]["beats_simple"] is True, "columns of the probability alone have one score"
+    assert set(table["gaussian"]) == {"infidelity", "road"}
+    rng = np.random.default_rng(0)
+    names, exact = ("lime", "shap", "random"), rng.normal(size=(4, 2, 10))
+    sums = np.stack([exact[:, 0], exact[:, 1], exact[:, 1]], axis=1)
+    found = flow.against_truth({"sums": sums, "exact": exact}, names)
+    assert found["lime"]["truth_rank"] == found["shap"]["truth_rank"] == found["random"]["truth_rank_logit"]
+    assert found["random"]["truth_error_logit"] == pytest.approx(np.zeros(4), abs=1e-6)
+    assert min(found["random"]["truth_error"]) > 0.1
+
+
 def test_concordance_is_kendall_s():
     def table_of(rows):
         names = ("lime", "shap", "saliency", "occlusion")

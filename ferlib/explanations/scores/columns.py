@@ -23,6 +23,7 @@ KIND_TITLES = {
 }
 
 
+OF_LOGIT = "_logit"  # after a column's name: the score of a simple map beside methods whose values are of the logit
 SIMPLE = {  # maps that need no network (simple_maps.py), which every method must beat → their titles
     "random": "Random",
     "gaussian": "Centred Gaussian",

@@ -18,7 +18,7 @@ from ferlib.explanations.landmark_detector import describe_placed
 from ferlib.explanations.methods import METHODS
 from ferlib.explanations.region_words import expected_units
 from ferlib.explanations.scores import location, truth
-from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, SANITY, SIMPLE, STABILITY, TRUTH
+from ferlib.explanations.scores.columns import FAITHFULNESS, KINDS, LOCATION, OF_LOGIT, SANITY, SIMPLE, STABILITY, TRUTH
 from ferlib.explanations.scores.mean_maps import Group, average, average_face, describe_shares, group_faces
 from ferlib.explanations.scores.stages import ENGINE, SCORES
 from ferlib.explanations.scores.stages import PERMUTED as PERMUTED_STAGE
@@ -169,7 +169,7 @@ def summarize(
         add(columns, {name: {"sanity": float(np.mean(np.abs(curve[1:])))} for name, curve in face["sanity"].items()})
     for face in permuted:
         add(columns, {name: {"permuted": abs(curve[1])} for name, curve in face["sanity"].items()})
-    table = tabulate(columns)
+    table = tabulate(columns, [name for name in methods if METHODS[name].output != "probability"])
     groups = list(group_faces(scores))
     save_mean_maps(subject, scores, arrays, groups)
     ranked = [kind for kind in KINDS if kind in (TRUTH, FAITHFULNESS, LOCATION, STABILITY, SANITY)]
@@ -214,15 +214,18 @@ def add(columns: dict[str, dict[str, list[float]]], face: Mapping[str, Mapping[s
 
 
 def against_truth(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Rank correlation and error of each row's sums over regions against the exact values of its own output."""
-    found: dict[str, dict[str, list[float]]] = {}
+    """Rank correlation and error of each row's sums over regions against the exact values of its own output.
+
+    Of simple maps against those of the probability, and of the logit too, by names with OF_LOGIT.
+    """
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for row, name in enumerate(names):
-        game = 0 if name in SIMPLE or METHODS[name].output == "probability" else 1
-        pairs = list(zip(arrays["sums"][:, row].astype(float), arrays["exact"][:, game].astype(float), strict=True))
-        found[name] = {
-            "truth_rank": [truth.rank_correlation(*pair) for pair in pairs],
-            "truth_error": [truth.shape_error(*pair) for pair in pairs],
-        }
+        games = {"": 0, OF_LOGIT: 1} if name in SIMPLE else {"": int(METHODS[name].output != "probability")}
+        sums = arrays["sums"][:, row].astype(float)
+        for suffix, game in games.items():
+            pairs = list(zip(sums, arrays["exact"][:, game].astype(float), strict=True))
+            found[name]["truth_rank" + suffix] = [truth.rank_correlation(*pair) for pair in pairs]
+            found[name]["truth_error" + suffix] = [truth.shape_error(*pair) for pair in pairs]
     return found
 
 

@@ -18,6 +18,7 @@ from ferlib.explanations.coalitions import coalitions, shapley_values
 from ferlib.explanations.records import Attribution
 from ferlib.explanations.regions import outcomes, predict, show
 from ferlib.explanations.scores import curves, infidelity, road, simple_maps, truth
+from ferlib.explanations.scores.columns import OF_LOGIT
 from ferlib.explanations.transplants import FindDonor, match
 from ferlib.explanations.warping import onto
 from ferlib.runtime.seeds import combine_seeds
@@ -195,6 +196,8 @@ def score_face(
         own["infidelity"] = infidelity.infidelity(
             face.densities[name], squares, falls["probability" if of_probability else "logit"]
         )
+        if name in simple_maps.MAPS:
+            own["infidelity" + OF_LOGIT] = infidelity.infidelity(face.densities[name], squares, falls["logit"])
         if "r2" in facts[name]:
             own["r2"] = float(facts[name]["r2"])
         scores[name] = own

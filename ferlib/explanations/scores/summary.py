@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, SIMPLE
+from ferlib.explanations.scores.columns import COLUMNS, COMPARED, COST, OF_LOGIT, SIMPLE
 from ferlib.explanations.scores.ranks import shared_columns
 
 RESAMPLES = 2000
@@ -24,11 +24,12 @@ def interval(values: np.ndarray, seed: int = 0) -> tuple[float | None, float | N
     return float(low), float(high)
 
 
-def tabulate(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
+def tabulate(scores: Scores, of_logit: Collection[str] = ()) -> dict[str, dict[str, dict[str, Any]]]:
     """Row → column → mean, low, high, faces, rank (1 is best; null of costs and of simple maps).
 
     beats_simple: whether the mean over faces of the difference from each of the simple maps is above 0, its whole
-    interval included; null of other columns than truth, faithfulness and location.
+    interval included; null of other columns than truth, faithfulness and location. Methods in `of_logit`, whose values
+    are of the logit, are compared with the simple maps' scores of the logit, where a column has them.
     """
     table: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in scores}
     for column in COLUMNS:
@@ -38,10 +39,16 @@ def tabulate(scores: Scores) -> dict[str, dict[str, dict[str, Any]]]:
         ranks = stats.rankdata([-sign * values[name].mean() for name in methods]) if methods else []
         rank_of = dict(zip(methods, ranks, strict=True)) if column.kind != COST else {}
         may_beat = column.kind in COMPARED
-        simple = [values[name] for name in values if name in SIMPLE]
+        simple = {"": [values[name] for name in values if name in SIMPLE]}
+        simple[OF_LOGIT] = [
+            np.asarray(scores[name].get(column.name + OF_LOGIT, values[name]), float)
+            for name in values
+            if name in SIMPLE
+        ]
         for name, own in values.items():
             low, high = interval(own)
-            comparable = [each for each in simple if len(each) == len(own)] if may_beat and name not in SIMPLE else []
+            others = simple[OF_LOGIT if name in of_logit else ""] if may_beat and name not in SIMPLE else []
+            comparable = [each for each in others if len(each) == len(own)]
             table[name][column.name] = {
                 "mean": float(own.mean()),
                 "low": low,
