@@ -1,6 +1,6 @@
 # make install      all packages of requirements-dev.txt into .venv
 # make install-cpu  the same with torch's CPU wheel, for machines without an NVIDIA GPU
-# make demo         every stage on the embedded drawn faces; nothing to download
+# make demo         every stage on the embedded drawn faces; no data set to download
 # make fer2013      every stage on FER2013: make fer2013 DATA=/path/to/folder MODEL=fer_resnet
 # make test         ruff, mypy, and pytest in two processes without the tests marked slow
 # make test-all     the same with every test
