@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import Run, slug
+from ferlib.runtime.runs import OF_FOLDS, Run, slug
 from recipes import Recipe
 
 EMOTIONS = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
@@ -38,6 +38,8 @@ class Stage:
         for name, value in (("model", self.model.removeprefix("timm/")), ("tag", self.tag)):
             if value != slug(value):
                 raise UserError(f"--{name} {value!r}: a name is made of letters, digits, ., +, - and _")
+        if OF_FOLDS.search(self.tag):
+            raise UserError(f"--tag {self.tag}: that is the name of a fold's files; use --fold, or another tag")
         return Run(self.model, self.dataset, self.tag, self.outputs_dir, self.fold, self.data_dir)
 
 

@@ -13,11 +13,14 @@ from config import Evaluate
 from datasets import in_folds, load_faces, load_groups, load_stage
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
-from ferlib.report.plots import plots_drawn_anew
+from ferlib.data.readers.places import MissingError
+from ferlib.report.comparisons import PICTURES
+from ferlib.report.plots import drawn_anew, plots_drawn_anew
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
 from ferlib.runtime.flags import parse_flags
-from ferlib.runtime.runs import calibration_beside, comparison_path
+from ferlib.runtime.notes import print_note
+from ferlib.runtime.runs import ALL_FOLDS, calibration_beside, check_content, comparison_path, picture_beside
 from models import model_spec
 
 if TYPE_CHECKING:
@@ -69,8 +72,8 @@ def evaluate_folds(flags: Evaluate) -> dict[str, Any]:
             "--all-folds scores the test part of every fold by that fold's own run; leave out --checkpoint and --split"
         )
     folds = [evaluate_split(fold) for fold in in_folds(flags)]
-    tag = "_".join(filter(None, (flags.tag, "all-folds")))
-    found = join_folds(replace(flags.run, tag=tag), folds)
+    tag = "_".join(filter(None, (flags.tag, ALL_FOLDS)))
+    found = join_folds(replace(flags.run, tag=tag, fold=0), folds)
     if is_main():
         found.write()
     draw(found, flags)
@@ -83,6 +86,10 @@ def evaluate_on_others(flags: Evaluate) -> list[dict[str, Any]]:
 
     if flags.calibrate:
         raise UserError("--calibrate fits on the run's own set; leave --on out")
+    if flags.split != "test" or flags.all_folds or flags.compare_views:
+        raise UserError(
+            "--on scores the run on the test faces of other sets; leave out --split, --all-folds and --compare-views"
+        )
     if flags.engine == "openvino" or flags.precision == "int8":
         raise UserError("--on is computed by torch; leave --engine openvino and --precision int8 out")
     own = load_own(flags)
@@ -103,12 +110,15 @@ def compare(flags: Evaluate) -> str:
     names = [str(name) for name in data.split("test").names] if data else []
     groups = load_groups(flags.dataset, flags.data_dir, flags.outputs_dir, names) if data else {}
     found = compare_runs(reports, flags.dataset, data, groups)
-    path = comparison_path(flags.outputs_dir, flags.dataset, flags.tag)
-    write_json(path, found)
-    if flags.figures:
-        from ferlib.figures.comparison import draw_comparison
+    path = comparison_path(flags.outputs_dir, flags.dataset, flags.tag, flags.fold)
+    check_content(path, "dataset", flags.dataset)
+    pictures = [picture_beside(path, kind) for kind in PICTURES]
+    with drawn_anew(pictures):
+        write_json(path, found)
+        if flags.figures:
+            from ferlib.figures.comparison import draw_comparison
 
-        draw_comparison(found, reports, data, flags.outputs_dir, flags.tag, flags.format)
+            draw_comparison(found, reports, data, path, flags.format)
     return f"{summarize_comparison(found)}\nwritten: {path}"
 
 
@@ -116,7 +126,10 @@ def load_own(flags: Evaluate) -> FaceData | None:
     """The set that the run was trained on; None if it is not at hand, as beside a model from elsewhere."""
     try:
         return load_stage(flags)
-    except UserError:
+    except MissingError:
+        return None
+    except UserError as error:
+        print_note(f"{flags.dataset} is not used: {error}")
         return None
 
 

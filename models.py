@@ -192,6 +192,7 @@ class Checkpoint:
     model: FaceClassifier
     spec: ModelSpec
     info: dict[str, Any]  # all that was saved beside the weights
+    digest: str = ""  # SHA-256 of the file that was read
 
     def excludes_leaks(self, fingerprint: str) -> bool:
         """Whether no training face was a copy or near copy of a face of val or test of the data with this fingerprint.
@@ -211,10 +212,10 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """
     import torch
 
-    from ferlib.networks.checkpoints import deployed_state, has_votes_head, load_state, read_checkpoint
+    from ferlib.networks.checkpoints import deployed_state, has_votes_head, load_state, read_identified_checkpoint
     from ferlib.networks.classifier import FaceClassifier
 
-    content = read_checkpoint(path)
+    content, digest = read_identified_checkpoint(path)
     if content["classes"] != list(EMOTIONS):
         count = len(content["classes"])
         raise UserError(f"{path} was pre-trained on {count} classes; fine-tune it with train.py --init-from RUN")
@@ -223,7 +224,7 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     model = FaceClassifier(spec, votes=has_votes_head(state))
     del content["state"]
     load_state(model, state, content["model"], path)
-    return Checkpoint(model.eval().to(device).to(memory_format=torch.channels_last), spec, content)
+    return Checkpoint(model.eval().to(device).to(memory_format=torch.channels_last), spec, content, digest)
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────────────────────────

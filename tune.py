@@ -75,8 +75,13 @@ def print_results(flags: config.Tune, content: dict[str, Any]) -> None:
         note = "" if row["state"] == "complete" else f"  ({row['state']}{': ' * bool(row['error'])}{row['error']})"
         print(f"{row['trial']:>5}  {accuracy:>7}  {row['best_epoch'] or '':>5}  {describe_params(row['params'])}{note}")
     for name, values in content["by_field"].items():
-        means = ", ".join(f"{value} {summary['mean']:.2%} ({summary['trials']})" for value, summary in values.items())
-        print(f"mean by {name} (trials): {means}")
+        means = ", ".join(
+            f"{value} {summary['mean']:.2%} ({summary['trials']}{' + ' * bool(stopped)}{stopped or ''})"
+            for value, summary in values.items()
+            for stopped in [summary["stopped"]]
+        )
+        early = any(summary["stopped"] for summary in values.values())
+        print(f"mean by {name} ({'whole trials + those stopped early, not in it' if early else 'trials'}): {means}")
     print(f"table and plots: {flags.folder}\ntrain with the best settings: {content['train_command']}")
 
 

@@ -128,7 +128,7 @@ def rank_correlations(
     found = {}
     for method in map(find_method, flags.methods):
         expected = explain_faces(method, exact, images, faces, flags)
-        for name, network in reduced.items():
+        for name, network in reduced.items() if method.forward_only else [("", subject)]:
             pairs = zip(expected, explain_faces(method, network, images, faces, flags), strict=True)
             found[method.title + name] = [rank_correlation(*pair) for pair in pairs]
     return found

@@ -77,7 +77,7 @@ def region_runs(model: nn.Module, face: PerturbedFace, target: np.ndarray, flags
             lime_runs[OURS].append(lime.fit(in_pairs, target).weights @ target)
             shap_runs[PLAIN].append(plain_kernel_shap(first(by_kernel, count)) @ target)
             own, new = first(paired, 2 + count // 4 * 2), first(by_leverage, 1 + count - count // 4 * 2)
-            shap_runs[OURS].append(combine(own, new, target) @ target)
+            shap_runs[OURS].append(combine(own, new, target).values @ target)
     return found
 
 

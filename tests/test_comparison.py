@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,13 +13,16 @@ import config
 import evaluate
 from ferlib.evaluation.comparison import choose_runs, compare_runs, group_seeds, matching_set
 from ferlib.evaluation.comparison_text import summarize_comparison
+from ferlib.evaluation.paired import Contestant
 from ferlib.evaluation.predictions import SavedPredictions, read_predictions, save_predictions
 from ferlib.evaluation.saved_runs import read_models
 from ferlib.evaluation.stage_shapes import COMPARISON
+from ferlib.figures import comparison as comparison_figures
+from ferlib.figures.comparison import first_of
 from ferlib.report.page import build_report
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json, write_json
-from ferlib.runtime.runs import Run, comparison_path
+from ferlib.runtime.runs import Run, comparison_path, picture_beside
 from report_outputs import (
     DATASET,
     labels_and_probabilities,
@@ -148,6 +152,42 @@ def test_with_the_data_set_slices_and_faces_are_there(tiny_run, synthetic):
     assert comparison_path(tiny_run.outputs_dir, "synthetic").with_name("synthetic_faces.png").exists()
 
 
+def test_pictures_of_an_earlier_comparison_do_not_stay(outputs):
+    kinds = ("matrix", "roc_curves", "slices", "learning_curves", "faces")
+    paths = [picture_beside(comparison_path(outputs, DATASET), kind) for kind in kinds]
+    evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", format=("png", "pdf")))
+    assert [path.exists() for path in paths] == [True, True, True, True, False]
+    paths[-1].write_bytes(b"faces of an earlier comparison")
+    evaluate.compare(flags_of(outputs, "fer_vgg", "resnet50", figures=False))
+    assert not any(path.exists() or path.with_suffix(".pdf").exists() for path in paths)
+
+
+def test_curves_of_many_runs_say_that_they_are_of_the_first():
+    assert first_of(range(7)) == ""
+    assert first_of(range(12)) == "; the first 7 of 12"
+
+
+def test_curves_have_names_where_the_first_class_has_no_face(tmp_path):
+    labels = np.repeat(np.arange(1, 7), 10)
+    shares = np.random.default_rng(0).dirichlet(np.ones(7), (1, len(labels)))
+    contestants = [Contestant(name, labels, shares) for name in ("one", "two")]
+    with patch.object(comparison_figures, "entitle", lambda figure, *_: found.append(figure.axes[-1].get_legend())):
+        found = []
+        comparison_figures.plot_common_roc(tmp_path / "roc.png", contestants, ("title", "subject"))
+    assert [text.get_text() for text in found[0].get_texts()] == ["one", "two"]
+    assert len({line.get_color() for line in found[0].get_lines()}) == 2
+
+
+def test_runs_of_a_fold_are_named_without_it(tmp_path):
+    for fold in (0, 2):
+        for model in ("fer_resnet", "resnet50"):
+            write_results(Run(model, DATASET, "", tmp_path, fold))
+    chosen = choose_runs(("fer_resnet", "resnet50"), DATASET, tmp_path, 2)
+    assert [report.run.fold for report in chosen] == [2, 2]
+    assert [report.run.fold for report in choose_runs(("all",), DATASET, tmp_path)] == [0, 0]
+    assert comparison_path(tmp_path, "jaffe", "a", 2) != comparison_path(tmp_path, "jaffe", "a")
+
+
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
@@ -236,6 +276,22 @@ def test_comparisons_of_earlier_results_are_left_out(outputs):
     page = build_report(outputs, DATASET).read_text()
     assert "A against B" not in page
     assert "as its runs were scored again since" in page
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "another version"}, {"precision": "int8"}])
+def test_comparisons_of_other_data_or_another_precision_are_left_out(outputs, change):
+    evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", figures=False))
+    path = Run("resnet50", DATASET, outputs_dir=outputs).results
+    write_json(path, {key: value for key, value in json.loads(path.read_text()).items() if key != "schema"} | change)
+    assert "as its runs were scored again since" in build_report(outputs, DATASET).read_text()
+
+
+def test_a_comparison_of_another_set_of_the_same_file_is_not_replaced(outputs):
+    path = comparison_path(outputs, DATASET, "a")
+    write_json(path, {"dataset": f"{DATASET}_a"})
+    with pytest.raises(UserError, match="is of fer2013_a already; use another --outputs-dir for fer2013"):
+        evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", tag="a", figures=False))
+    assert json.loads(path.read_text())["dataset"] == f"{DATASET}_a"
 
 
 def test_damaged_comparisons_are_left_out(outputs):

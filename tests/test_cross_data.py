@@ -18,8 +18,9 @@ from ferlib.data.facts import SPLITS
 from ferlib.evaluation.cross_data import keep_classes
 from ferlib.evaluation.metrics import clean_metrics
 from ferlib.evaluation.terminal import summarize_elsewhere
+from ferlib.runtime import notes
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, check_content
 
 PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 
@@ -89,6 +90,36 @@ def test_sets_that_there_are_not(flags, tmp_path):
     for name, message in (("rafbd", "unknown data set 'rafbd'; did you mean rafdb"), ("rafdb", "no RAF-DB")):
         with pytest.raises(UserError, match=message):
             evaluate.evaluate_on_others(replace(flags, on=(name,), data_dir=tmp_path))
+
+
+@pytest.mark.parametrize("more", [{"split": "val"}, {"all_folds": True}, {"compare_views": True}])
+def test_flags_of_the_own_test_part_are_refused(flags, more):
+    with pytest.raises(UserError, match="leave out --split, --all-folds and --compare-views"):
+        evaluate.evaluate_on_others(replace(flags, on=("synthetic",), **more))
+
+
+def test_a_set_that_cannot_be_used_for_copies_is_named(flags, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "load_stage", lambda _: (_ for _ in ()).throw(UserError("a.png cannot be read")))
+    notes.print_once.cache_clear()
+    assert evaluate.load_own(flags) is None
+    assert "note: synthetic is not used: a.png cannot be read" in capsys.readouterr().out
+
+
+def test_figures_on_a_set_whose_name_has_the_same_file_are_not_replaced(flags, tmp_path):
+    path = flags.run.elsewhere("folder:a/b")
+    assert path == flags.run.elsewhere("folder:a-b")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"on": "folder:a/b"}))
+    with pytest.raises(UserError, match="is of folder:a/b already"):
+        check_content(path, "on", "folder:a-b")
+    check_content(path, "on", "folder:a/b")
+
+
+@pytest.mark.parametrize("tag", ["fold2", "big_fold10", "all-folds", "x_all-folds"])
+def test_tags_that_are_names_of_folds_are_refused(flags, tag):
+    with pytest.raises(UserError, match="that is the name of a fold's files"):
+        _ = replace(flags, tag=tag).run
+    assert replace(flags, tag="folded").run.tag == "folded"
 
 
 def test_sets_for_pre_training_are_refused(flags, tmp_path):

@@ -8,15 +8,18 @@ import pickle
 import random
 import struct
 import zipfile
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 
 from damage import limited_file_size, mutated
+from ferlib.inference.splits import Predictor
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.networks.tensor_files import read_tensors
 from ferlib.runtime.arrays import DamagedError, read_npz
+from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import UnwritableError
 from models import create_model, load_checkpoint
@@ -53,6 +56,21 @@ def torch_bytes(content):
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
+
+
+def test_a_checkpoint_that_is_replaced_after_it_was_read_keeps_its_digest(saved):
+    loaded, digest = load_checkpoint(saved, CPU), digest_file(saved)
+    assert loaded.digest == digest == Predictor(saved, loaded, CPU, None, 1).checkpoint_digest
+    load = torch.load
+
+    def replace_and_load(file, **more):
+        save_checkpoint(saved, "mini_resnet", create_model("mini_resnet"), epoch=2)
+        return load(file, **more)
+
+    with patch.object(torch, "load", replace_and_load):
+        found = load_checkpoint(saved, CPU)
+    assert (found.info["epoch"], found.digest) == (1, digest)
+    assert digest_file(saved) != digest
 
 
 def test_a_flipped_bit_of_the_weights_is_found(saved, generator):

@@ -21,6 +21,7 @@ import models
 from config import EMOTIONS
 from ferlib.evaluation.predictions import SavedPredictions, save_predictions
 from ferlib.explanations.archive import Archive
+from ferlib.explanations.choice import check_words
 from ferlib.explanations.driver import explain_run, fingerprint
 from ferlib.explanations.flags import prepare_flags
 from ferlib.explanations.methods import METHODS
@@ -206,8 +207,11 @@ def test_pictures_are_explained_beside_the_test_split(tmp_path):
     assert (face["name"], face["true"], face["target"]) == ("me.jpg", None, "Happy rather than Sad")
     folder = folder_of(tmp_path) / "pictures"
     assert {found.name for found in folder.iterdir()} == {"maps.npz", "lime_summary.json", "faces", face["figure"]}
+    assert {"samples", "only"}.isdisjoint(summary["settings"])
     with pytest.raises(UserError, match=r"no\.jpg"):
         explain(tmp_path, image=(tmp_path / "no.jpg",))
+    with pytest.raises(UserError, match="--image explains the pictures that it names; leave --only and --indices out"):
+        check_words(config.Explain(image=(path,), only="wrong"))
 
 
 @pytest.mark.parametrize("script", [explain_lime, explain_regions, explain_shap], ids=["lime", "regions", "shap"])

@@ -226,8 +226,10 @@ def hot_at_first(monkeypatch):
 def test_pauses_are_recorded_and_do_not_count_as_training(train_flags, hot_at_first, capsys):
     flags = train_flags("hot", max_gpu_temp=83.0)
     flags.run.gpu_log().parent.mkdir(parents=True, exist_ok=True)
-    flags.run.gpu_log().write_text("an older run's\n")
+    for process in (0, 1):
+        flags.run.gpu_log(process).write_text("an older run's\n")
     train.fit(flags)
+    assert not flags.run.gpu_log(1).exists(), "a log of a process that there is no more"
     history = json.loads(flags.run.history.read_text())
     first, second = history["epochs"]
     assert first["paused_seconds"] > 0.15

@@ -124,6 +124,19 @@ def test_runs_on_other_data_sets_make_a_table(tmp_path):
     assert "aaa_rafdb" not in text[: text.index("On other data sets")]
 
 
+def test_a_report_on_all_sets_keeps_the_tables_of_single_reports(tmp_path):
+    run = Run("aaa", DATASET, outputs_dir=tmp_path)
+    write_results(run, 0.7)
+    write_results(Run("aaa", "rafdb", outputs_dir=tmp_path), 0.6)
+    write_elsewhere(run, 0.4, views="ten_crop")
+    (path,) = [path for path in write_reports(tmp_path, ["rafdb"], "rafdb", ["csv"]) if "other" in path.name]
+    table = path.read_text()
+    assert "rafdb,ten_crop" in table
+    assert "fer2013,single" in table, "views stand beside each accuracy"
+    write_reports(tmp_path, [DATASET, "rafdb"], "all", ["html"])
+    assert path.read_text() == table
+
+
 def checkpoint_of(run):
     """What evaluate.py --on says of the checkpoint."""
     return {"checkpoint": str(run.best_checkpoint), "checkpoint_digest": digest_file_or(run.best_checkpoint)}

@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import config
 from ferlib.evaluation.predictions import SavedPredictions
@@ -152,6 +154,33 @@ def test_maps_that_are_gone_and_broken(run):
     card = report_gallery.build_gallery([read_model(run, [])], store, page_dir, left_out)[0]
     assert [bool(tile.scales) for tile in card.answers[0].tiles] == [False, True]
     assert re.search(r"maps are left out: .*maps\.npz holds code or text.*run: python explain_lime\.py", left_out[0])
+
+
+def test_maps_and_figures_of_other_settings_than_the_summary_are_not_shown(run):
+    """A run of the script with other settings that was interrupted has drawn figures, and may have written maps."""
+    path, summary = run.explanation_maps("lime"), run.explanation_summary("lime")
+    with np.load(path) as file:
+        arrays = dict(file)
+    content = json.loads(summary.read_text())
+    figure = run.explanations("lime") / content["faces"][0]["figure"]
+
+    def gallery(of_summary, of_maps, of_figure):
+        summary.write_text(json.dumps(content | {"settings_digest": of_summary}))
+        np.savez_compressed(path, **arrays, settings=np.array(of_maps))
+        text = PngInfo()
+        text.add_text("explanation", f"{of_figure} and more")
+        Image.new("L", (9, 9)).save(figure, pnginfo=text)
+        left_out = []
+        store = FaceStore(run.outputs_dir, DATASET)
+        card = report_gallery.build_gallery([read_model(run, [])], store, run.outputs_dir, left_out)[0]
+        tile = card.answers[0].tiles[0]
+        return bool(tile.scales), tile.figure is not None, left_out
+
+    assert gallery("new", "new", "new") == (True, True, [])
+    assert gallery("new", "new", "old")[:2] == (True, False)
+    shown, _, [line] = gallery("new", "old", "new")
+    assert not shown
+    assert "is of other settings than the summary beside it; run: python explain_lime.py" in line
 
 
 def test_maps_of_another_class_are_not_shown(run):

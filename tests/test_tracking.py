@@ -58,6 +58,15 @@ def test_a_lost_face_keeps_its_number_for_a_while():
     assert numbers(tracker, [square(5)], 1.1) == [3]  # too late, and no number is given twice
 
 
+@pytest.mark.parametrize("apart", [1 / 25, 0.5, 0.9, 5])
+def test_a_face_keeps_its_number_however_far_frames_are_apart(apart):
+    tracker = Tracker(max_gap=0.5)
+    assert [numbers(tracker, [square(frame)], frame * apart) for frame in range(4)] == [[1]] * 4
+    if apart > 0.5:
+        assert numbers(tracker, [], 4 * apart) == []
+        assert numbers(tracker, [square(4)], 5 * apart) == [2], "a frame without it ends a track"
+
+
 def test_a_jump_is_another_face():
     tracker = Tracker()
     assert numbers(tracker, [square(0)], 0) == [1]

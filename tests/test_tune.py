@@ -31,7 +31,7 @@ from ferlib.training import fitting
 from ferlib.training.search import study as studies
 from ferlib.training.search import workers
 from ferlib.training.search.presets import PRESETS
-from ferlib.training.search.results import train_command, trial_run
+from ferlib.training.search.results import stopped_early, summarise, train_command, trial_run
 from ferlib.training.search.space import grid, parse_search
 from ferlib.training.search.study import (
     check_identity,
@@ -180,7 +180,7 @@ def test_files_of_a_study(calls, make_flags, monkeypatch, capsys):
     plots = ("accuracy_by_optimizer", "accuracy_by_flip", "importance", "history")
     assert all((flags.folder / f"{name}.png").stat().st_size > 1000 for name in plots)
     assert content["by_field"]["optimizer"]["adam"] == pytest.approx(
-        {"trials": 2, "mean": 0.525, "sd": 0.05 / 2**0.5, "best": 0.55}
+        {"trials": 2, "stopped": 0, "mean": 0.525, "sd": 0.05 / 2**0.5, "best": 0.55}
     )
     assert content["importance"]["optimizer"] > content["importance"]["flip"]
     assert "--optimizer sgd" in content["train_command"]
@@ -191,12 +191,21 @@ def test_files_of_a_study(calls, make_flags, monkeypatch, capsys):
     assert "trial 000 epoch 1/1" in capsys.readouterr().out
 
 
+def test_trials_that_were_stopped_early_are_counted_beside_the_means():
+    states = ("complete", "pruned", "complete", "pruned", "failed")
+    rows = [{"state": state, "params": {"optimizer": name}} for state, name in zip(states, "abaaa", strict=True)]
+    assert stopped_early(rows, "optimizer") == {"a": 1, "b": 1}
+    assert summarise({"a": [0.5, 0.7]}, stopped_early(rows, "optimizer"))["a"]["stopped"] == 1
+
+
 def test_the_command_of_the_best_trains_on_the_same_faces(make_flags):
     flags = replace(make_flags("command", *GRID), dataset="jaffe", fold=3, amp=False)
     words = train_command(flags, {"params": {"lr": 0.1}, "seed": flags.seed})
     assert "--dataset jaffe" in words
     assert "--fold 3 --no-amp" in words
     assert "--fold" not in train_command(replace(flags, fold=0, amp=True), {"params": {}, "seed": 0})
+    places = train_command(replace(flags, data_dir=Path("/csv"), outputs_dir=Path("/o")), {"params": {}, "seed": 0})
+    assert "--data-dir /csv --outputs-dir /o" in places
 
 
 def test_the_accuracy_of_a_trial_is_that_of_the_weights_that_are_kept(calls, make_flags, monkeypatch, capsys):

@@ -201,7 +201,10 @@ def read_audit(outputs_dir: Path, dataset: str, fold: int = 0) -> dict[str, Any]
     if not path.exists():
         return None
     command = Run("", dataset, outputs_dir=outputs_dir, fold=fold).command("datasets.py")
-    return read_json(path, command, AUDIT)
+    content = read_json(path, command, AUDIT)
+    return (
+        content if content.get("dataset", dataset) == dataset else None
+    )  # else of another set, whose name has the same slug
 
 
 # ── in words ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from config import EMOTIONS, LATER_SETTINGS, RUN_SETTINGS
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import SPLITS
 from ferlib.evaluation.agreement import agree_with_labels
+from ferlib.evaluation.ensembles import member_name
 from ferlib.evaluation.metrics import HEADLINES, compute_metrics
 from ferlib.evaluation.paired import EQUAL, Contestant, compare_pairs, describe_pair, differing_faces
 from ferlib.evaluation.predictions import SavedPredictions, read_predictions
@@ -42,12 +43,13 @@ def run_name(report: ModelReport) -> str:
 
 
 def choose_runs(names: Sequence[str], dataset: str, outputs_dir: Path, fold: int = 0) -> list[ModelReport]:
-    """The evaluated runs on a data set of these names, or all of them; in the order given, "all" by falling accuracy.
+    """The evaluated runs on a data set, or on a fold of it, of these names MODEL or MODEL:TAG, or all of them.
 
-    UserError for unknown names, runs without results, fewer than two and more than MOST.
+    In the order given, "all" by falling accuracy. UserError for unknown names, runs without results, fewer than two and
+    more than MOST.
     """
     found = read_models(outputs_dir, dataset)
-    known = {run_name(report): report for report in found.models if report.run.fold == fold or report.run.fold == 0}
+    known = {member_name(report.run): report for report in found.models if report.run.fold == fold}
     wanted = [name for name, report in known.items() if report.results] if tuple(names) == ("all",) else list(names)
     chosen = [lookup(known, name, "run") for name in wanted]
     if missing := [report for report in chosen if not report.results]:
@@ -203,6 +205,8 @@ def describe_run(report: ModelReport) -> dict[str, Any]:
         "name": run_name(report),
         "run": report.run.identity(),
         "views": report.results["views"],
+        "fingerprint": report.results["fingerprint"],
+        "precision": report.results["precision"],
         "seed": history.get("seed"),
         "recipe": history.get("recipe_name"),
         "picked": f"best {history['recipe']['monitor']} on val, epoch {history['best_epoch']}"

@@ -274,6 +274,7 @@ SUMMARY: dict[str, Any] = {
     "run": RUN,
     "method": str,
     "settings": dict,
+    "settings_digest?": str,  # that figures and maps have too; not of earlier versions
     "seed": int,
     "command": str,
     "checkpoint?": str,
@@ -414,7 +415,7 @@ COMPARISON: dict[str, Any] = {
     "unit": str,
     "equal_within": is_share,
     "runs": [{"name": str, "run": RUN, "views": str, "seed": NUMBER, "recipe": (str, None), "picked": (str, None),
-              "checkpoint_digest": (str, None), "val_accuracy": [is_share]}],
+              "checkpoint_digest": (str, None), "val_accuracy": [is_share], "fingerprint?": str, "precision?": str}],
     "contestants": [
         {"name": str, "runs": [str], "views": str, "seeds": is_positive, "accuracy": is_share, "macro_f1": is_share,
          "balanced_accuracy": is_share, "top2_accuracy": is_share, "kappa": NUMBER, "mcc": NUMBER,

@@ -29,10 +29,15 @@ class Archive:
     maps: Path  # the one file that the other stages read: all faces of the last finished run
     fingerprint: str  # of all that an attribution depends on beside the face
 
+    @property
+    def settings(self) -> str:
+        """The digest of all but the face, with which the keys of faces and figures begin."""
+        return self.fingerprint[:16]
+
     def key(self, face: ExplainedFace) -> str:
         """The digest of the settings and the face; its first half is that of the settings alone."""
         facts = [face.source, face.index, face.target.weights().tolist(), face.seed]
-        return self.fingerprint[:16] + hashlib.sha256(json.dumps([self.fingerprint, *facts]).encode()).hexdigest()[:16]
+        return self.settings + hashlib.sha256(json.dumps([self.fingerprint, *facts]).encode()).hexdigest()[:16]
 
     def figure_key(self, face: ExplainedFace) -> str:
         """The same for the figure of the face, which also shows its name and true class."""
@@ -70,7 +75,7 @@ class Archive:
         """Writes the run's one file from those of its faces, and removes the faces of runs with other settings.
 
         npz: maps float16 N×H×W, or float32 where one is kept so; indices, targets and against (−1: none) int64 N, each
-        of the method's arrays with N in front. No more than a face's array is held in memory.
+        of the method's arrays with N in front; settings, their digest. No more than a face's array is held in memory.
         """
         against = [-1 if face.target.against is None else face.target.against for face in faces]
         own: dict[str, Any] = {
@@ -88,10 +93,12 @@ class Archive:
             write_rows(file, "maps", (self._array(face, "map").astype(kind) for face in faces), len(faces))
             for name, values in own.items():
                 write_rows(file, name, values, len(faces))
+            with file.open("settings.npy", "w") as member:
+                np.save(member, np.array(self.settings), allow_pickle=False)
             for name in names:
                 write_rows(file, name, (self._array(face, name) for face in faces), len(faces))
         for path in (self.maps.parent / FOLDER).glob("*.npz"):
-            if not path.name.startswith(self.fingerprint[:16]):
+            if not path.name.startswith(self.settings):
                 path.unlink()
 
     def _array(self, face: ExplainedFace, name: str) -> np.ndarray:

@@ -32,7 +32,12 @@ CLASS_OF: dict[str, Callable[[ExplainedFace], int | None]] = {
 
 
 def check_words(flags: Explain) -> None:
-    """UserError for --only, --target and --against that name no class, or the same; nothing is read for it."""
+    """UserError for --only, --target and --against that name no class, or the same, or go with no --image.
+
+    Nothing is read for it.
+    """
+    if flags.image and (flags.only or flags.indices):
+        raise UserError("--image explains the pictures that it names; leave --only and --indices out")
     lookup_word(dict.fromkeys(("", *BY_PREDICTION, *EMOTIONS)), flags.only, "--only")
     lookup_word(CLASS_OF, flags.target, "--target")
     if flags.against:

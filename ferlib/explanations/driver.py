@@ -117,6 +117,7 @@ def explain_alone(
     archive.finish(chosen.faces)
     names = [paths.figure(face).name if flags.figures else None for face in chosen.faces]
     summary = summarize(subject, method, values, flags, chosen.faces, outcomes, names)
+    summary["settings_digest"] = archive.settings
     write_json(paths.summary, summary)
     remove_stale_figures(paths, keep=names)
     return summary
@@ -297,7 +298,8 @@ def summarize(
     """What was explained, how, from which checkpoint and with which result, as plain Python."""
     marked = method.table and not flags.image
     copies = training_copies(subject.data, exclude_leaks=subject.exclude_leaks) if marked else None
-    own = {"samples": flags.samples, "only": flags.only, **method.fixed, **values, **method.constants}
+    choice = {} if flags.image else {"samples": flags.samples, "only": flags.only}
+    own = {**choice, **method.fixed, **values, **method.constants}
     rows = [
         {**describe_face(face), "figure": figure, "seconds": outcome.seconds, **outcome.facts}
         | method.name_regions(EMOTIONS[face.target.label], outcome.facts)

@@ -25,7 +25,6 @@ from ferlib.inference.splits import check_model, note_dataset
 from ferlib.inference.views import center_view
 from ferlib.networks.specs import ModelSpec
 from ferlib.runtime.devices import resolve_device
-from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import is_main, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
@@ -161,7 +160,7 @@ def open_subject(flags: Explain) -> Subject:
     return Subject(
         run=flags.run,
         checkpoint=path,
-        checkpoint_digest=digest_file(path),
+        checkpoint_digest=checkpoint.digest,
         model=LogitModel(checkpoint.model, engine.dtype),
         spec=checkpoint.spec,
         data=data,

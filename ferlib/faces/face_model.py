@@ -22,7 +22,6 @@ from ferlib.inference.logit_model import LogitModel
 from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
 from ferlib.runtime.devices import resolve_device
-from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
 from models import Checkpoint, load_checkpoint
 
@@ -182,7 +181,6 @@ def open_face_model(
     found = load_checkpoint(path, where)
     if model:
         check_model(found.info["model"], model, str(path))
-    digest = digest_file(path)
-    face_model = FaceModel(found, label, where, engine, read_calibration(path, digest))
-    face_model.use_engine(flags, digest, passes, cut=cut)
+    face_model = FaceModel(found, label, where, engine, read_calibration(path, found.digest))
+    face_model.use_engine(flags, found.digest, passes, cut=cut)
     return face_model

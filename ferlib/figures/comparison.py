@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import roc_curve
 
@@ -21,7 +22,7 @@ from ferlib.evaluation.saved_runs import ModelReport
 from ferlib.figures.lettering import wrap
 from ferlib.figures.palette import DARK, MIDDLE, QUIET, RUNS
 from ferlib.figures.style import LINES, PNG, WIDTH, Titles, entitle, saved_figure
-from ferlib.runtime.runs import comparison_picture
+from ferlib.runtime.runs import picture_beside
 
 MOST_LINES = 7  # contestants in a picture of curves: as many as there are colours
 FACES = 10  # of each kind in the picture of faces on which two differ
@@ -31,30 +32,39 @@ def draw_comparison(
     found: dict[str, Any],
     reports: Sequence[ModelReport],
     data: FaceData | None,
-    outputs_dir: Path,
-    tag: str,
+    beside: Path,
     formats: Sequence[str] = PNG,
 ) -> None:
-    """Every picture of what comparison.compare_runs found on `reports`; faces only where `data` is at hand."""
+    """Every picture of what comparison.compare_runs found on `reports`, beside the file of it.
+
+    Faces only where `data` is at hand; of more than MOST_LINES contestants, curves are those of the first.
+    """
     saved = [read_test(report) for report in reports]
     contestants, data = make_contestants(reports, saved), matching_set(data, saved[0])
     views = ", ".join(dict.fromkeys(row["views"] for row in found["contestants"]))
     subject = f"{dataset_facts(found['dataset']).title} test, {found['samples']:,} faces, views: {views}"
 
     def path(kind: str) -> Path:
-        return comparison_picture(outputs_dir, found["dataset"], tag, kind)
+        return picture_beside(beside, kind)
 
     plot_matrix(path("matrix"), found, (of_pairs(found["pairs"]), subject), formats)
-    plot_common_roc(path("roc_curves"), contestants[:MOST_LINES], ("ROC curves of each class", subject), formats)
+    curves = f"{subject}{first_of(contestants)}"
+    plot_common_roc(path("roc_curves"), contestants[:MOST_LINES], ("ROC curves of each class", curves), formats)
     plot_slices(path("slices"), found, (of_slices(found), subject), formats)
-    trained = [row for row in found["runs"] if row["val_accuracy"]][:MOST_LINES]
+    trained = [row for row in found["runs"] if row["val_accuracy"]]
     if trained:
-        learning = f"{dataset_facts(found['dataset']).title} val, views: single"
-        plot_learning(path("learning_curves"), trained, ("Accuracy on val after each epoch", learning), formats)
+        learning = f"{dataset_facts(found['dataset']).title} val, views: single{first_of(trained)}"
+        titles = ("Accuracy on val after each epoch", learning)
+        plot_learning(path("learning_curves"), trained[:MOST_LINES], titles, formats)
     if data is not None and not found["left_out"]:
         row = found["pairs"][0]
         titles = (f"Faces that only one of {row['first']} and {row['second']} names correctly", subject)
         plot_differing(path("faces"), row, data.split("test").images, titles, formats)
+
+
+def first_of(rows: Sequence[Any]) -> str:
+    """The words that say that curves are those of the first rows alone; "" where all are shown."""
+    return f"; the first {MOST_LINES} of {len(rows)}" if len(rows) > MOST_LINES else ""
 
 
 # ── pairs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,7 +147,8 @@ def plot_common_roc(
                 each.set_ticks([0, 0.5, 1])
         panels[-1].set_axis_off()
         names = [wrap(contestant.name, 1.1, 8) for contestant in contestants]
-        panels[-1].legend(panels[0].lines[1:], names, loc="upper left", bbox_to_anchor=(-0.2, 1), borderaxespad=0)
+        handles = [Line2D([], [], linewidth=1.2, **look_of(place)) for place in range(len(contestants))]
+        panels[-1].legend(handles, names, loc="upper left", bbox_to_anchor=(-0.2, 1), borderaxespad=0)
         panels[3].xaxis.set_tick_params(labelbottom=True)
         figure.supxlabel("False alarms: share of the faces of other classes, %", fontsize=9)
         figure.supylabel("Found: share of the class’s faces, %", fontsize=9)

@@ -106,10 +106,15 @@ def signature(key: str) -> str:
     return f"{key} style {STYLE}"
 
 
-def is_drawn(path: Path, key: str, formats: Sequence[str] = PNG) -> bool:
-    """Whether the figure is there in all formats, and was drawn under this key in the present style."""
+def key_of(path: Path) -> str:
+    """The key under which a figure was drawn; "" where there is none, or no figure."""
     try:
         with Image.open(path) as picture:
-            return picture.info.get(KEY) == signature(key) and all_drawn(path, formats)
+            return str(picture.info.get(KEY, ""))
     except OSError:
-        return False
+        return ""
+
+
+def is_drawn(path: Path, key: str, formats: Sequence[str] = PNG) -> bool:
+    """Whether the figure is there in all formats, and was drawn under this key in the present style."""
+    return key_of(path) == signature(key) and all_drawn(path, formats)

@@ -23,7 +23,7 @@ def plot_run(run: Run, history: dict[str, Any], formats: Sequence[str] = PNG) ->
     subject = f"training of {findings.run_on(run)}, views: single"
     titles = (findings.of_training(epochs, best), subject)
     plot_training_curves(run.plot("training_curves"), epochs, best, titles, formats)
-    logs = [run.gpu_log(process) for process in range(history["processes"])]
+    logs = sorted(run.logs.glob("gpu*.csv"))  # also of processes that a resumed run no longer has
     plot_gpu_temperature(run.plot("gpu_temperature"), logs, history["max_gpu_temp"], subject, formats)
 
 

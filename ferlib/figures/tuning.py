@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from ferlib.data.facts import dataset_facts
 from ferlib.figures.palette import BLUE, GREY, VERMILION
 from ferlib.figures.style import PNG, WIDTH, entitle, saved_figure
-from ferlib.training.search.results import group_accuracies
+from ferlib.runtime.terminal import counted
+from ferlib.training.search.results import group_accuracies, stopped_early
 
 
 def plot_study(folder: Path, study: dict[str, Any], formats: Sequence[str] = PNG) -> None:
@@ -21,7 +22,10 @@ def plot_study(folder: Path, study: dict[str, Any], formats: Sequence[str] = PNG
     subject = f"study {study['study']}: {study['model']} on {dataset_facts(study['dataset']).title}"
     complete = [row for row in study["trials"] if row["state"] == "complete"]
     for name in study["by_field"]:
-        plot_groups(folder / f"accuracy_by_{name}.png", group_accuracies(complete, name), name, subject, formats)
+        stopped = stopped_early(study["trials"], name).total()
+        note = f"; {counted(stopped, 'trial')} stopped early, not shown" if stopped else ""
+        path, groups = folder / f"accuracy_by_{name}.png", group_accuracies(complete, name)
+        plot_groups(path, groups, name, subject + note, formats)
     if study["importance"]:
         plot_importance(folder / "importance.png", study["importance"], subject, formats)
     plot_history(folder / "history.png", study["trials"], subject, formats)
@@ -50,7 +54,8 @@ def plot_groups(
         axis.set(xlabel=f"{name} (bar: mean)", ylabel="Best accuracy on val (%)")
         axis.grid(axis="x", visible=False)
         best = max(means, key=lambda value: means[value])
-        finding = f"{name} {best} is best on average ({means[best]:.1f} %)" if len(means) > 1 else f"Only {name} {best}"
+        finding = f"{name} {best} is best on average of whole runs ({means[best]:.1f} %)"
+        finding = finding if len(means) > 1 else f"Only {name} {best}"
         entitle(figure, finding, subject)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from ferlib.inference.engine import Engine, Source, choose_engine, open_engine
 from ferlib.inference.views import center_view, face_views
 from ferlib.runtime.channel import Channel
 from ferlib.runtime.devices import autocast, device_name, resolve_device
-from ferlib.runtime.digests import digest_file
 from ferlib.runtime.distributed import check_equal, gather_rows, is_main, own_part, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
@@ -73,10 +71,10 @@ class Predictor:
                 }
             )
 
-    @cached_property
+    @property
     def checkpoint_digest(self) -> str:
-        """SHA-256 of the checkpoint's file."""
-        return digest_file(self.path)
+        """SHA-256 of the checkpoint's file, as it was read."""
+        return self.checkpoint.digest
 
     @property
     def hardware(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from torch import nn
 from config import EMOTIONS
 from ferlib.networks.classifier import FaceClassifier
 from ferlib.networks.packaged_weights import FIRST, renamed
-from ferlib.networks.tensor_files import read_tensors, save_tensors
+from ferlib.networks.tensor_files import read_identified, read_tensors, save_tensors
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.terminal import counted
 
@@ -78,13 +78,18 @@ def deployed_state(content: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that save_checkpoint wrote; UserError for any other file."""
-    content = read_tensors(path)
+    return read_identified_checkpoint(path)[0]
+
+
+def read_identified_checkpoint(path: Path) -> tuple[dict[str, Any], str]:
+    """As read_checkpoint, and the SHA-256 of the file as it was read."""
+    content, digest = read_identified(path)
     if content.get("schema") != CHECKPOINT_SCHEMA or "state" not in content:
         raise UserError(f"{path} is not a checkpoint of this version; train it again")
     wrong = [name for name, fits in PARTS.items() if not fits(content.get(name))]
     if wrong:
         raise UserError(f"{path} is damaged: its {wrong[0]} is missing or of another kind; train it again")
-    return content
+    return content, digest
 
 
 def is_names(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import pickletools
@@ -58,14 +59,21 @@ def read_tensors(path: Path) -> dict[str, Any]:
     UserError for a file that is missing, damaged, holds code or values that are not finite. Of an archive, the form of
     torch since 2020, every part has a checksum; of older files, a change that leaves finite values is not seen.
     """
+    return read_identified(path)[0]
+
+
+def read_identified(path: Path) -> tuple[dict[str, Any], str]:
+    """As read_tensors, and the SHA-256 of what was read, even where another file takes its place meanwhile."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is no file" if path.exists() else f"{path} does not exist")
     try:
-        check_archive(path)
-        with warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            check_archive(path, file)
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except Exception as error:  # unpickling bytes that are no pickle raises any kind of error
@@ -76,14 +84,14 @@ def read_tensors(path: Path) -> dict[str, Any]:
         # of float16 itself, isfinite is 20 times slower
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             raise UserError(f"{path} holds values that are not finite, in {name}; train it again or take another file")
-    return content
+    return content, digest
 
 
-def check_archive(path: Path) -> None:
+def check_archive(path: Path, file: IO[bytes]) -> None:
     """UserError for a zip archive with a part whose checksum or size is wrong; other files are left to torch."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         return
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise UserError(f"{path} is a compressed archive, not a file that torch.save wrote")
         if damaged := archive.testzip():

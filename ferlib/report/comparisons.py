@@ -16,7 +16,7 @@ from ferlib.evaluation.stage_shapes import COMPARISON
 from ferlib.report.gallery import link
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
-from ferlib.runtime.runs import Run, comparison_path
+from ferlib.runtime.runs import Run, comparison_path, picture_beside
 
 
 @dataclass(frozen=True)
@@ -80,24 +80,25 @@ def read_comparisons(
         if not all(is_current(row, current) for row in content["runs"]):
             left_out.append(f"{path} is left out, as its runs were scored again since; run: {content['command']}")
             continue
-        addresses = {
-            words: link(path.with_name(f"{path.stem}_{kind}.png"), page_dir) for kind, words in PICTURES.items()
-        }
+        addresses = {words: link(picture_beside(path, kind), page_dir) for kind, words in PICTURES.items()}
         found.append(Comparison(content, make_matrix(content), {words: at for words, at in addresses.items() if at}))
     return found
 
 
-def state_of(results: dict[str, Any]) -> tuple[str | None, str]:
-    """The digest of the checkpoints that results are of, and their views."""
-    return results_digest(results), results["views"]
+def state_of(results: dict[str, Any]) -> dict[str, str | None]:
+    """The digest of the checkpoints that results are of, and on what and how they were scored."""
+    kept = {name: results[name] for name in ("views", "fingerprint", "precision")}
+    return {"checkpoint_digest": results_digest(results), **kept}
 
 
-def is_current(row: dict[str, Any], current: dict[str, tuple[str | None, str]]) -> bool:
-    """Whether a run of a comparison has the same checkpoint and views now; False for one that is gone."""
+def is_current(row: dict[str, Any], current: dict[str, dict[str, str | None]]) -> bool:
+    """Whether a run of a comparison has the same results now; False for one that is gone.
+
+    A comparison of an earlier version does not state the data and the precision.
+    """
     identity = row["run"]
-    parts = (identity["model"], identity["dataset"], identity["tag"])
-    names = [name for name, found in current.items() if found == (row["checkpoint_digest"], row["views"])]
-    return Run(*parts, fold=identity.get("fold", 0)).name in names
+    name = Run(identity["model"], identity["dataset"], identity["tag"], fold=identity.get("fold", 0)).name
+    return name in current and all(row.get(key, value) == value for key, value in current[name].items())
 
 
 def make_matrix(content: dict[str, Any]) -> list[list[MatrixCell | None]]:

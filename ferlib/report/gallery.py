@@ -18,6 +18,7 @@ from ferlib.explanations.methods import METHODS
 from ferlib.explanations.records import Target
 from ferlib.explanations.region_words import describe_expected, list_regions
 from ferlib.explanations.specs import Method
+from ferlib.figures.pool import key_of
 from ferlib.report.faces import FaceStore, face_key
 from ferlib.report.pictures import Picture, drawn_values, face_picture, map_picture
 from ferlib.runtime.arrays import DamagedError, read_npz
@@ -126,6 +127,9 @@ def read_maps(model: ModelReport, method: str, left_out: list[str]) -> dict[tupl
             raise DamagedError(f"{path} does not hold maps N×H×W")
         if not all(len(each) == len(arrays["maps"]) and each.max(initial=0) < len(EMOTIONS) for each in numbers[1:]):
             raise DamagedError(f"{path} does not hold a class for each map")
+        wanted = model.explanations[method].get("settings_digest")
+        if wanted and str(arrays.get("settings", wanted)) != wanted:
+            raise DamagedError(f"{path} is of other settings than the summary beside it")
     except FileNotFoundError:
         return {}
     except DamagedError as error:
@@ -222,9 +226,15 @@ def find_doubt(method: Method, face: dict[str, Any]) -> str:
 
 
 def figure_path(explained: Explained) -> Path | None:
-    """Where the drawn figure lies; None for a face explained with --no-figures."""
+    """Where the drawn figure lies; None for a face explained with --no-figures.
+
+    None too for a figure of other settings, which a run of the script draws before it writes its summary.
+    """
     name = explained.face["figure"]
-    return explained.model.run.explanations(explained.method) / Path(name).name if name else None
+    if not name:
+        return None
+    path = explained.model.run.explanations(explained.method) / Path(name).name
+    return path if key_of(path).startswith(explained.summary.get("settings_digest", "")) else None
 
 
 def link(path: Path | None, page_dir: Path) -> str | None:

@@ -151,7 +151,7 @@ def write_csvs(reports: Sequence[DatasetReport], _name: str, cross: CrossTable |
     """A file per table and data set, with the figures as they are in the results; removes those of other tables."""
     written = []
     for report in reports:
-        tables = all_tables(report.models, cross if report is reports[0] else None)
+        tables = all_tables(report.models, cross)
         for key, path in csv_paths(report.outputs_dir, report.dataset).items():
             if key in tables:
                 write_csv(path, tables[key])
@@ -170,7 +170,7 @@ def write_latex(reports: Sequence[DatasetReport], _name: str, cross: CrossTable 
     """A file per data set."""
     written = []
     for report in reports:
-        tables = all_tables(report.models, cross if report is reports[0] else None)
+        tables = all_tables(report.models, cross)
         path = report_path(report.outputs_dir, report.dataset, "tex")
         written.append(write_text(path, to_latex(tables, report.best, report.dataset)))
     return written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +91,17 @@ PLOTS = {
 
 @contextmanager
 def plots_drawn_anew(run: Run) -> Iterator[None]:
-    """The plots of an earlier evaluation of the run are removed; the block draws new ones, or none.
+    """The plots of an earlier evaluation of the run are removed; the block draws new ones, or none."""
+    with drawn_anew([run.plot(kind) for kind, plot in PLOTS.items() if plot.script != "train.py"]):
+        yield
+
+
+@contextmanager
+def drawn_anew(paths: Sequence[Path]) -> Iterator[None]:
+    """Pictures of something earlier are removed; the block draws new ones, or some of them, or none.
 
     Of a picture that it does not draw, the versions in other formats go too.
     """
-    paths = [run.plot(kind) for kind, plot in PLOTS.items() if plot.script != "train.py"]
     for path in paths:
         path.unlink(missing_ok=True)
     yield

@@ -127,7 +127,8 @@ def cross_table(cross: CrossTable | None) -> pd.DataFrame:
     for run, cells in cross.rows if cross else ():
         for dataset, results in cells.items():
             low, high = results["intervals"]["accuracy"]
-            row = {"run": run.name, "trained_on": run.dataset, "tested_on": dataset, "test_faces": results["samples"]}
+            row = {"run": run.name, "trained_on": run.dataset, "tested_on": dataset, "views": results["views"]}
+            row |= {"test_faces": results["samples"]}
             rows.append(row | {"accuracy": results["accuracy"], "accuracy_low": low, "accuracy_high": high})
     return pd.DataFrame(rows)
 
@@ -257,6 +258,7 @@ READABLE = {  # table → its caption and the columns that people read
             "Run": lambda row: row["run"],
             "Trained on": lambda row: row["trained_on"],
             "Tested on": lambda row: row["tested_on"],
+            "Views": lambda row: row["views"],
             "Accuracy": interval("accuracy"),
             "Faces": decimals("test_faces", 0),
         },

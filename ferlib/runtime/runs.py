@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shlex
@@ -18,6 +20,8 @@ SHIPPED = {  # names of the networks that come with the project, as --checkpoint
 }
 
 
+ALL_FOLDS = "all-folds"  # last part of the tag of the joined folds
+OF_FOLDS = re.compile(rf"(^|_)(fold\d+|{ALL_FOLDS})$")  # tags with which a run would have the name of a fold
 WITHOUT_DATA = ("report_generator.py", "monitor.py")  # scripts that read no data set
 
 
@@ -82,14 +86,14 @@ def report_path(outputs_dir: Path, name: str, ending: str = "html") -> Path:
     return Path(outputs_dir) / "reports" / f"{slug(name)}.{ending}"
 
 
-def comparison_path(outputs_dir: Path, dataset: str, tag: str = "") -> Path:
-    """What evaluate.py --compare finds on the runs of a data set."""
-    return Path(outputs_dir) / "comparisons" / f"{'_'.join(slug(part) for part in (dataset, tag) if part)}.json"
+def comparison_path(outputs_dir: Path, dataset: str, tag: str = "", fold: int = 0) -> Path:
+    """What evaluate.py --compare finds on the runs of a data set, or of a fold of it."""
+    parts = (dataset, tag, f"fold{fold}" if fold else "")
+    return Path(outputs_dir) / "comparisons" / f"{'_'.join(slug(part) for part in parts if part)}.json"
 
 
-def comparison_picture(outputs_dir: Path, dataset: str, tag: str, kind: str) -> Path:
-    """A picture of a comparison, such as matrix."""
-    path = comparison_path(outputs_dir, dataset, tag)
+def picture_beside(path: Path, kind: str) -> Path:
+    """A picture of what a JSON file holds: of a comparison, such as matrix, or of an audit, such as near_copies."""
     return path.with_name(f"{path.stem}_{kind}.png")
 
 
@@ -100,8 +104,7 @@ def audit_path(outputs_dir: Path, dataset: str, fold: int = 0) -> Path:
 
 def audit_picture(outputs_dir: Path, dataset: str, kind: str, fold: int = 0) -> Path:
     """A picture of the audit, such as near_copies."""
-    path = audit_path(outputs_dir, dataset, fold)
-    return path.with_name(f"{path.stem}_{kind}.png")
+    return picture_beside(audit_path(outputs_dir, dataset, fold), kind)
 
 
 def timeline_path(outputs_dir: Path, beside: Path | None) -> Path:
@@ -117,6 +120,14 @@ def annotated_photo(outputs_dir: Path, name: str, method: str = "") -> Path:
 def slug(name: str) -> str:
     """A name as a part of a file's name: whatever is not a letter, digit, '.', '+', '-' or '_' becomes a '-'."""
     return re.sub(r"[^\w.+-]+", "-", name)
+
+
+def check_content(path: Path, key: str, name: str) -> None:
+    """UserError if a JSON file, which would be replaced, is of another data set whose name has the same slug."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+        found = json.loads(path.read_text(encoding="utf-8")).get(key)
+        if isinstance(found, str) and found != name:
+            raise UserError(f"{path} is of {found} already; use another --outputs-dir for {name}")
 
 
 def check_dataset(found: str, run: Run) -> None:

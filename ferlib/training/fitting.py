@@ -240,10 +240,15 @@ def validate(
 
 
 def process_gpu_log(flags: config.Train) -> Path:
-    """Where this process logs its GPU; a run that is begun anew begins its log anew."""
-    log = flags.run.gpu_log(rank())
+    """Where this process logs its GPU; a run that is begun anew begins its logs anew.
+
+    The first process removes those of more processes than there are now.
+    """
+    log, logs = flags.run.gpu_log(rank()), {flags.run.gpu_log(process) for process in range(world_size())}
     if not flags.resume:
         log.unlink(missing_ok=True)
+        for other in set(flags.run.logs.glob("gpu*.csv")) - logs if is_main() else ():
+            other.unlink(missing_ok=True)
     return log
 
 

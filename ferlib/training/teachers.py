@@ -76,7 +76,8 @@ def teach(teachers: Teachers, train: FaceData, flags: TrainingStage) -> np.ndarr
 def predict_faces(name: str, run: Run, path: Path, train: FaceData, flags: TrainingStage) -> np.ndarray:
     """Logits float32 N×7 of one teacher, from the cache where they lie there."""
     excluded = ["without leaks"] if flags.exclude_leaks else []
-    key = digest(digest_file(path), train.fingerprint, flags.teacher_views, flags.amp, *excluded)
+    of_file = digest_file(path)
+    key = digest(of_file, train.fingerprint, flags.teacher_views, flags.amp, *excluded)
     cached = cache_dir(flags.outputs_dir) / "teachers" / f"{key}.npz"
     try:
         logits = read_npz(cached, ("logits",))["logits"]
@@ -85,6 +86,8 @@ def predict_faces(name: str, run: Run, path: Path, train: FaceData, flags: Train
     except (FileNotFoundError, DamagedError, KeyError):
         pass
     predict = open_teacher(run, path, train, flags)
+    if predict.checkpoint_digest != of_file:
+        raise UserError(f"{path} was replaced while it was read; run the command again when {name} is trained")
     logits = predict(train.images, flags.teacher_views, f"{name} teaches").numpy()
     if is_main():
         with atomic_path(cached) as temporary:

@@ -104,9 +104,9 @@ def test_methods(flags: Score, methods: Sequence[str], figures: Figures) -> dict
             figures,
             drawn.run.with_shortcut(kind).name,
         )
+        described = describe_network(drawn, planted, summary.get("faces", ()))  # predicts, which all processes share
         if is_main():
-            engine = {key: summary[key] for key in ENGINE if key in summary}
-            networks[name] = describe_network(drawn, planted, summary["faces"]) | engine
+            networks[name] = described | {key: summary[key] for key in ENGINE if key in summary}
             with np.load(planted.run.with_shortcut(kind) / "maps.npz") as saved:
                 maps[name] = saved["method_maps"].astype(np.float64)
     if not is_main():
@@ -178,6 +178,8 @@ def describe_network(drawn: Subject, planted: Subject, faces: Faces) -> dict[str
         classes = predict_probabilities(subject, test.images).argmax(1)
         found[f"accuracy{ending}"] = float((classes == test.labels).mean())
         found[f"called{ending}"] = float((classes == PLANTED)[test.labels != PLANTED].mean())
+    if not faces:  # only the first process of torchrun has them
+        return found
     shares = np.array([surround_share(face["values"]) for face in faces])
     return found | {"surround": around(shares), "alarms": around(shares >= SURROUND_ALARM)}
 

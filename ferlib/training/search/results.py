@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import statistics
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ def write_results(study: optuna.Study, flags: config.Tune) -> dict[str, Any]:
         "best": complete[0],
         "train_command": train_command(flags, complete[0]),
         "importance": importance(study, flags.seed),
-        "by_field": {name: summarise(group_accuracies(complete, name)) for name in choices},
+        "by_field": {name: summarise(group_accuracies(complete, name), stopped_early(rows, name)) for name in choices},
         "trials": rows,
         "command": command_line(),
         "versions": library_versions() | {"optuna": optuna.__version__},
@@ -90,11 +92,17 @@ def group_accuracies(rows: list[dict[str, Any]], name: str) -> dict[str, list[fl
     return dict(sorted(groups.items(), key=lambda group: -statistics.mean(group[1])))
 
 
-def summarise(groups: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
-    """Number of trials, mean, standard deviation and best accuracy of each group."""
+def stopped_early(rows: list[dict[str, Any]], name: str) -> Counter[str]:
+    """How many trials with each value of a field were stopped, as others were better: no mean has them."""
+    return Counter(str(row["params"][name]) for row in rows if row["state"] == "pruned")
+
+
+def summarise(groups: dict[str, list[float]], stopped: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Number of whole trials and of those stopped early; mean, standard deviation and best accuracy of the whole."""
     return {
         value: {
             "trials": len(accuracies),
+            "stopped": stopped.get(value, 0),
             "mean": statistics.mean(accuracies),
             "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
             "best": max(accuracies),
@@ -127,6 +135,9 @@ def train_command(flags: config.Tune, best: dict[str, Any]) -> str:
     parts += ["--recipe", flags.recipe] if flags.recipe else []
     parts += ["--fold", str(flags.fold)] if flags.fold else []
     parts += [] if flags.amp else ["--no-amp"]
+    for name in ("data_dir", "outputs_dir"):
+        if (place := getattr(flags, name)) != getattr(config.Train, name):
+            parts += [f"--{name.replace('_', '-')}", str(place)]
     for name, value in wanted.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
