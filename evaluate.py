@@ -14,8 +14,7 @@ from datasets import in_folds, load_faces, load_groups, load_stage
 from ferlib.data.face_data import FaceData
 from ferlib.data.facts import dataset_facts
 from ferlib.data.readers.places import MissingError
-from ferlib.report.comparisons import PICTURES
-from ferlib.report.plots import drawn_anew, plots_drawn_anew
+from ferlib.report.plots import OF_COMPARISONS, drawn_anew, plots_drawn_anew
 from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
 from ferlib.runtime.flags import parse_flags
@@ -112,7 +111,7 @@ def compare(flags: Evaluate) -> str:
     found = compare_runs(reports, flags.dataset, data, groups)
     path = comparison_path(flags.outputs_dir, flags.dataset, flags.tag, flags.fold)
     check_content(path, "dataset", flags.dataset)
-    pictures = [picture_beside(path, kind) for kind in PICTURES]
+    pictures = [picture_beside(path, kind) for kind in OF_COMPARISONS]
     with drawn_anew(pictures):
         write_json(path, found)
         if flags.figures:

@@ -420,7 +420,7 @@ def test_saved_faces_come_back_as_they_were(tmp_path):
     assert archive.find(replace(face, source="other pixels")) is None
     with np.load(archive.maps) as saved:
         assert {name: saved[name].shape for name in saved.files} == {
-            "maps": (1, SIDE, SIDE), "indices": (1,), "targets": (1,), "against": (1,), "a": (1, 3)
+            "maps": (1, SIDE, SIDE), "indices": (1,), "targets": (1,), "against": (1,), "settings": (), "a": (1, 3)
         }  # fmt: skip
 
 

@@ -231,7 +231,7 @@ def test_the_one_file_of_a_run_is_written_face_by_face(tmp_path):
     tracemalloc.stop()
     assert peak < 1e6, "the maps alone would take 4.8 MB"
     with np.load(archive.maps) as saved:
-        assert set(saved.files) == {"maps", "indices", "targets", "against", "a"}
+        assert set(saved.files) == {"maps", "indices", "targets", "against", "settings", "a"}
         assert saved["maps"].dtype == np.float16
         assert np.array_equal(saved["maps"], np.stack([make_entry(index, side).attribution.map for index in range(60)]))
         assert np.array_equal(saved["a"], np.arange(3) + np.arange(count)[:, None])

@@ -55,6 +55,7 @@ def test_a_lost_face_keeps_its_number_for_a_while():
     assert numbers(tracker, [square(300)], 0.2) == [2]
     assert numbers(tracker, [], 0.3) == []
     assert numbers(tracker, [square(5), square(305)], 0.5) == [1, 2]
+    assert numbers(tracker, [], 0.9) == []
     assert numbers(tracker, [square(5)], 1.1) == [3]  # too late, and no number is given twice
 
 

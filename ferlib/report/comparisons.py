@@ -14,6 +14,7 @@ from ferlib.evaluation.saved_runs import ModelReport, stage_files
 from ferlib.evaluation.scored_checkpoints import results_digest
 from ferlib.evaluation.stage_shapes import COMPARISON
 from ferlib.report.gallery import link
+from ferlib.report.plots import OF_COMPARISONS
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run, comparison_path, picture_beside
@@ -56,10 +57,6 @@ class Comparison:
         return max(0.0, math.floor(20 * low) / 20), min(1.0, math.ceil(20 * high) / 20)
 
 
-PICTURES = {"matrix": "matrix", "roc_curves": "ROC curves", "learning_curves": "learning curves", "slices": "slices",
-            "faces": "faces on which the first two differ"}  # fmt: skip
-
-
 def read_comparisons(
     outputs_dir: Path, dataset: str, models: Iterable[ModelReport], page_dir: Path, left_out: list[str]
 ) -> list[Comparison]:
@@ -80,7 +77,7 @@ def read_comparisons(
         if not all(is_current(row, current) for row in content["runs"]):
             left_out.append(f"{path} is left out, as its runs were scored again since; run: {content['command']}")
             continue
-        addresses = {words: link(picture_beside(path, kind), page_dir) for kind, words in PICTURES.items()}
+        addresses = {words: link(picture_beside(path, kind), page_dir) for kind, words in OF_COMPARISONS.items()}
         found.append(Comparison(content, make_matrix(content), {words: at for words, at in addresses.items() if at}))
     return found
 

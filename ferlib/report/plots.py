@@ -1,4 +1,4 @@
-"""PLOTS: the pictures that the stages draw of a run, as the report names them."""
+"""PLOTS: the pictures that the stages draw of a run, as the report names them; those of a comparison of runs."""
 
 from __future__ import annotations
 
@@ -86,6 +86,15 @@ PLOTS = {
         "accuracy of every member and of every way to join them; the share of faces on which just one of two is right",
         expected=False,
     ),
+}
+
+
+OF_COMPARISONS = {  # kind of picture → what it shows
+    "matrix": "matrix",
+    "roc_curves": "ROC curves",
+    "learning_curves": "learning curves",
+    "slices": "slices",
+    "faces": "faces on which the first two differ",
 }
 
 
