@@ -167,8 +167,9 @@ def join_ferplus(facts: DatasetFacts, data_dir: Path, outputs_dir: Path) -> Sour
     except UserError:
         return None
     cache = cache_of("fer2013", whole, source.key, outputs_dir)
-    data = cached_faces(cache, "fer2013", source.faces, source.size, notes)
-    counts = joined_counts(data, votes_beside(cache), data_dir, source.root)
+    with notes_collected():  # they are said at each call, so that the cache of FER+ need not keep them
+        data = cached_faces(cache, "fer2013", source.faces, source.size, notes)
+        counts = joined_counts(data, votes_beside(cache), data_dir, source.root)
     if counts is None:
         return None
     key = digest("joined", data.fingerprint, counts.tobytes())

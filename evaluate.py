@@ -104,13 +104,13 @@ def compare(flags: Evaluate) -> str:
 
     if flags.checkpoint or flags.split != "test" or flags.all_folds or flags.on:
         raise UserError("--compare reads saved predictions; leave out --checkpoint, --split, --all-folds and --on")
+    path = comparison_path(flags.outputs_dir, flags.dataset, flags.run.tag, flags.fold)
+    check_content(path, "dataset", flags.dataset)
     reports = choose_runs(flags.compare, flags.dataset, flags.outputs_dir, flags.fold)
     data = load_own(flags)
     names = [str(name) for name in data.split("test").names] if data else []
     groups = load_groups(flags.dataset, flags.data_dir, flags.outputs_dir, names) if data else {}
     found = compare_runs(reports, flags.dataset, data, groups)
-    path = comparison_path(flags.outputs_dir, flags.dataset, flags.tag, flags.fold)
-    check_content(path, "dataset", flags.dataset)
     pictures = [picture_beside(path, kind) for kind in OF_COMPARISONS]
     with drawn_anew(pictures):
         write_json(path, found)
@@ -128,7 +128,7 @@ def load_own(flags: Evaluate) -> FaceData | None:
     except MissingError:
         return None
     except UserError as error:
-        print_note(f"{flags.dataset} is not used: {error}")
+        print_note(f"{flags.dataset} is not used: {'; '.join(map(str, error.args))}")
         return None
 
 

@@ -67,6 +67,7 @@ def search(flags: config.Tune) -> dict[str, Any]:
 
 def print_results(flags: config.Tune, content: dict[str, Any]) -> None:
     """The table of trials, best first, the means by setting, and the command that trains with the best settings."""
+    from ferlib.evaluation.terminal import shown
     from ferlib.training.search.results import describe_params
 
     print(f"\n{'trial':>5}  {'val':>7}  {'epoch':>5}  settings")
@@ -76,7 +77,7 @@ def print_results(flags: config.Tune, content: dict[str, Any]) -> None:
         print(f"{row['trial']:>5}  {accuracy:>7}  {row['best_epoch'] or '':>5}  {describe_params(row['params'])}{note}")
     for name, values in content["by_field"].items():
         means = ", ".join(
-            f"{value} {summary['mean']:.2%} ({summary['trials']}{' + ' * bool(stopped)}{stopped or ''})"
+            f"{value} {shown(summary['mean'], '.2%')} ({summary['trials']}{' + ' * bool(stopped)}{stopped or ''})"
             for value, summary in values.items()
             for stopped in [summary["stopped"]]
         )

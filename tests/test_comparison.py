@@ -185,6 +185,12 @@ def test_runs_of_a_fold_are_named_without_it(tmp_path):
     chosen = choose_runs(("fer_resnet", "resnet50"), DATASET, tmp_path, 2)
     assert [report.run.fold for report in chosen] == [2, 2]
     assert [report.run.fold for report in choose_runs(("all",), DATASET, tmp_path)] == [0, 0]
+    write_results(Run("resnet50", DATASET, "", tmp_path, 1))
+    write_results(Run("fer_vgg", DATASET, "", tmp_path, 1))
+    first = choose_runs(("fer_resnet", "fer_vgg", "resnet50"), DATASET, tmp_path, 1)
+    assert [report.run.fold for report in first] == [0, 1, 1], "without --fold, faces are split as in the first fold"
+    with pytest.raises(UserError, match="there are no runs on fer2013, fold 3"):
+        choose_runs(("fer_resnet", "resnet50"), DATASET, tmp_path, 3)
     assert comparison_path(tmp_path, "jaffe", "a", 2) != comparison_path(tmp_path, "jaffe", "a")
 
 
@@ -236,6 +242,8 @@ def test_runs_on_other_versions_of_the_data_are_no_seeds(outputs):
 
 
 def test_flags_that_make_no_sense_together(outputs):
+    with pytest.raises(UserError, match="that is the name of a fold's files"):
+        evaluate.compare(flags_of(outputs, "fer_resnet", "resnet50", tag="fold2"))
     with pytest.raises(UserError, match="--compare reads saved predictions"):
         evaluate.compare(flags_of(outputs, "all", split="val"))
 

@@ -17,7 +17,9 @@ from datasets import in_folds
 from ferlib.data.facts import SPLITS
 from ferlib.evaluation.cross_data import keep_classes
 from ferlib.evaluation.metrics import clean_metrics
+from ferlib.evaluation.scoring import evaluate_run
 from ferlib.evaluation.terminal import summarize_elsewhere
+from ferlib.report.page import check_names
 from ferlib.runtime import notes
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.runs import Run, check_content
@@ -103,6 +105,11 @@ def test_a_set_that_cannot_be_used_for_copies_is_named(flags, monkeypatch, capsy
     notes.print_once.cache_clear()
     assert evaluate.load_own(flags) is None
     assert "note: synthetic is not used: a.png cannot be read" in capsys.readouterr().out
+    monkeypatch.setattr(
+        evaluate, "load_stage", lambda _: (_ for _ in ()).throw(UserError("two:", "  a.png", "  b.png"))
+    )
+    assert evaluate.load_own(flags) is None
+    assert "note: synthetic is not used: two:;   a.png;   b.png" in capsys.readouterr().out
 
 
 def test_figures_on_a_set_whose_name_has_the_same_file_are_not_replaced(flags, tmp_path):
@@ -113,6 +120,23 @@ def test_figures_on_a_set_whose_name_has_the_same_file_are_not_replaced(flags, t
     with pytest.raises(UserError, match="is of folder:a/b already"):
         check_content(path, "on", "folder:a-b")
     check_content(path, "on", "folder:a/b")
+
+
+def test_a_run_on_a_set_whose_name_has_the_same_files_is_not_replaced(flags, tmp_path):
+    run = replace(flags.run, dataset="folder:a-b")
+    run.results.parent.mkdir(exist_ok=True)
+    run.results.write_text(json.dumps({"run": {**run.identity(), "dataset": "folder:a/b"}}))
+    with pytest.raises(UserError, match="is of folder:a/b already; use another --outputs-dir for folder:a-b"):
+        evaluate_run(run, None, None)
+    with pytest.raises(UserError, match="the reports on folder:a-b and folder:a/b have one file"):
+        check_names(["folder:a-b"], ["fer2013", "folder:a/b", "folder:a-b"])
+    check_names(["folder:a/b", "fer2013"], ["fer2013", "folder:a/b"])
+
+
+def test_the_command_of_joined_folds_joins_them():
+    run = Run("mini_resnet", "jaffe", "big_all-folds")
+    assert run.command("evaluate.py") == "python evaluate.py --model mini_resnet --dataset jaffe --tag big --all-folds"
+    assert replace(run, tag="all-folds").command("evaluate.py").endswith("--dataset jaffe --all-folds")
 
 
 @pytest.mark.parametrize("tag", ["fold2", "big_fold10", "all-folds", "x_all-folds"])

@@ -121,6 +121,27 @@ def test_votes_by_row_from_another_folder_or_archive(tmp_path, capsys, place, pa
     assert sorted(names) == sorted(f"row_{row + 2}" for row in rows), "contempt and no face are left out"
 
 
+def test_votes_that_are_not_used_are_named_as_long_as_they_are_there(tmp_path, capsys):
+    write_csv(tmp_path / "data/fer2013.csv", fer_rows())
+    wrong = tmp_path / "data/a/fer2013new.csv"
+    wrong.parent.mkdir()
+    wrong.write_text(table_text(fer_rows()[:-1]))
+    write_table(tmp_path / "data/b/fer2013new.csv")
+
+    def printed(dataset):
+        notes.print_once.cache_clear()  # as in another process
+        load(dataset, tmp_path)
+        return capsys.readouterr().out
+
+    for dataset in ("fer2013", "fer2013", "ferplus", "ferplus"):
+        assert "these votes are not used" in (found := printed(dataset)), dataset
+        assert "votes of 14 of 14 faces, joined by row" in found, dataset
+    wrong.unlink()
+    for dataset in ("ferplus", "fer2013"):
+        assert "these votes are not used" not in (found := printed(dataset)), dataset
+        assert "votes of 14 of 14 faces, joined by row" in found, dataset
+
+
 def test_the_table_of_another_csv_is_not_used(tmp_path, capsys):
     write_csv(tmp_path / "data/fer2013.csv", fer_rows())
     usages = [usage for _, _, usage in fer_rows()]

@@ -714,6 +714,8 @@ def test_the_settings_of_a_training_are_those_that_had_an_effect(tmp_path):
     alone = build_report(tmp_path, DATASET).read_text()
     assert all(f"<dt>{name}</dt>" in alone for name in ("momentum", "label smoothing"))
     assert not any(f"<dt>{name}" in alone for name in ("focal gamma", "restart epochs", "teacher", "init from"))
+    write_history(run, recipe=recipe | {"loss": "votes"}, loss="cross_entropy")  # there were no votes
+    assert "<dt>label smoothing</dt>" in build_report(tmp_path, DATASET).read_text()
     write_history(run, recipe=recipe, teacher=["other:seed1", "small"], teacher_views="flip", exclude_leaks=True)
     taught = build_report(tmp_path, DATASET).read_text()
     for name, value in {"teacher": "other:seed1, small", "teacher views": "flip", "exclude leaks": "yes"}.items():

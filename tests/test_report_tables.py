@@ -162,14 +162,15 @@ def test_maps_and_figures_of_other_settings_than_the_summary_are_not_shown(run):
     with np.load(path) as file:
         arrays = dict(file)
     content = json.loads(summary.read_text())
-    figure = run.explanations("lime") / content["faces"][0]["figure"]
+    figures = [run.explanations("lime") / face["figure"] for face in content["faces"] if face["figure"]]
 
     def gallery(of_summary, of_maps, of_figure):
         summary.write_text(json.dumps(content | {"settings_digest": of_summary}))
         np.savez_compressed(path, **arrays, settings=np.array(of_maps))
-        text = PngInfo()
-        text.add_text("explanation", f"{of_figure} and more")
-        Image.new("L", (9, 9)).save(figure, pnginfo=text)
+        for figure, key in zip(figures, [of_figure, *["new"] * len(figures)], strict=False):
+            text = PngInfo()
+            text.add_text("explanation", f"{key} and more")
+            Image.new("L", (9, 9)).save(figure, pnginfo=text)
         left_out = []
         store = FaceStore(run.outputs_dir, DATASET)
         card = report_gallery.build_gallery([read_model(run, [])], store, run.outputs_dir, left_out)[0]
@@ -177,7 +178,9 @@ def test_maps_and_figures_of_other_settings_than_the_summary_are_not_shown(run):
         return bool(tile.scales), tile.figure is not None, left_out
 
     assert gallery("new", "new", "new") == (True, True, [])
-    assert gallery("new", "new", "old")[:2] == (True, False)
+    shown, linked, [line] = gallery("new", "new", "old")
+    assert (shown, linked) == (True, False)
+    assert "1 figure of LIME of resnet50_fer2013 left out, as of other settings than the summary; run: python" in line
     shown, _, [line] = gallery("new", "old", "new")
     assert not shown
     assert "is of other settings than the summary beside it; run: python explain_lime.py" in line

@@ -44,10 +44,16 @@ def outputs(tmp_path_factory):
     return folder
 
 
+def teach(flags, train):
+    """The targets of the teachers that the flags name."""
+    known = teachers.find_teachers(flags)
+    return teachers.teach(known, teachers.digests_of(known), train, flags)
+
+
 def test_targets_are_the_mean_of_the_teachers(outputs):
     flags = flags_of(outputs, "student", teacher=("mini_resnet:one", "mini_resnet:two"), teacher_temperature=3.0)
     train = load_stage(flags).split("train")
-    found = teachers.teach(teachers.find_teachers(flags), train, flags)
+    found = teach(flags, train)
     expected = []
     for tag in ("one", "two"):
         predict = open_predictor(replace(flags.run, tag=tag), amp=False)
@@ -59,20 +65,27 @@ def test_targets_are_the_mean_of_the_teachers(outputs):
 def test_teachers_are_asked_once(outputs, monkeypatch):
     flags = flags_of(outputs, "student", teacher=("mini_resnet:one",))
     train = load_stage(flags).split("train")
-    first = teachers.teach(teachers.find_teachers(flags), train, flags)
+    first = teach(flags, train)
     monkeypatch.setattr(teachers, "open_teacher", lambda *_: pytest.fail("asked again"))
-    assert np.array_equal(teachers.teach(teachers.find_teachers(flags), train, flags), first)
+    assert np.array_equal(teach(flags, train), first)
     for damaged in (outputs / "cache" / "teachers").glob("*.npz"):
         damaged.write_bytes(b"damaged")
     with pytest.raises(pytest.fail.Exception, match="asked again"):
-        teachers.teach(teachers.find_teachers(flags), train, flags)
+        teach(flags, train)
+
+
+def test_a_teacher_that_is_replaced_after_it_was_recorded_is_refused(outputs):
+    flags = replace(flags_of(outputs, "student", teacher=("mini_resnet:one",)), teacher_views="five_crop")
+    known = teachers.find_teachers(flags)
+    with pytest.raises(UserError, match="was replaced while it was read; run the command again"):
+        teachers.teach(known, {"mini_resnet:one": "another digest"}, load_stage(flags).split("train"), flags)
 
 
 def test_other_views_are_other_predictions(outputs):
     flags = flags_of(outputs, "student", teacher=("mini_resnet:one",))
     train = load_stage(flags).split("train")
     single = replace(flags, teacher_views="single")
-    assert not np.array_equal(*(teachers.teach(teachers.find_teachers(each), train, each) for each in (flags, single)))
+    assert not np.array_equal(*(teach(each, train) for each in (flags, single)))
 
 
 def test_a_student_records_its_teachers_and_goes_on_with_the_same_only(outputs):

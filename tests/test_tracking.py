@@ -68,6 +68,13 @@ def test_a_face_keeps_its_number_however_far_frames_are_apart(apart):
         assert numbers(tracker, [square(4)], 5 * apart) == [2], "a frame without it ends a track"
 
 
+def test_a_face_that_was_lost_before_a_stall_has_another_number():
+    tracker = Tracker(max_gap=0.7)
+    assert numbers(tracker, [square(0)], 9.6) == [1]
+    assert numbers(tracker, [], 10.0) == []
+    assert numbers(tracker, [square(0)], 11.0) == [2]
+
+
 def test_a_jump_is_another_face():
     tracker = Tracker()
     assert numbers(tracker, [square(0)], 0) == [1]

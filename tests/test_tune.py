@@ -195,7 +195,9 @@ def test_trials_that_were_stopped_early_are_counted_beside_the_means():
     states = ("complete", "pruned", "complete", "pruned", "failed")
     rows = [{"state": state, "params": {"optimizer": name}} for state, name in zip(states, "abaaa", strict=True)]
     assert stopped_early(rows, "optimizer") == {"a": 1, "b": 1}
-    assert summarise({"a": [0.5, 0.7]}, stopped_early(rows, "optimizer"))["a"]["stopped"] == 1
+    found = summarise({"a": [0.5, 0.7]}, stopped_early(rows, "optimizer"))
+    assert (found["a"]["trials"], found["a"]["stopped"], found["a"]["mean"]) == (2, 1, pytest.approx(0.6))
+    assert found["b"] == {"trials": 0, "stopped": 1, "mean": None, "sd": None, "best": None}
 
 
 def test_the_command_of_the_best_trains_on_the_same_faces(make_flags):

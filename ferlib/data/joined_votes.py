@@ -44,7 +44,10 @@ def joined_counts(data: FaceData, remembered: Path, data_dir: Path, apart: Path 
     if kept is not None:
         return kept
     by_row = len(data) > 0 and str(data.names[0]).startswith(CSV_NAME)
+    files: list[Path] = []  # of the votes that were looked at
+    notes: list[str] = []
     for source in find_tables(data_dir, apart) if by_row else find_pictures(data_dir, apart):
+        files += source.files
         try:
             found = source.read()
             if isinstance(found, VotedFaces):
@@ -54,11 +57,12 @@ def joined_counts(data: FaceData, remembered: Path, data_dir: Path, apart: Path 
                 counts, how = found.counts[np.argsort(rows)], "by row"
             check_agreement(data.labels, data.splits, counts)
         except UserError as error:
-            print_note(f"{source.where}: these votes are not used: {error}")
+            notes.append(f"{source.where}: these votes are not used: {error}")
+            print_note(notes[-1])
             continue
-        note = f"{source.where}: votes of {counts.any(1).sum():,} of {len(data):,} faces, joined {how}"
-        print_note(note)
-        remember(remembered, counts, source.files, note)
+        notes.append(f"{source.where}: votes of {counts.any(1).sum():,} of {len(data):,} faces, joined {how}")
+        print_note(notes[-1])
+        remember(remembered, counts, files, notes)
         return counts
     return None
 
@@ -107,10 +111,10 @@ def faces_by_majority(data: FaceData, counts: np.ndarray, classes: int) -> Itera
 # ── the remembered table ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def remember(path: Path, counts: np.ndarray, files: list[Path], note: str) -> None:
-    """Keeps joined votes with the state of the files that they come from, and the note on how they were joined."""
+def remember(path: Path, counts: np.ndarray, files: list[Path], notes: list[str]) -> None:
+    """Keeps joined votes with the state of all files that were looked at, and the notes on how they were joined."""
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, counts=counts.astype(np.int16), files=np.array(states(files)), note=note)
+        np.savez_compressed(temporary, counts=counts.astype(np.int16), files=np.array(states(files)), notes=notes)
 
 
 def recall(path: Path, count: int) -> np.ndarray | None:
@@ -119,7 +123,8 @@ def recall(path: Path, count: int) -> np.ndarray | None:
         kept = read_npz(path, ("counts",))
         files = [str(line) for line in kept["files"]]
         if files == states([Path(json.loads(line)[0]) for line in files]) and kept["counts"].shape == (count, 10):
-            print_note(str(kept.get("note", "")))
+            for note in kept.get("notes", ()):
+                print_note(str(note))
             return kept["counts"].astype(np.int64)
     except (FileNotFoundError, DamagedError, KeyError, ValueError, TypeError, IndexError):
         pass

@@ -50,6 +50,10 @@ def choose_runs(names: Sequence[str], dataset: str, outputs_dir: Path, fold: int
     """
     found = read_models(outputs_dir, dataset)
     known = {member_name(report.run): report for report in found.models if report.run.fold == fold}
+    if fold == 1:  # without --fold, faces are split as in the first one
+        known = {member_name(report.run): report for report in found.models if not report.run.fold} | known
+    if not known:
+        raise UserError(f"there are no runs on {dataset}{f', fold {fold}' if fold else ''} in {outputs_dir}")
     wanted = [name for name, report in known.items() if report.results] if tuple(names) == ("all",) else list(names)
     chosen = [lookup(known, name, "run") for name in wanted]
     if missing := [report for report in chosen if not report.results]:

@@ -224,6 +224,8 @@ def summarize_elsewhere(results: dict[str, Any]) -> str:
         f"{results['macro_f1']:.2%}"
     ]
     clean = results["without_training_copies"]
+    if clean is None:
+        lines.append("  whether faces of the run's own training set are among them is not known")
     if clean and clean["samples"] < results["samples"]:
         copies = results["samples"] - clean["samples"]
         accuracy = shown(clean["accuracy"], ".2%")

@@ -29,7 +29,7 @@ from ferlib.runtime.distributed import is_main, world_size
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import require
 from ferlib.runtime.locks import is_held
-from ferlib.runtime.runs import Run
+from ferlib.runtime.runs import Run, check_dataset
 from models import load_checkpoint, model_spec, training_command
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ def open_subject(flags: Explain) -> Subject:
     check_model(checkpoint.info["model"], flags.model, str(path), str(checkpoint.info.get("dataset") or ""))
     if flags.checkpoint is not None:
         note_dataset(checkpoint, path, flags.dataset)
+    else:
+        check_dataset(str(checkpoint.info.get("dataset") or flags.dataset), flags.run)
     if flags.checkpoint is None and is_main() and is_held(flags.run.lock("train")):
         print(f"note: {flags.run.name} is being trained; this is its best epoch so far, {checkpoint.info.get('epoch')}")
     data = load_data(flags)

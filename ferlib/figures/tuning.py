@@ -55,7 +55,7 @@ def plot_groups(
         axis.grid(axis="x", visible=False)
         best = max(means, key=lambda value: means[value])
         finding = f"{name} {best} is best on average of whole runs ({means[best]:.1f} %)"
-        finding = finding if len(means) > 1 else f"Only {name} {best}"
+        finding = finding if len(means) > 1 else f"Whole runs of {name} {best} alone"
         entitle(figure, finding, subject)
 
 

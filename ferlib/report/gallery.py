@@ -23,6 +23,7 @@ from ferlib.report.faces import FaceStore, face_key
 from ferlib.report.pictures import Picture, drawn_values, face_picture, map_picture
 from ferlib.runtime.arrays import DamagedError, read_npz
 from ferlib.runtime.shapes import is_number
+from ferlib.runtime.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Explained:
     summary: dict[str, Any]
     face: dict[str, Any]
     map: np.ndarray | None
+    figure: Path | None  # None also for one of other settings, which a run that was interrupted had drawn
 
 
 def build_gallery(models: Iterable[ModelReport], faces: FaceStore, page_dir: Path, left_out: list[str]) -> list[Card]:
@@ -107,8 +109,15 @@ def explained_faces(model: ModelReport, left_out: list[str]) -> Iterator[Explain
         if not summary:
             continue
         maps = read_maps(model, method, left_out)
-        for face in summary["faces"]:
-            yield Explained(model, method, summary, face, maps.get((face["index"], face["target"])))
+        drawn = [figure_path(model, method, face) for face in summary["faces"]]
+        own = [path and key_of(path).startswith(summary.get("settings_digest", "")) for path in drawn]
+        if others := own.count(False):
+            what = f"{counted(others, 'figure')} of {METHODS[method].title} of {model.run.name}"
+            command = model.command(METHODS[method].script)
+            left_out.append(f"{what} left out, as of other settings than the summary; run: {command}")
+        figures = [path if fits else None for path, fits in zip(drawn, own, strict=True)]
+        for face, figure in zip(summary["faces"], figures, strict=True):
+            yield Explained(model, method, summary, face, maps.get((face["index"], face["target"])), figure)
 
 
 def read_maps(model: ModelReport, method: str, left_out: list[str]) -> dict[tuple[int, str], np.ndarray]:
@@ -204,7 +213,7 @@ def make_tile(explained: Explained, page_dir: Path, shared: dict[str, float]) ->
         words=str(face.get("words", "")),
         regions=() if units is None else list_regions(face.get("values", {}), units),
         expected="" if units is None else describe_expected(face["target"], units),
-        figure=link(figure_path(explained), page_dir),
+        figure=link(explained.figure, page_dir),
     )
 
 
@@ -225,16 +234,10 @@ def find_doubt(method: Method, face: dict[str, Any]) -> str:
         return ""
 
 
-def figure_path(explained: Explained) -> Path | None:
-    """Where the drawn figure lies; None for a face explained with --no-figures.
-
-    None too for a figure of other settings, which a run of the script draws before it writes its summary.
-    """
-    name = explained.face["figure"]
-    if not name:
-        return None
-    path = explained.model.run.explanations(explained.method) / Path(name).name
-    return path if key_of(path).startswith(explained.summary.get("settings_digest", "")) else None
+def figure_path(model: ModelReport, method: str, face: dict[str, Any]) -> Path | None:
+    """Where the drawn figure lies; None where there is none, as with --no-figures."""
+    path = model.run.explanations(method) / Path(face["figure"]).name if face["figure"] else None
+    return path if path and path.exists() else None
 
 
 def link(path: Path | None, page_dir: Path) -> str | None:

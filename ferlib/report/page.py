@@ -18,15 +18,16 @@ from config import EMOTIONS
 from ferlib.data.facts import dataset_facts
 from ferlib.evaluation.agreement import describe_agreement
 from ferlib.evaluation.error_analysis import describe_test, main_confusions
-from ferlib.evaluation.saved_runs import CrossTable, find_only_explained, majority, read_cross
+from ferlib.evaluation.saved_runs import CrossTable, find_datasets, find_only_explained, majority, read_cross
 from ferlib.evaluation.temperature import describe_direction
 from ferlib.evaluation.terminal import describe_ece
 from ferlib.report.plots import PLOTS
 from ferlib.report.sections import DatasetReport, read_reports
 from ferlib.report.tables import READABLE, TABLES, all_tables, readable, to_latex, write_csv
 from ferlib.report.words import duration, element_id, number, percent, training_settings
+from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_text
-from ferlib.runtime.runs import Run, report_path
+from ferlib.runtime.runs import Run, report_path, slug
 from ferlib.runtime.terminal import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -196,6 +197,13 @@ def earlier_formats(outputs_dir: Path, datasets: Iterable[str], name: str) -> se
     return {kind for kind, files in paths.items() if any(path.exists() for path in files)}
 
 
+def check_names(datasets: Iterable[str], known: Iterable[str]) -> None:
+    """UserError for a data set whose report would have the file of another one, such as folder:a/b and folder:a-b."""
+    for dataset in datasets:
+        if others := [name for name in known if name != dataset and slug(name) == slug(dataset)]:
+            raise UserError(f"the reports on {dataset} and {others[0]} have one file; use an --outputs-dir for each")
+
+
 def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats: Iterable[str]) -> list[Path]:
     """Writes the report `name` on some data sets from what the stages left below `outputs_dir`, in several formats.
 
@@ -205,6 +213,7 @@ def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats
     """
     for dataset in datasets:
         dataset_facts(dataset)
+    check_names(datasets, find_datasets(Path(outputs_dir)))
     reports = read_reports(Path(outputs_dir), datasets, report_path(outputs_dir, name).parent)
     cross, damaged = read_cross(outputs_dir)
     reports[0].left_out.extend(damaged)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from recipes import in_effect
+from recipes import in_effect, recorded
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -29,7 +29,8 @@ def duration(seconds: float) -> str:
 
 def training_settings(history: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a training that had an effect, by name, with what it began from, learned from and left out."""
-    settings = in_effect(history["recipe"])
+    loss = history.get("loss") or recorded(history["recipe"], "loss")  # that of labels where there were no votes
+    settings = in_effect({**history["recipe"], "loss": loss})
     teachers = history.get("teacher")
     if teachers:
         settings |= {"teacher": teachers, "teacher_views": history.get("teacher_views")}

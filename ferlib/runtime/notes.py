@@ -15,8 +15,8 @@ _collecting: list[list[str]] = []
 def print_note(text: str) -> None:
     """Prints a line once in a process, and only in the first process of torchrun; nothing for an empty text."""
     if text:
-        for notes in _collecting:
-            notes.append(text)
+        if _collecting:
+            _collecting[-1].append(text)
         print_once(text)
 
 
@@ -29,7 +29,7 @@ def print_once(text: str) -> None:
 
 @contextlib.contextmanager
 def notes_collected() -> Iterator[list[str]]:
-    """The notes of the block, as it goes on; those that were printed before too."""
+    """The notes of the block, as it goes on; those that were printed before too, but none of a block in it."""
     notes: list[str] = []
     _collecting.append(notes)
     try:

@@ -123,9 +123,14 @@ def slug(name: str) -> str:
 
 
 def check_content(path: Path, key: str, name: str) -> None:
-    """UserError if a JSON file, which would be replaced, is of another data set whose name has the same slug."""
+    """UserError if a JSON file, which would be replaced, is of another data set whose name has the same slug.
+
+    key: of the entry with the set's name; "run.dataset": of the entry dataset in the entry run.
+    """
     with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-        found = json.loads(path.read_text(encoding="utf-8")).get(key)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for part in key.split("."):
+            found = found.get(part)
         if isinstance(found, str) and found != name:
             raise UserError(f"{path} is of {found} already; use another --outputs-dir for {name}")
 
@@ -261,11 +266,13 @@ class Run:
 
         checkpoint: as --checkpoint takes it, where it is not the run's best one.
         """
-        flags = {"model": self.model, "dataset": self.dataset, "tag": self.tag, "fold": self.fold and str(self.fold)}
+        of_folds = self.tag.endswith(ALL_FOLDS)
+        tag = self.tag.removesuffix(ALL_FOLDS).removesuffix("_") if of_folds else self.tag
+        flags = {"model": self.model, "dataset": self.dataset, "tag": tag, "fold": self.fold and str(self.fold)}
         flags["checkpoint"] = checkpoint
         if Path(self.data_dir) != Path("data") and not script.startswith(WITHOUT_DATA):
             flags["data-dir"] = str(self.data_dir)
         if Path(self.outputs_dir) != Path("outputs"):
             flags["outputs-dir"] = str(self.outputs_dir)
         given = [part for flag, value in flags.items() if value for part in (f"--{flag}", value)]
-        return shlex.join(["python", *script.split(), *given])
+        return shlex.join(["python", *script.split(), *given, *(["--all-folds"] if of_folds else [])])

@@ -37,7 +37,7 @@ from ferlib.runtime.runs import Run, check_dataset
 from ferlib.training.batches import Faces, place_faces
 from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
-from ferlib.training.identity import identity_of
+from ferlib.training.identity import identity_of, initial_identity
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
 from ferlib.training.resuming import BEGINNING, best_is_behind, record_so_far, resume
 from ferlib.training.schedules import finished_cycle
@@ -75,14 +75,17 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
     device = resolve_device(flags.device)
     check_limit(device, flags.max_gpu_temp)
     dtype = autocast_dtype(device, flags.amp)
+    initial = initial_identity(flags)
     training = start_training(flags, device, dtype, dataset_facts(flags.dataset).classes)
+    if initial != initial_identity(flags):
+        raise UserError("the file of the initial weights was replaced while it was read; run the command again")
     check_smallest_faces(training.model, flags)
     check_writable(run.last_checkpoint, size=SAVED_COPIES * size_in_bytes(training.model))
     data, leaks = load_training(flags)
     check_votes(flags, data, resumed=flags.resume)
     teachers = find_teachers(flags)
     check_held_out(flags, data, teachers, resumed=flags.resume)
-    identity = identity_of(flags, data, teachers)
+    identity = identity_of(flags, data, teachers, initial)
     if flags.resume:
         identity = {name: value for name, value in identity.items() if name not in BEGINNING}
         identity |= resume(training, require(run.last_checkpoint, run.command("train.py")), identity, recipe)
@@ -102,7 +105,8 @@ def fit_alone(flags: config.Train, after_epoch: AfterEpoch | None) -> dict[str, 
             near = f"{leaks['near']:,} of them near copies"
             print(f"training faces left out, as they stand in val or test: {leaks['faces']:,}, {near}")
     train, val = data.split("train"), data.split("val")
-    faces = place_faces(train, recipe.objective, device, teach(teachers, train, flags) if teachers else None)
+    taught = teach(teachers, identity["teacher_digests"], train, flags) if teachers else None
+    faces = place_faces(train, recipe.objective, device, taught)
     if recipe.objective.conflicts == "drop":
         history["conflicts_dropped"] = len(train) - len(faces.labels)
         if is_main():

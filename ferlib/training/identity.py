@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ def run_settings(flags: config.Train) -> dict[str, Any]:
     return {"recipe": flags.settings.flat(), **flags.beside_recipe(), "seed": flags.seed}
 
 
-def identity_of(flags: config.Train, data: FaceData, teachers: Teachers) -> dict[str, Any]:
-    """All that decides the weights of a run: its settings, the data, and the files of its teachers."""
+def identity_of(flags: config.Train, data: FaceData, teachers: Teachers, initial: Mapping[str, str]) -> dict[str, Any]:
+    """All that decides the weights of a run: its settings, the data, the files of its teachers, and `initial`."""
     return {
         **run_settings(flags),
         "fingerprint": data.fingerprint,
         "teacher_digests": digests_of(teachers),
-        **initial_identity(flags),
+        **initial,
         **votes_identity(flags.settings, data),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ def digests_of(teachers: Teachers) -> dict[str, str]:
     return {name: digest_file(path) for name, (_, path) in teachers.items()}
 
 
-def teach(teachers: Teachers, train: FaceData, flags: TrainingStage) -> np.ndarray:
+def teach(teachers: Teachers, digests: Mapping[str, str], train: FaceData, flags: TrainingStage) -> np.ndarray:
     """Probabilities float32 N×7 of the training faces at the temperature of the objective: the teachers' mean.
 
     Each teacher's are computed once over `teacher_views` of a face and kept in the cache. UserError for a data set of
@@ -69,14 +70,13 @@ def teach(teachers: Teachers, train: FaceData, flags: TrainingStage) -> np.ndarr
     if train.classes != EMOTIONS:
         raise UserError(f"--teacher: {train.facts.title} has other classes than the seven emotions")
     temperature = flags.settings.objective.teacher_temperature
-    logits = [predict_faces(name, run, path, train, flags) for name, (run, path) in teachers.items()]
+    logits = [predict_faces(name, run, path, digests[name], train, flags) for name, (run, path) in teachers.items()]
     return np.mean([softmax(each / temperature, axis=1) for each in logits], axis=0).astype(np.float32)
 
 
-def predict_faces(name: str, run: Run, path: Path, train: FaceData, flags: TrainingStage) -> np.ndarray:
-    """Logits float32 N×7 of one teacher, from the cache where they lie there."""
+def predict_faces(name: str, run: Run, path: Path, of_file: str, train: FaceData, flags: TrainingStage) -> np.ndarray:
+    """Logits float32 N×7 of one teacher, from the cache where they lie there; of_file: the digest that is recorded."""
     excluded = ["without leaks"] if flags.exclude_leaks else []
-    of_file = digest_file(path)
     key = digest(of_file, train.fingerprint, flags.teacher_views, flags.amp, *excluded)
     cached = cache_dir(flags.outputs_dir) / "teachers" / f"{key}.npz"
     try:

@@ -13,7 +13,7 @@ from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import read_json
 from ferlib.runtime.runs import Run, check_dataset
 from ferlib.training.fitting import load_training
-from ferlib.training.identity import changed_settings, identity_of
+from ferlib.training.identity import changed_settings, identity_of, initial_identity
 from ferlib.training.resuming import depends_on_length
 from ferlib.training.teachers import find_teachers
 
@@ -32,7 +32,8 @@ def train_if_missing(wanted: Train, fit: Fit, *, extended: bool = False) -> tupl
     history = from_first(history_of(run) if is_main() else None) or {}
     if history:
         check_dataset(history["run"]["dataset"], run)
-        identity = identity_of(wanted, load_training(wanted)[0], find_teachers(wanted))
+        data, teachers = load_training(wanted)[0], find_teachers(wanted)
+        identity = identity_of(wanted, data, teachers, initial_identity(wanted))
         known = {name: identity[name] for name in LATER if name in identity} | history
         different = changed_settings(known, identity)
         begun = history.get("begun_for_epochs")

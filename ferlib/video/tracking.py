@@ -50,8 +50,8 @@ class Tracker:
 
     Boxes of a frame are matched with those of the tracks so that the sum of intersections over unions is largest (the
     Hungarian method: Kuhn, "The Hungarian method for the assignment problem", 1955), as SORT does (Bewley et al.,
-    "Simple online and realtime tracking", 2016, section 3.3). A track ends `max_gap` seconds after its last detection,
-    where frames are further apart than that with the first frame without it, or at a cut.
+    "Simple online and realtime tracking", 2016, section 3.3). A track ends with the first frame without it that is more
+    than `max_gap` seconds after its last detection, or at a cut.
     """
 
     def __init__(self, min_overlap: float = MIN_OVERLAP, max_gap: float = MAX_GAP):
@@ -62,9 +62,10 @@ class Tracker:
 
     def update(self, boxes: Sequence[tuple[float, float, float, float]], now: float) -> list[Track]:
         """The track of each box (x, y, width, height in pixels) of the frame at `now` seconds, in the same order."""
-        apart = 0.0 if self.previous is None else now - self.previous
-        longest, self.previous = max(self.max_gap, 1.5 * apart), now
-        self.tracks = [track for track in self.tracks if now - track.last_seen <= longest]
+        self.tracks = [
+            track for track in self.tracks if now - track.last_seen <= self.max_gap or track.last_seen == self.previous
+        ]
+        self.previous = now
         matched = match_boxes(self.tracks, boxes, self.min_overlap)
         return [self._extend(matched.get(row), box, now) for row, box in enumerate(boxes)]
 

@@ -23,7 +23,7 @@ SCORES = stage(
     "scorer:explain",
     "scorer",
     network="forward",
-    constants={"infidelity": "squares of the fill", "maps": "shares of the peak"},
+    constants={"infidelity": "squares of the fill", "maps": "shares of the peak", "simple maps": "of both outputs"},
     faces_per_call=(2, 4, 16),
 )
 STABILITY = stage(

@@ -98,16 +98,19 @@ def stopped_early(rows: list[dict[str, Any]], name: str) -> Counter[str]:
 
 
 def summarise(groups: dict[str, list[float]], stopped: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Number of whole trials and of those stopped early; mean, standard deviation and best accuracy of the whole."""
+    """Number of whole trials and of those stopped early; mean, standard deviation and best accuracy of the whole.
+
+    Null where all trials were stopped early; these values come last.
+    """
     return {
         value: {
             "trials": len(accuracies),
             "stopped": stopped.get(value, 0),
-            "mean": statistics.mean(accuracies),
+            "mean": statistics.mean(accuracies) if accuracies else None,
             "sd": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-            "best": max(accuracies),
+            "best": max(accuracies, default=None),
         }
-        for value, accuracies in groups.items()
+        for value, accuracies in (groups | {value: [] for value in sorted(stopped.keys() - groups.keys())}).items()
     }
 
 
