@@ -71,8 +71,9 @@ def run(flags: Live, settle: Callable[[], None] = lambda: None) -> Loop:
         model = open_face_model(*choice, flags, ENDLESS, cut=flags.cam)
         source = upright(source, detector)
         detector = replace(detector, turns=False)
-        log = stack.enter_context(open_log(flags.csv, flags.jsonl, regions=flags.regions > 0))
-        loop = Loop(log, stack.enter_context(recording(flags.output, source.fps)), window, settle=settle)
+        recorder = stack.enter_context(recording(flags.output, source.fps))
+        log = stack.enter_context(open_log(flags.csv, flags.jsonl, regions=flags.regions > 0))  # whole before the film
+        loop = Loop(log, recorder, window, settle=settle)
         naming = RegionNaming(
             model,
             asked,

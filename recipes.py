@@ -189,6 +189,8 @@ def in_effect(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a file without those that another one, as it stands there, switches off."""
     off = {name for name, (other, values) in IDLE_WITHOUT.items() if recorded(settings, other) not in values}
     off |= {name for name, other in IDLE_AT_ZERO.items() if not recorded(settings, other)}
+    if (recorded(settings, "loss"), recorded(settings, "conflicts")) == ("votes", "share"):  # labels are what is shared
+        off.add("conflicts")
     return {name: value for name, value in settings.items() if name not in off}
 
 

@@ -345,8 +345,10 @@ def write_folders(root, good, leaks=0):
 def test_pictures_of_many_sizes_are_all_judged(tmp_path):
     for side in range(30, 80):
         Image.new("L", (side, side)).save(tmp_path / f"{side}.png")
-    kinds = picture_kinds(Tree(tmp_path))
-    assert sum(kind["files"] for kind in kinds) == 50
+    (tmp_path / "original").mkdir()
+    Image.new("L", (10, 10)).save(tmp_path / "original" / "of_another_folder.png")
+    kinds = picture_kinds(Tree(tmp_path), [f"{side}.png" for side in range(30, 80)])
+    assert sum(kind["files"] for kind in kinds) == 50, "those that are no faces of the set do not count"
     [finding] = judge_pictures(kinds, (), dataset_facts("fer2013"))
     assert finding.text == "18 of 50 pictures are smaller than 48 pixels a side and are enlarged"
 

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 import datasets
+from ferlib.data import picture_files
 from ferlib.data.facts import DATASETS
 from ferlib.data.readers import archives, pixel_csv
+from ferlib.data.readers.archives import TarTree, ZipTree
 from ferlib.data.readers.places import plain_name
 from ferlib.runtime.errors import UserError
 from test_readers import (
@@ -182,7 +184,7 @@ def test_without_usage_in_the_official_order(tmp_path, monkeypatch, capsys):
     put(tmp_path / "data/fer2013.csv", "\n".join(["emotion,pixels", *(f"{code},{pixels}" for code in codes)]))
     data = load("fer2013", tmp_path)
     assert data.counts() == {split: list(found) for split, found in counts.items()}
-    assert "fer2013.csv has no column Usage; its labels are those of FER2013 in the official" in capsys.readouterr().err
+    assert "fer2013.csv has no column Usage; its labels are those of FER2013 in the official" in capsys.readouterr().out
     codes[2:4] = [3, 0]  # another order
     put(tmp_path / "data/fer2013.csv", "\n".join(["emotion,pixels", *(f"{code},{pixels}" for code in codes)]))
     with pytest.raises(UserError, match=r"fer2013\.csv has no column Usage"):
@@ -344,6 +346,34 @@ def test_tar(tmp_path, name, small, monkeypatch):
     monkeypatch.setattr(archives, "SMALL", small)
     csv_tar(tmp_path / "data" / name)
     check_fer(load("fer2013", tmp_path))
+
+
+def test_links_of_a_tar_are_the_files_that_they_lead_to(tmp_path):
+    write_fer_folders(tmp_path / "source")
+    paths = sorted(str(path.relative_to(tmp_path / "source")) for path in (tmp_path / "source").rglob("*.png"))
+    (tmp_path / "data").mkdir()
+    with tarfile.open(tmp_path / "data/fer2013.tar", "w") as archive:
+        for number, path in enumerate(paths):
+            archive.add(tmp_path / "source" / path, f"./kept/{number}.bin")
+            link = tarfile.TarInfo(path)
+            link.type = (tarfile.LNKTYPE, tarfile.SYMTYPE)[number % 2]
+            up = "../" * path.count("/")
+            link.linkname = f"{up if number % 2 else './'}kept/{number}.bin"
+            archive.addfile(link)
+    check_fer(load("fer2013", tmp_path))
+
+
+def test_an_archive_is_read_anew_when_more_of_its_pictures_can_be_read(tmp_path, monkeypatch):
+    plain, packed = csv_tar(tmp_path / "a.tar", **{"a.heic": b""}), csv_tar(tmp_path / "a.tar.gz")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a.heic", b"")
+    trees = {plain: TarTree, packed: TarTree, tmp_path / "a.zip": ZipTree}
+    found = []
+    for endings in ({".png", ".jpg"}, {".png", ".jpg", ".heic"}):
+        monkeypatch.setattr(picture_files, "picture_endings", lambda known=endings: known)
+        monkeypatch.setattr(archives, "picture_endings", lambda known=endings: known)
+        found.append([tree(path).signature() for path, tree in trees.items()])
+    assert all(before != after for before, after in zip(*found, strict=True))
 
 
 def test_a_compressed_tar_is_unzipped_once(tmp_path, monkeypatch):

@@ -177,6 +177,29 @@ def test_what_is_white_in_deep_grey(values, kind, expected, white):
     assert central_square(decode(file).image, 1, 3).tolist() == [[[expected[1]] * 3]]
 
 
+def write_16_bits_a_colour(path, values):
+    """A PNG of uint16 H×W×3."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)),
+             (b"IDAT", zlib.compress(rows)), (b"IEND", b""))  # fmt: skip
+    chunks = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+              for kind, data in parts)  # fmt: skip
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def test_colours_of_16_bits_are_noted_and_those_of_12_refused(tmp_path):
+    values = smooth(3).astype(np.uint16)
+    write_16_bits_a_colour(tmp_path / "a.png", values * 257)
+    picture = decode(tmp_path / "a.png")
+    assert np.array_equal(np.asarray(picture.image), smooth(3))
+    assert picture.notes == ("colours of 16 bits, of which the upper 8 are taken",)
+    write_16_bits_a_colour(tmp_path / "b.png", values * 16)
+    with pytest.raises(UserError, match="its 16 bits a colour hold 12 or fewer"):
+        decode(tmp_path / "b.png")
+    write_16_bits_a_colour(tmp_path / "black.png", values * 0)
+    assert np.asarray(decode(tmp_path / "black.png").image).max() == 0
+
+
 def test_large_deep_pictures_are_scaled_as_small_ones():
     values = np.arange(1 << 17, dtype=np.uint16).reshape(512, 256)
     expected = (values / 257).round().astype(np.uint8)

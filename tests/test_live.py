@@ -1,6 +1,7 @@
 """live.py from a video to its files, with the shipped model and the detector that is always there."""
 
 import csv
+import errno
 import json
 import math
 import os
@@ -22,7 +23,9 @@ from ferlib.faces.crops import DetectedFace
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.flags import parse_flags
 from ferlib.video import loop as loop_module
+from ferlib.video import recording as recorders
 from ferlib.video import sources, stages
+from ferlib.video.log import Log
 from ferlib.video.loop import Loop, profile_table
 from ferlib.video.pipeline import Stopwatch
 from ferlib.video.recording import Recorder
@@ -250,6 +253,31 @@ def test_a_video_that_cannot_be_written_is_said_as_it_is(flags, tmp_path, monkey
     with pytest.raises(UserError, match=r"OpenCV cannot write \.mp4 files of 320×240 pixels and 20 frames per second"):
         live.run(replace(flags, output=tmp_path / "out.mp4", csv=tmp_path / "out.csv"))
     assert names(tmp_path) == []
+
+
+def test_a_film_that_is_not_whole_takes_no_table_with_it(flags, tmp_path, monkeypatch):
+    monkeypatch.setattr(recorders, "count_frames", lambda _: 0)
+    with pytest.raises(UserError, match="could not be written whole"):
+        live.run(replace(flags, output=tmp_path / "out.mp4", csv=tmp_path / "out.csv"))
+    assert names(tmp_path) == ["out.csv"]
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == FRAMES + 1
+
+
+def test_a_full_disk_keeps_what_there_is(flags, tmp_path, monkeypatch):
+    add, added = Log.add, []
+
+    def fill(log, frame, faces):
+        added.append(frame)
+        if len(added) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device", "out.csv")
+        add(log, frame, faces)
+
+    monkeypatch.setattr(Log, "add", fill)
+    with pytest.raises(UserError, match=r"out\.csv cannot be written: No space left on device"):
+        live.run(replace(flags, output=tmp_path / "out.mp4", csv=tmp_path / "out.csv"))
+    assert {"out.csv", "out.mp4"} <= set(names(tmp_path))
+    assert len(read_video(tmp_path / "out.mp4")[1]) == 4
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 5
 
 
 def test_q_in_the_window_ends_it(flags, tmp_path, monkeypatch):

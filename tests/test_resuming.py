@@ -197,14 +197,18 @@ def test_a_history_says_what_each_part_of_a_training_ran_on(train_flags):
     flags = train_flags("moved", epochs=1)
     first = train.fit(flags)
     elsewhere = {"device": "another", "precision": "bfloat16", "command": "python train.py", "earlier_commands": []}
+    elsewhere |= {"processes": 8, "versions": {**first["versions"], "torch": "1.0"}}
     save_tensors(flags.run.last_checkpoint, read_tensors(flags.run.last_checkpoint) | {"made_by": elsewhere})
     history = train.fit(replace(flags, resume=True))
     assert (history["device"], history["precision"]) == ("another", "bfloat16"), "no epoch was trained here"
     assert history["command"] == "python train.py"
+    assert (history["processes"], history["versions"]["torch"]) == (8, "1.0")
     for epochs in (2, 3):  # and it does not change again
         history = train.fit(replace(flags, resume=True, settings=changed(flags.settings, epochs=epochs)))
         assert history["device"] == f"another; from epoch 2: {first['device']}"
         assert history["precision"] == "bfloat16; from epoch 2: float32"
+        assert history["versions"]["torch"] == f"1.0; from epoch 2: {first['versions']['torch']}"
+        assert history["versions"]["numpy"] == first["versions"]["numpy"]
         assert history["earlier_commands"] == ["python train.py"]
 
 

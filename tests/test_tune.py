@@ -26,7 +26,7 @@ from ferlib.figures import tuning as tuning_plots
 from ferlib.networks.tensor_files import read_tensors
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.provenance import command_line
-from ferlib.runtime.runs import Run, cache_dir
+from ferlib.runtime.runs import Run, cache_dir, data_dir_of
 from ferlib.training import fitting
 from ferlib.training.search import study as studies
 from ferlib.training.search import workers
@@ -611,7 +611,9 @@ def test_study_in_another_database(calls, make_flags, tmp_path, kind):
 def test_passwords_are_not_written_into_files(monkeypatch):
     words = ["tune.py", "--storage", "postgresql+psycopg://me:secret@host/studies", "--search", "lr=0.1"]
     monkeypatch.setattr("sys.argv", words)
-    assert command_line() == "python tune.py --storage postgresql+psycopg://me:***@host/studies --search lr=0.1"
+    assert command_line() == "python tune.py --storage 'postgresql+psycopg://me:***@host/studies' --search lr=0.1"
+    monkeypatch.setattr("sys.argv", ["train.py", "--data-dir", "/data/My Faces"])
+    assert data_dir_of(command_line()) == Path("/data/My Faces")
 
 
 # ── the real training ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -27,6 +27,9 @@ SCALED_FORMATS = ("PPM", "JPEG2000")  # whose integers Pillow scales to 16 bits
 DEEP_NOTE = "grey of more than 8 bits"  # begins the note that says what was taken as white
 ORIENTATION = 0x0112  # tag of EXIF
 TURNED = range(2, 9)  # its values of pictures that are not upright
+DEEP_COLOUR_NOTE = "colours of 16 bits, of which the upper 8 are taken"
+COUNTED_NOTES = (DEEP_NOTE, DEEP_COLOUR_NOTE)  # of these a data set says how many pictures have them
+ALMOST_BLACK = 15  # largest value of colours of 12 bits of which the upper 8 of 16 are taken
 BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # tags of TIFF
 TRANSPARENT_BITS = {"L;2": 85, "L;4": 17}  # rawmode of a PNG → what Pillow multiplies its pixels by, not its tRNS
 FILTERS = threading.Lock()  # the filters of warnings belong to the whole process
@@ -130,6 +133,7 @@ def flatten(picture: Image.Image) -> DecodedPicture:
         scale_transparency(picture)
     if picture.format == "TIFF" and tag(picture, PLANES) == 2 and tag(picture, BITS) > 8 and picture.mode != "F":
         raise ValueError("Pillow does not read separate planes of more than 8 bits")
+    deep = is_deep_colour(picture)
     upright = picture
     if picture.getexif().get(ORIENTATION, 1) in TURNED:
         upright = ImageOps.exif_transpose(picture)
@@ -146,7 +150,20 @@ def flatten(picture: Image.Image) -> DecodedPicture:
         notes.append("transparent parts shown on white")
     elif grey:
         notes.append("grey")
-    return DecodedPicture(upright.convert("L" if upright.mode in ("L", "1") else "RGB"), tuple(notes))
+    plain = upright.convert("L" if upright.mode in ("L", "1") else "RGB")
+    if deep:
+        if 0 < np.asarray(plain).max() <= ALMOST_BLACK:
+            raise ValueError("its 16 bits a colour hold 12 or fewer, of which Pillow keeps 4 or fewer; save it with 8")
+        notes.append(DEEP_COLOUR_NOTE)
+    return DecodedPicture(plain, tuple(notes))
+
+
+def is_deep_colour(picture: Image.Image) -> bool:
+    """Whether a picture has 16 bits of each colour, or of grey with transparency, of which Pillow keeps the upper 8.
+
+    Known before the picture is loaded, by the name of what it is stored as: RGB;16B.
+    """
+    return any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ())) and picture.mode not in DEEP_MODES
 
 
 def over_white(picture: Image.Image) -> Image.Image:

@@ -23,6 +23,7 @@ from ferlib.inference.splits import check_model
 from ferlib.inference.views import center_view
 from ferlib.runtime.devices import resolve_device
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.runs import Run, check_dataset
 from models import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
@@ -181,6 +182,8 @@ def open_face_model(
     found = load_checkpoint(path, where)
     if model:
         check_model(found.info["model"], model, str(path))
+    if model and checkpoint is None:
+        check_dataset(str(found.info.get("dataset") or dataset), Run(model, dataset, tag, outputs_dir))
     face_model = FaceModel(found, label, where, engine, read_calibration(path, found.digest))
     face_model.use_engine(flags, found.digest, passes, cut=cut)
     return face_model

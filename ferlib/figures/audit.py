@@ -48,7 +48,7 @@ def audit(flags: Audit) -> dict[str, Any]:
     check_content(audit_path(flags.outputs_dir, flags.dataset, flags.fold), "dataset", flags.dataset)
     audited = load_audited(flags)
     whole, unreadable = audited.data, audited.unreadable
-    kinds = picture_kinds(audited.tree) if audited.tree else []
+    kinds = picture_kinds(audited.tree, map(str, whole.names)) if audited.tree else []
     faces = audit_faces(whole, known_copy(flags.dataset), flags.exclude_leaks)
     predicted = find_predicted(whole, flags.outputs_dir, flags.run, flags.fold)
     labels, of_labels = audit_labels(whole, predicted)

@@ -65,7 +65,7 @@ def seed_everything(*seeds: int) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """What a reader of the results wants to know of the hardware."""
+    """What a reader of the results wants to know of the hardware of one process."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return counted(torch.get_num_threads(), "CPU thread") if device.type == "cpu" else device.type

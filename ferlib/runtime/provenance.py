@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import re
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,4 +29,4 @@ def library_versions() -> dict[str, str]:
 def command_line() -> str:
     """The command that started this process, as one would type it, less a password in an address."""
     words = ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
-    return re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", " ".join(words))
+    return shlex.join(re.sub(r"(://[^:/@\s]+):[^@\s]+@", r"\1:***@", word) for word in words)

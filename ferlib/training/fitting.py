@@ -39,7 +39,7 @@ from ferlib.training.engine import train_one_epoch
 from ferlib.training.gpu_monitor import GpuMonitor, NoMonitor, check_limit, monitor_gpu
 from ferlib.training.identity import identity_of, initial_identity
 from ferlib.training.losses import Criterion, effective_loss, make_criterion, make_targets
-from ferlib.training.resuming import BEGINNING, best_is_behind, record_so_far, resume
+from ferlib.training.resuming import BEGINNING, MADE_BY, best_is_behind, record_so_far, resume
 from ferlib.training.schedules import finished_cycle
 from ferlib.training.seen_faces import check_held_out
 from ferlib.training.selection import best_epoch, is_complete
@@ -303,7 +303,7 @@ def describe_epoch(
         "data": history["data"],
         "versions": library_versions(),
         "made_by": {
-            **{name: history[name] for name in ("device", "precision", "command")},
+            **{name: history[name] for name in MADE_BY},
             "earlier_commands": list(history.get("earlier_commands", ())),
         },
     }
@@ -327,7 +327,7 @@ def describe_run(flags: config.Train, data: FaceData, device: torch.device, dtyp
         "run": flags.run.identity(),
         "recipe_name": flags.recipe,
         "loss": effective_loss(flags.settings.objective.loss, data),
-        "device": device_name(device),
+        "device": f"{world_size()} × {device_name(device)}" if world_size() > 1 else device_name(device),
         "processes": world_size(),
         "precision": str(dtype).removeprefix("torch."),
         "max_gpu_temp": flags.max_gpu_temp,

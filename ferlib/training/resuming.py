@@ -95,19 +95,26 @@ def is_of(saved: Any, identity: dict[str, Any]) -> bool:
     return set(changed_settings(saved, wanted)) <= {"epochs"}
 
 
+MADE_BY = ("device", "precision", "command", "processes", "versions")  # of the history, in the last checkpoint too
+
+
 def record_so_far(before: dict[str, Any], done: int, now: dict[str, Any], complete: bool) -> dict[str, Any]:
-    """Commands, device and precision of a run that is resumed after `done` epochs, so far and from now on.
+    """Commands, hardware and libraries of a run that is resumed after `done` epochs, so far and from now on.
 
     before: as its last checkpoint states them. complete: whether no further epoch is
-    trained. Empty where earlier versions wrote it.
+    trained. Empty where earlier versions wrote it; of processes and versions, what they did not state is as it is now.
     """
     if not before:
         return {}
     earlier = list(before["earlier_commands"])
     if complete:
-        kept = {name: before[name] for name in ("device", "precision", "command")}
+        kept = {name: before.get(name, now[name]) for name in MADE_BY}
         return kept | ({"earlier_commands": earlier} if earlier else {})
-    hardware = {name: joined(before[name], now[name], done + 1) for name in ("device", "precision")}
+    hardware: dict[str, Any] = {name: joined(before[name], now[name], done + 1) for name in ("device", "precision")}
+    known = before.get("versions", {})
+    hardware["versions"] = known | {
+        name: joined(known.get(name, version), version, done + 1) for name, version in now["versions"].items()
+    }
     earlier += [] if before["command"] == now["command"] else [before["command"]]
     return hardware | ({"earlier_commands": earlier} if earlier else {})
 

@@ -36,7 +36,7 @@ class Loop:
     rate: Rate = field(default_factory=Rate)
     frames: int = 0
     seconds: float = 0.0
-    error: UserError | None = None  # of a camera that was lost; the frames before it are kept
+    error: UserError | None = None  # of a lost camera or a full disk; the frames before it are kept
     settle: Callable[[], None] = lambda: None  # called when the frames end, as signals shall not interrupt what follows
 
     def run(self, frames: Iterator[tuple[Frame, list[TrackedFace]]], length: int | None) -> None:
@@ -58,6 +58,10 @@ class Loop:
                 if not self.frames:
                     raise
                 self.error = error
+            except OSError as error:  # such as a full disk: what was written before is kept
+                if not self.frames:
+                    raise
+                self.error = UserError(f"{error.filename or 'an output'} cannot be written: {error.strerror or error}")
             self.settle()
             self.seconds = time.perf_counter() - start
 

@@ -47,7 +47,7 @@ class PhotoResult:
     candidates: tuple[tuple[str, ...], ...] = ()  # the prediction set of each face; empty: the model is not calibrated
     calibration: str = ""  # whether the probabilities are calibrated, and to what, in words
     chosen: str = ""  # the model's name on the page
-    state: tuple[int, int] = (0, 0)  # of its file, as Resources.state_of
+    state: tuple[int, ...] = ()  # of its file, as Resources.state_of
     smallest: int = 0  # pixels of the upload: width below which faces were not searched for; 0: none of note
 
     @property

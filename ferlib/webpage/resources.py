@@ -12,6 +12,7 @@ from ferlib.faces.detection import Detector
 from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import FaceModel, open_face_model
 from ferlib.inference.engine import ENDLESS
+from ferlib.runtime.runs import calibration_beside
 from ferlib.webpage.computations import Computations
 
 KEPT = 3  # models and detectors that stay open
@@ -19,9 +20,18 @@ open_detector_once = lru_cache(maxsize=KEPT)(open_detector)
 
 
 @lru_cache(maxsize=KEPT)
-def open_model_once(checkpoint: Path, device: str, engine: EngineFlags, _state: tuple[int, int]) -> FaceModel:
+def open_model_once(checkpoint: Path, device: str, engine: EngineFlags, _state: tuple[int, ...]) -> FaceModel:
     """The model of a checkpoint in one state of its file."""
     return open_face_model(checkpoint=checkpoint, device=device, flags=engine, passes=ENDLESS)
+
+
+def state_of_file(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file; zeros where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return 0, 0
+    return facts.st_size, facts.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -45,13 +55,11 @@ class Resources:
         """A model by its name on the page, as its file is now."""
         return open_model_once(self.models[name], self.device, self.engine, self.state_of(name))
 
-    def state_of(self, name: str) -> tuple[int, int]:
-        """Size and time of change of a model's file, which differ when it was trained again; zeros without a file."""
-        try:
-            facts = self.models[name].stat()
-        except OSError:
-            return 0, 0
-        return facts.st_size, facts.st_mtime_ns
+    def state_of(self, name: str) -> tuple[int, ...]:
+        """Size and time of change of a model's file and of its calibration's, which differ when it was trained or
+        evaluated again; zeros without a file."""
+        path = self.models[name]
+        return *state_of_file(path), *state_of_file(calibration_beside(path))
 
     def open_detector(self, name: str) -> Detector:
         """A detector by its name, or "auto"; UserError where its weights are missing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from ferlib.data.facts import DatasetFacts
 from ferlib.data.readers.face_files import pictures_of
 from ferlib.data.readers.trees import Tree
 from ferlib.runtime.errors import UserError
+from ferlib.runtime.terminal import printable
 
 HEAD = 1 << 16  # bytes in which a picture's size and mode usually stand
 SHOWN = 20  # kinds of pictures that the audit's file lists
@@ -32,14 +33,17 @@ class Kind(NamedTuple):
     height: int
 
 
-def picture_kinds(tree: Tree) -> list[dict[str, Any]]:
-    """Kinds of the pictures of a tree and their numbers, most frequent first; empty for a CSV."""
-    return [{**kind._asdict(), "files": count} for kind, count in Counter(kinds_of(tree)).most_common()]
+def picture_kinds(tree: Tree, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Kinds of the pictures of a tree that have one of the names, and their numbers, most frequent first.
+
+    names: of the faces of the set, as the tree may hold other pictures too. Empty for a CSV.
+    """
+    return [{**kind._asdict(), "files": count} for kind, count in Counter(kinds_of(tree, set(names))).most_common()]
 
 
-def kinds_of(tree: Tree) -> Iterator[Kind]:
-    """The kind of every picture of a tree whose header can be read."""
-    paths = pictures_of(tree)
+def kinds_of(tree: Tree, names: Container[str]) -> Iterator[Kind]:
+    """The kind of every picture of a tree that has one of the names, and whose header can be read."""
+    paths = [path for path in pictures_of(tree) if printable(path.rpartition("/")[2]) in names]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         bar = tqdm(pool.map(lambda path: kind_of(tree, path), paths), "sizes", len(paths), unit=" files", delay=2)
         yield from filter(None, bar)

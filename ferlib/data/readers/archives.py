@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import posixpath
 import tarfile
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TypeVar
 
+from ferlib.data.picture_files import optional_endings, picture_endings
 from ferlib.data.readers.trees import FER_PLUS, Tree, size_and_time
 from ferlib.runtime.damage import ARCHIVE_DAMAGE
 from ferlib.runtime.digests import digest
@@ -84,9 +86,15 @@ class ArchiveTree(Tree):
         return self._votes.stat().st_size if path not in self._sizes and self._votes else self._sizes[path]
 
     def signature(self) -> str:
-        """Changes when the archive, or the file of votes beside it, is written."""
+        """Changes when the archive, or the file of votes beside it, is written, or when kinds of it become readable."""
         files = [self.root] if self._votes is None else [self.root, self._votes]
-        return digest(str(self.root.resolve()), *(part for file in files for part in size_and_time(file)))
+        optional = self._optional_endings()
+        parts = [part for file in files for part in size_and_time(file)]
+        return digest(str(self.root.resolve()), *parts, *([optional] if optional else []))
+
+    def _optional_endings(self) -> list[str]:
+        """Of pictures in the archive that an installation may read or not."""
+        return optional_endings(self.paths)
 
 
 class ZipTree(ArchiveTree):
@@ -130,7 +138,7 @@ class TarTree(ArchiveTree):
 
     @cached_property
     def _members(self) -> dict[str, tarfile.TarInfo]:
-        """The last regular file of each path; UserError where the list breaks off."""
+        """The last regular file of each path, and of each link to one; UserError where the list breaks off."""
 
         def members() -> list[tarfile.TarInfo]:
             found, file = self._archive.getmembers(), self._archive.fileobj
@@ -141,11 +149,22 @@ class TarTree(ArchiveTree):
             return found
 
         found = explain(members, str(self.root), "is not a whole tar archive")
-        return {member.name.removeprefix("./"): member for member in found if member.isreg()}
+        members_of = {member.name.removeprefix("./"): member for member in found if member.isreg()}
+        for member in found:  # a file that is stored once for several names
+            if member.islnk() or member.issym():
+                start = "" if member.islnk() else posixpath.dirname(member.name)
+                target = posixpath.normpath(posixpath.join(start, member.linkname))
+                if target in members_of:
+                    members_of[member.name.removeprefix("./")] = members_of[target]
+        return members_of
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
         return {path: member.size for path, member in self._members.items()}
+
+    def _optional_endings(self) -> list[str]:
+        """All that are read here, of an archive that would have to be unzipped to look at its files."""
+        return optional_endings(picture_endings() if is_packed(self.root) else self.paths)
 
     def _open(self, path: str) -> IO[bytes]:
         file = self._archive.extractfile(self._members[path])
@@ -189,11 +208,15 @@ def explain(act: Callable[[], Result], name: str, fault: str = "is missing or br
         raise UserError(f"{name} {fault} ({reason}); download it again") from error
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file begins as gzip's do."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 def open_tar(path: Path) -> tarfile.TarFile:
     """A tar archive for reading in any order: one that is compressed is first unzipped to a nameless file."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    if not packed:
+    if not is_packed(path):
         return tarfile.open(path, "r:", errors="surrogateescape")
     size = path.stat().st_size
     with explain_unwritable(Path(tempfile.gettempdir()) / path.stem), gzip.open(path) as file:

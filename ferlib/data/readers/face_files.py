@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from config import EMOTIONS
-from ferlib.data.decoding import DEEP_NOTE, central_square, decode
+from ferlib.data.decoding import COUNTED_NOTES, central_square, decode
 from ferlib.data.facts import SPLITS, DatasetFacts
 from ferlib.data.picture_files import is_hidden, is_picture, left_out
 from ferlib.data.readers.trees import Tree
@@ -166,7 +166,7 @@ def decode_faces(tree: Tree, files: Iterable[FaceFile], facts: DatasetFacts) -> 
                 unreadable[file.path] = str(outcome)
             elif not unreadable:
                 image, notes = outcome
-                scales.update(note for note in notes if note.startswith(DEEP_NOTE))
+                scales.update(note for note in notes if note.startswith(COUNTED_NOTES))
                 yield Face(image, file.label, file.split, printable(Path(file.path).name), file.subject)
     if unreadable:
         raise unreadable_pictures(tree, unreadable, len(files))

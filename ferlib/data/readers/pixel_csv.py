@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from ferlib.data.readers.face_files import CSV_NAME, Face, parse_code, visible_f
 from ferlib.data.readers.tables import Row, Table, lines_of, open_text
 from ferlib.data.readers.trees import FER_PLUS, Tree
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.terminal import printable
+from ferlib.runtime.notes import print_note
 
 COLUMNS = ("emotion", "pixels", "Usage")
 LABELLED = {"emotion", "pixels"}
@@ -48,10 +47,9 @@ def pixel_csv(tree: Tree, facts: DatasetFacts, emotions: Sequence[str]) -> Itera
             return read_faces(table, facts, emotions, lambda row: parse_usage(row.cells["usage"].strip(), row.where))
     for table in tables:
         if set(table.columns) >= LABELLED and "fer2013" in facts.places and is_official_order(table, emotions):
-            print(
-                f"note: {printable(table.name)} has no column Usage; its labels are those of FER2013 in the official "
-                "order, so that the first 28,709 rows are train, the next 3,589 val and the last 3,589 test",
-                file=sys.stderr,
+            print_note(
+                f"{table.name} has no column Usage; its labels are those of FER2013 in the official order, so that the "
+                "first 28,709 rows are train, the next 3,589 val and the last 3,589 test"
             )
             return read_faces(table, facts, emotions, lambda row: official_split(row.number))
     lacking = [describe_lacking(table) for table in tables if "pixels" in table.columns]

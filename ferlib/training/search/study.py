@@ -42,6 +42,7 @@ UNRECORDED = (
     "teacher_digests",
     "initial_digests",
     "votes",
+    "amp",
 )  # what earlier versions did not record and is taken to be as it was
 DEFAULT_TRIALS = 30  # of TPE
 PRUNING_STARTS = 0.25  # share of the epochs before which no trial is stopped
@@ -202,7 +203,7 @@ def open_storage(url: str) -> RDBStorage:
 def study_identity(flags: config.Tune, space: Space, fingerprint: str, digests: dict[str, Any]) -> dict[str, Any]:
     """What every trial of a study has in common, as plain Python; digests: of what UNRECORDED names, empty for none."""
     settings = flags.settings.flat() | flags.beside_recipe()
-    settings |= {name: value for name, value in digests.items() if value}
+    settings |= {name: value for name, value in digests.items() if value} | {"amp": flags.amp}
     search = {name: json.loads(distribution_to_json(distribution)) for name, distribution in space.items()}
     common = {"model": flags.model, "dataset": flags.dataset, "fingerprint": fingerprint, "seed": flags.seed}
     return common | {
