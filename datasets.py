@@ -39,7 +39,7 @@ from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.notes import notes_collected
 from ferlib.runtime.runs import cache_dir, slug
 
-CACHE_VERSION = 5  # raise it when a reader's output changes
+CACHE_VERSION = 6  # raise it when a reader's output changes
 READERS: dict[str, tuple[Callable[[Tree, DatasetFacts], Iterator[Face] | None], ...]] = {
     "fer2013": (fer2013_csv, fer2013_folders),
     "ferplus": (ferplus_csv, ferplus_folders),

@@ -72,7 +72,7 @@ def run(flags: Live, settle: Callable[[], None] = lambda: None) -> Loop:
         source = upright(source, detector)
         detector = replace(detector, turns=False)
         recorder = stack.enter_context(recording(flags.output, source.fps))
-        log = stack.enter_context(open_log(flags.csv, flags.jsonl, regions=flags.regions > 0))  # whole before the film
+        log = stack.enter_context(open_log(flags.csv, flags.jsonl, regions=flags.regions > 0))
         loop = Loop(log, recorder, window, settle=settle)
         naming = RegionNaming(
             model,
@@ -92,9 +92,14 @@ def run(flags: Live, settle: Callable[[], None] = lambda: None) -> Loop:
             naming=stack.enter_context(naming),
         )
         loop.run(frames, source.length)
-    report(loop, source, flags, model.label, detector.name)
-    if loop.error:
-        raise loop.error
+    error = loop.error or next(iter(log.failed), None)
+    try:
+        report(loop, source, flags, model.label, detector.name)
+    except UserError:  # the disk that is full has no room for the timeline
+        if not error:
+            raise
+    if error:
+        raise error
     return loop
 
 

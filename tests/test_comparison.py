@@ -189,6 +189,10 @@ def test_runs_of_a_fold_are_named_without_it(tmp_path):
     write_results(Run("fer_vgg", DATASET, "", tmp_path, 1))
     first = choose_runs(("fer_resnet", "fer_vgg", "resnet50"), DATASET, tmp_path, 1)
     assert [report.run.fold for report in first] == [0, 1, 1], "without --fold, faces are split as in the first fold"
+    joined = Run("resnet18", DATASET, "all-folds", tmp_path)
+    write_results(joined, folds=[{"fold": 1, "samples": 3, "accuracy": 0.5, "checkpoint": None}])
+    every = choose_runs(("all",), DATASET, tmp_path, 1)
+    assert {report.run.model for report in every} == {"fer_resnet", "fer_vgg", "resnet50"}
     with pytest.raises(UserError, match="there are no runs on fer2013, fold 3"):
         choose_runs(("fer_resnet", "resnet50"), DATASET, tmp_path, 3)
     assert comparison_path(tmp_path, "jaffe", "a", 2) != comparison_path(tmp_path, "jaffe", "a")

@@ -137,6 +137,8 @@ def test_the_command_of_joined_folds_joins_them():
     run = Run("mini_resnet", "jaffe", "big_all-folds")
     assert run.command("evaluate.py") == "python evaluate.py --model mini_resnet --dataset jaffe --tag big --all-folds"
     assert replace(run, tag="all-folds").command("evaluate.py").endswith("--dataset jaffe --all-folds")
+    assert replace(run, tag="my-all-folds").command("train.py").endswith("--tag my-all-folds")
+    assert run.command("explain_lime.py").endswith("--tag big_all-folds")
 
 
 @pytest.mark.parametrize("tag", ["fold2", "big_fold10", "all-folds", "x_all-folds"])

@@ -363,6 +363,29 @@ def test_links_of_a_tar_are_the_files_that_they_lead_to(tmp_path):
     check_fer(load("fer2013", tmp_path))
 
 
+def test_links_of_a_tar_are_followed_and_the_last_of_a_name_counts(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, content in {
+            "old.png": b"old", "a.png": "old.png", "c1.png": "./c2.png", "c2.png": "old.png", "out.png": "../passwd",
+            "x.png": "y.png", "y.png": "x.png", "gone.png": b"was", "to/b.png": "../old.png",
+        }.items():  # fmt: skip
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+            else:
+                entry.type, entry.linkname = tarfile.SYMTYPE, content
+                archive.addfile(entry)
+        for name, content in {"a.png": b"new", "gone.png": None}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content or b"")
+            entry.type, entry.linkname = (tarfile.REGTYPE, "") if content else (tarfile.SYMTYPE, "nowhere.png")
+            archive.addfile(entry, io.BytesIO(content or b""))
+    tree = TarTree(tmp_path / "a.tar")
+    found = {path: tree.open(path).read() for path in tree.paths}
+    assert found == {"old.png": b"old", "a.png": b"new", "c1.png": b"old", "c2.png": b"old", "to/b.png": b"old"}
+
+
 def test_an_archive_is_read_anew_when_more_of_its_pictures_can_be_read(tmp_path, monkeypatch):
     plain, packed = csv_tar(tmp_path / "a.tar", **{"a.heic": b""}), csv_tar(tmp_path / "a.tar.gz")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:

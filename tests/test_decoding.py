@@ -178,9 +178,10 @@ def test_what_is_white_in_deep_grey(values, kind, expected, white):
 
 
 def write_16_bits_a_colour(path, values):
-    """A PNG of uint16 H×W×3."""
+    """A PNG of uint16 H×W×3, or ×4 with transparency."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    parts = ((b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)),
+    kind = {3: 2, 4: 6}[values.shape[2]]  # colour, with transparency
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)),
              (b"IDAT", zlib.compress(rows)), (b"IEND", b""))  # fmt: skip
     chunks = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
               for kind, data in parts)  # fmt: skip
@@ -196,6 +197,15 @@ def test_colours_of_16_bits_are_noted_and_those_of_12_refused(tmp_path):
     write_16_bits_a_colour(tmp_path / "b.png", values * 16)
     with pytest.raises(UserError, match="its 16 bits a colour hold 12 or fewer"):
         decode(tmp_path / "b.png")
+    faint = np.concatenate([values * 257, np.full_like(values[..., :1], 4095)], 2)  # transparency of 12 bits
+    write_16_bits_a_colour(tmp_path / "c.png", faint)
+    with pytest.raises(UserError, match="its 16 bits a colour hold 12 or fewer"):
+        decode(tmp_path / "c.png")
+    write_16_bits_a_colour(
+        tmp_path / "d.png", np.concatenate([values * 16, 65535 - 65535 * (values[..., :1] > 200)], 2)
+    )
+    with pytest.raises(UserError, match="its 16 bits a colour hold 12 or fewer"):
+        decode(tmp_path / "d.png")
     write_16_bits_a_colour(tmp_path / "black.png", values * 0)
     assert np.asarray(decode(tmp_path / "black.png").image).max() == 0
 

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -25,7 +27,7 @@ from ferlib.runtime.flags import parse_flags
 from ferlib.video import loop as loop_module
 from ferlib.video import recording as recorders
 from ferlib.video import sources, stages
-from ferlib.video.log import Log
+from ferlib.video.log import Log, cut_after_last_line
 from ferlib.video.loop import Loop, profile_table
 from ferlib.video.pipeline import Stopwatch
 from ferlib.video.recording import Recorder
@@ -269,15 +271,41 @@ def test_a_full_disk_keeps_what_there_is(flags, tmp_path, monkeypatch):
     def fill(log, frame, faces):
         added.append(frame)
         if len(added) == 5:
+            log.lines.write('{"frame": 4, "ti')  # what fits on the disk
             raise OSError(errno.ENOSPC, "No space left on device", "out.csv")
         add(log, frame, faces)
 
     monkeypatch.setattr(Log, "add", fill)
     with pytest.raises(UserError, match=r"out\.csv cannot be written: No space left on device"):
-        live.run(replace(flags, output=tmp_path / "out.mp4", csv=tmp_path / "out.csv"))
-    assert {"out.csv", "out.mp4"} <= set(names(tmp_path))
+        files = {name: tmp_path / f"out.{name}" for name in ("csv", "jsonl")}
+        live.run(replace(flags, output=tmp_path / "out.mp4", **files))
+    assert {"out.csv", "out.jsonl", "out.mp4"} <= set(names(tmp_path))
     assert len(read_video(tmp_path / "out.mp4")[1]) == 4
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 5
+    assert [json.loads(line)["frame"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
+
+
+def test_a_disk_that_is_full_at_the_end_keeps_whole_lines_and_the_film(flags, tmp_path):
+    script = (
+        "import resource, sys, live; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); failed = []\n"
+        "from ferlib.video.log import whole_lines; from pathlib import Path\n"
+        "with whole_lines(Path(sys.argv[1]), failed) as file:\n"
+        "    [file.write(f'line {number:04d}' + chr(10)) for number in range(500)]\n"
+        "print(failed)"
+    )
+    path = tmp_path / "out.csv"
+    printed = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout
+    assert "ends early, as it cannot be written" in printed
+    assert path.read_text() == "".join(f"line {number:04d}\n" for number in range(300))
+
+
+@pytest.mark.parametrize(("content", "kept"), [("", ""), ("half", ""), ("a\nhalf", "a\n"), ("a\nb\n", "a\nb\n")])
+def test_what_follows_the_last_line_is_cut(tmp_path, monkeypatch, content, kept):
+    monkeypatch.setattr("ferlib.video.log.PART", 3)
+    (tmp_path / "a.csv").write_text(content)
+    cut_after_last_line(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == kept
 
 
 def test_q_in_the_window_ends_it(flags, tmp_path, monkeypatch):

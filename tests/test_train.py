@@ -543,7 +543,7 @@ def test_a_name_that_a_run_on_other_data_has_is_refused(tmp_path):
     first, second = (Run("mini_resnet", f"folder:{name}", "", tmp_path) for name in ("a/b", "a-b"))
     assert first.history == second.history
     write_json(first.history, {"run": first.identity()})
-    with pytest.raises(UserError, match=r"already the name of a run on folder:a/b; give the one on folder:a-b a --tag"):
+    with pytest.raises(UserError, match=r"the name of a run on folder:a/b; use another --outputs-dir for folder:a-b"):
         train.fit(config.Train(dataset="folder:a-b", outputs_dir=tmp_path, device="cpu"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import stat
 import struct
 import threading
@@ -133,7 +134,8 @@ def flatten(picture: Image.Image) -> DecodedPicture:
         scale_transparency(picture)
     if picture.format == "TIFF" and tag(picture, PLANES) == 2 and tag(picture, BITS) > 8 and picture.mode != "F":
         raise ValueError("Pillow does not read separate planes of more than 8 bits")
-    deep = is_deep_colour(picture)
+    if deep := is_deep_colour(picture):
+        check_depth(picture)
     upright = picture
     if picture.getexif().get(ORIENTATION, 1) in TURNED:
         upright = ImageOps.exif_transpose(picture)
@@ -152,8 +154,6 @@ def flatten(picture: Image.Image) -> DecodedPicture:
         notes.append("grey")
     plain = upright.convert("L" if upright.mode in ("L", "1") else "RGB")
     if deep:
-        if 0 < np.asarray(plain).max() <= ALMOST_BLACK:
-            raise ValueError("its 16 bits a colour hold 12 or fewer, of which Pillow keeps 4 or fewer; save it with 8")
         notes.append(DEEP_COLOUR_NOTE)
     return DecodedPicture(plain, tuple(notes))
 
@@ -163,7 +163,16 @@ def is_deep_colour(picture: Image.Image) -> bool:
 
     Known before the picture is loaded, by the name of what it is stored as: RGB;16B.
     """
-    return any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ())) and picture.mode not in DEEP_MODES
+    stored = " ".join(str(tile[3]) for tile in getattr(picture, "tile", ()))
+    return picture.mode not in DEEP_MODES and re.search(r"(?<!BGR);16", stored) is not None  # BGR;16: 16 for all three
+
+
+def check_depth(picture: Image.Image) -> None:
+    """ValueError where 16 bits of each colour, or of transparency, hold 12 or fewer: Pillow keeps 4 or fewer."""
+    largest = [int(np.asarray(band).max()) for band in picture.split()]
+    colours, rest = (largest[:1], largest[1:]) if picture.mode == "LA" else (largest[:3], largest[3:])
+    if any(0 < max(values) <= ALMOST_BLACK for values in (colours, rest) if values):
+        raise ValueError("its 16 bits a colour hold 12 or fewer, of which Pillow keeps 4 or fewer; save it with 8")
 
 
 def over_white(picture: Image.Image) -> Image.Image:

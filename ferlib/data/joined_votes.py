@@ -123,7 +123,7 @@ def recall(path: Path, count: int) -> np.ndarray | None:
         kept = read_npz(path, ("counts",))
         files = [str(line) for line in kept["files"]]
         if files == states([Path(json.loads(line)[0]) for line in files]) and kept["counts"].shape == (count, 10):
-            for note in kept.get("notes", ()):
+            for note in kept["notes"]:
                 print_note(str(note))
             return kept["counts"].astype(np.int64)
     except (FileNotFoundError, DamagedError, KeyError, ValueError, TypeError, IndexError):

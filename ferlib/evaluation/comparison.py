@@ -49,9 +49,13 @@ def choose_runs(names: Sequence[str], dataset: str, outputs_dir: Path, fold: int
     more than MOST.
     """
     found = read_models(outputs_dir, dataset)
-    known = {member_name(report.run): report for report in found.models if report.run.fold == fold}
-    if fold == 1:  # without --fold, faces are split as in the first one
-        known = {member_name(report.run): report for report in found.models if not report.run.fold} | known
+    of_fold = {member_name(report.run) for report in found.models if report.run.fold == fold}
+    known = {
+        member_name(report.run): report
+        for report in found.models
+        if report.run.fold == fold
+        or (fold == 1 and is_of_first_fold(report) and member_name(report.run) not in of_fold)
+    }
     if not known:
         raise UserError(f"there are no runs on {dataset}{f', fold {fold}' if fold else ''} in {outputs_dir}")
     wanted = [name for name, report in known.items() if report.results] if tuple(names) == ("all",) else list(names)
@@ -65,6 +69,11 @@ def choose_runs(names: Sequence[str], dataset: str, outputs_dir: Path, fold: int
     if len(chosen) > MOST:
         raise UserError(f"--compare takes {MOST} runs at most; name those to compare: {', '.join(known)}")
     return chosen
+
+
+def is_of_first_fold(report: ModelReport) -> bool:
+    """Whether a run was trained without --fold, by which faces are split as in the first one; joined folds are not."""
+    return report.run.fold == 0 and "folds" not in report.results
 
 
 def read_test(report: ModelReport) -> SavedPredictions:

@@ -213,7 +213,10 @@ def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats
     """
     for dataset in datasets:
         dataset_facts(dataset)
-    check_names(datasets, find_datasets(Path(outputs_dir)))
+    again = earlier_formats(outputs_dir, datasets, name)
+    wanted = dict.fromkeys((*formats, *(each for each in FORMATS if each in again)))
+    if name != ALL or {"csv", "latex"} & set(wanted):  # a page on all sets has a name of its own
+        check_names(datasets, find_datasets(Path(outputs_dir)))
     reports = read_reports(Path(outputs_dir), datasets, report_path(outputs_dir, name).parent)
     cross, damaged = read_cross(outputs_dir)
     reports[0].left_out.extend(damaged)
@@ -222,6 +225,4 @@ def write_reports(outputs_dir: Path, datasets: Sequence[str], name: str, formats
         reports[0].left_out.extend(line for run, line in explained.items() if run.dataset not in datasets)
     for line in dict.fromkeys(line for report in reports for line in report.left_out):
         print(f"note: {printable(line)}", file=sys.stderr)
-    again = earlier_formats(outputs_dir, datasets, name)
-    wanted = dict.fromkeys((*formats, *(each for each in FORMATS if each in again)))
     return [path for each in wanted for path in FORMATS[each](reports, name, cross)]

@@ -138,7 +138,9 @@ def check_content(path: Path, key: str, name: str) -> None:
 def check_dataset(found: str, run: Run) -> None:
     """UserError if the files of a run are of another data set, such as folder:a/b beside folder:a-b."""
     if found != run.dataset:
-        raise UserError(f"{run.name} is already the name of a run on {found}; give the one on {run.dataset} a --tag")
+        raise UserError(
+            f"{run.name} is already the name of a run on {found}; use another --outputs-dir for {run.dataset}"
+        )
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ class Run:
 
         checkpoint: as --checkpoint takes it, where it is not the run's best one.
         """
-        of_folds = self.tag.endswith(ALL_FOLDS)
+        of_folds = script in ("train.py", "evaluate.py") and re.search(rf"(^|_){ALL_FOLDS}$", self.tag) is not None
         tag = self.tag.removesuffix(ALL_FOLDS).removesuffix("_") if of_folds else self.tag
         flags = {"model": self.model, "dataset": self.dataset, "tag": tag, "fold": self.fold and str(self.fold)}
         flags["checkpoint"] = checkpoint

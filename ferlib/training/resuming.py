@@ -106,6 +106,8 @@ def record_so_far(before: dict[str, Any], done: int, now: dict[str, Any], comple
     """
     if not before:
         return {}
+    if "processes" not in before and re.sub(r"^\d+ × ", "", now["device"]) == before["device"]:
+        before = before | {"device": now["device"]}  # of a version that did not say how many there were
     earlier = list(before["earlier_commands"])
     if complete:
         kept = {name: before.get(name, now[name]) for name in MADE_BY}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TextIO
 import numpy as np
 
 from config import EMOTIONS
+from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import atomic_path
 from ferlib.video.regions import RegionValues
 from ferlib.video.sources import Frame
@@ -19,6 +21,7 @@ from ferlib.video.tracking import TrackedFace
 
 HEADER = ("frame", "time", "track", "x", "y", "width", "height", *EMOTIONS, "label", "confidence")
 REGIONS = "regions"  # the column of the words, and the key of the values
+PART = 1 << 16  # bytes read at once from the end of a file
 SPACING = 0.1  # seconds at least between two points of a track's history
 
 
@@ -47,10 +50,18 @@ def to_record(frame: Frame, face: TrackedFace, found: RegionValues | None = None
 class Log:
     """Writes a line for every face of every frame, and keeps the history of each track.
 
-    regions: whether the table has a column of the strongest regions.
+    regions: whether the table has a column of the strongest regions. failed: as in whole_lines.
     """
 
-    def __init__(self, table: TextIO | None = None, lines: TextIO | None = None, *, regions: bool = False):
+    def __init__(
+        self,
+        table: TextIO | None = None,
+        lines: TextIO | None = None,
+        *,
+        regions: bool = False,
+        failed: Sequence[UserError] = (),
+    ):
+        self.failed = failed
         self.table = csv.writer(table) if table else None
         self.lines, self.regions = lines, regions
         self.named: dict[int, RegionValues] = {}  # by track: the values of regions that were logged last
@@ -83,11 +94,38 @@ class Log:
 def open_log(table: Path | None, lines: Path | None, *, regions: bool = False) -> Iterator[Log]:
     """A log whose CSV and JSON lines are moved into place when the block ends without an error; regions: see Log."""
     with ExitStack() as stack:
+        failed: list[UserError] = []
+        files = [stack.enter_context(whole_lines(path, failed)) if path else None for path in (table, lines)]
+        yield Log(*files, regions=regions, failed=failed)
 
-        def open_text(path: Path | None) -> TextIO | None:
-            if path is None:
-                return None
-            temporary = stack.enter_context(atomic_path(path))
-            return stack.enter_context(temporary.open("w", newline="", encoding="utf-8"))
 
-        yield Log(open_text(table), open_text(lines), regions=regions)
+@contextmanager
+def whole_lines(path: Path, failed: list[UserError]) -> Iterator[TextIO]:
+    """A text file that is moved into place when the block ends without an error, with its whole lines.
+
+    failed: gets the error of a disk that is full before the end, where the lines so far are kept.
+    """
+    with atomic_path(path) as temporary:
+        file = temporary.open("w", newline="", encoding="utf-8")
+        try:
+            yield file
+        finally:
+            try:
+                file.close()
+            except OSError as error:  # of what was buffered
+                failed.append(UserError(f"{path} ends early, as it cannot be written: {error.strerror or error}"))
+            cut_after_last_line(temporary)
+
+
+def cut_after_last_line(path: Path) -> None:
+    """Removes what follows the last line feed of a file."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - PART)
+            file.seek(start)
+            if (last := file.read(end - start).rfind(b"\n")) >= 0:
+                file.truncate(start + last + 1)
+                return
+            end = start
+        file.truncate(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from ferlib.video.sources import Frame, Source
 from ferlib.video.tracking import TrackedFace
 from ferlib.video.window import Window
 
+NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}  # what was written before is kept
 SHOWN = 4  # faces at most in the line at the terminal
 
 
@@ -58,8 +60,8 @@ class Loop:
                 if not self.frames:
                     raise
                 self.error = error
-            except OSError as error:  # such as a full disk: what was written before is kept
-                if not self.frames:
+            except OSError as error:
+                if not self.frames or error.errno not in NOT_WRITABLE:
                     raise
                 self.error = UserError(f"{error.filename or 'an output'} cannot be written: {error.strerror or error}")
             self.settle()

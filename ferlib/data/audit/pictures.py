@@ -36,7 +36,7 @@ class Kind(NamedTuple):
 def picture_kinds(tree: Tree, names: Iterable[str]) -> list[dict[str, Any]]:
     """Kinds of the pictures of a tree that have one of the names, and their numbers, most frequent first.
 
-    names: of the faces of the set, as the tree may hold other pictures too. Empty for a CSV.
+    names: of the faces of the set, without folders, as the tree may hold other pictures too. Empty for a CSV.
     """
     return [{**kind._asdict(), "files": count} for kind, count in Counter(kinds_of(tree, set(names))).most_common()]
 

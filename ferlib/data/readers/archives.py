@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TypeVar
@@ -149,14 +149,9 @@ class TarTree(ArchiveTree):
             return found
 
         found = explain(members, str(self.root), "is not a whole tar archive")
-        members_of = {member.name.removeprefix("./"): member for member in found if member.isreg()}
-        for member in found:  # a file that is stored once for several names
-            if member.islnk() or member.issym():
-                start = "" if member.islnk() else posixpath.dirname(member.name)
-                target = posixpath.normpath(posixpath.join(start, member.linkname))
-                if target in members_of:
-                    members_of[member.name.removeprefix("./")] = members_of[target]
-        return members_of
+        last = {posixpath.normpath(member.name): member for member in found}
+        files = {path: resolve_link(path, last) for path in last}
+        return {path: member for path, member in files.items() if member is not None}
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
@@ -170,6 +165,24 @@ class TarTree(ArchiveTree):
         file = self._archive.extractfile(self._members[path])
         assert file is not None  # of a regular file
         return file
+
+
+def resolve_link(path: str, members: Mapping[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
+    """The regular file of a path, which may be a link to it, as where a file is stored once for several names.
+
+    None for folders, devices, and links that lead to none, outside, or in a circle.
+    """
+    seen: set[str] = set()
+    while path in members and path not in seen:
+        seen.add(path)
+        member = members[path]
+        if member.isreg():
+            return member
+        if not (member.islnk() or member.issym()):
+            return None
+        start = "" if member.islnk() else posixpath.dirname(path)
+        path = posixpath.normpath(posixpath.join(start, member.linkname))
+    return None
 
 
 class Member(io.RawIOBase):
