@@ -84,12 +84,13 @@ def slice_lines(found: dict[str, Any]) -> list[str]:
     if not found["slices"]:
         return [f"left out: {line}" for line in found["left_out"]]
     lines = ["", "accuracy in parts of the test faces, and in the rest"]
+    width = 2 + max(len(row["name"]) for row in found["contestants"])
     for each in found["slices"]:
         lines.append(f"{each['name']} ({each['meaning']}), {each['faces']:,} faces")
         for row in each["contestants"]:
             inside = with_interval(row["inside"]["accuracy"], row["inside"]["interval"], ".1%")
             outside = with_interval(row["outside"]["accuracy"], row["outside"]["interval"], ".1%")
-            lines.append(f"  {row['name']:<30}{inside:<26}{outside}")
+            lines.append(f"  {row['name']:<{width}}{inside:<26}{outside}")
     return lines
 
 
