@@ -29,7 +29,7 @@ from ferlib.faces.detectors import open_detector
 from ferlib.faces.face_model import open_face_model
 from ferlib.runtime import runs
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import shipped_checkpoint
+from ferlib.runtime.runs import calibration_beside, shipped_checkpoint
 from ferlib.webpage import answers
 from ferlib.webpage import page as app_page
 from ferlib.webpage import server as app_server
@@ -126,6 +126,11 @@ def test_the_network_that_predicted_explains(monkeypatch, tmp_path):
     path = tmp_path / "a.pth"
     path.write_bytes(b"weights")
     resources, results, asked = Resources({"a": path, "b": SHIPPED}), Results(60), []
+    before = resources.state_of("a")
+    calibration_beside(path).write_text("{}")  # as evaluate.py writes it while the page is open
+    assert resources.state_of("a") != before
+    calibration_beside(path).unlink()
+    assert resources.state_of("a") == before
     monkeypatch.setattr(answers, "compute_map", lambda crop, model, *_: asked.append(model))
     monkeypatch.setattr(app_views, "show_explanation", lambda *_: "explained")
     token = results.add(replace(make_result(), chosen="a", state=resources.state_of("a")))

@@ -20,7 +20,7 @@ from ferlib.inference.views import center_view
 from ferlib.networks.checkpoints import save_checkpoint
 from ferlib.runtime.digests import digest_file
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import SHIPPED, shipped_checkpoint
+from ferlib.runtime.runs import SHIPPED, Run, shipped_checkpoint
 from models import create_model, load_checkpoint
 from zoo import colour_model
 
@@ -189,6 +189,14 @@ def test_a_run_or_a_file(tiny_run, crops):
     same = open_face_model(checkpoint=tiny_run.best_checkpoint, device="cpu")
     assert same.label == tiny_run.name
     np.testing.assert_array_equal(same.probabilities(crops), model.probabilities(crops))
+
+
+def test_a_run_of_another_set_of_the_same_spelling_is_refused(tmp_path):
+    path = Run("mini_resnet", "folder:a/b", outputs_dir=tmp_path).best_checkpoint
+    save_checkpoint(path, "mini_resnet", create_model("mini_resnet"), dataset="folder:a/b")
+    assert open_face_model("mini_resnet", "folder:a/b", outputs_dir=tmp_path, device="cpu").label
+    with pytest.raises(UserError, match="the name of a run on folder:a/b; use another --outputs-dir for folder:a-b"):
+        open_face_model("mini_resnet", "folder:a-b", outputs_dir=tmp_path, device="cpu")
 
 
 def test_missing_files_and_flags_are_named(tmp_path, tiny_run):
