@@ -22,7 +22,7 @@ from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import check_writable
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.locks import sole_process
-from ferlib.runtime.runs import Run, check_content
+from ferlib.runtime.runs import Run, check_same_set
 from models import MODELS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def join(flags: Ensemble) -> dict[str, Any]:
 
         return open_predictor(run, checkpoint=path, device=flags.device, amp=flags.amp, batch_size=flags.batch_size)
 
-    check_content(flags.run.results, "run.dataset", flags.dataset)
+    check_same_set(flags.run.results, "run.dataset", flags.dataset)
     check_writable(flags.run.predictions)
     data = load_stage(flags)
     members = read_members(flags.members, data, flags.outputs_dir, flags.fold, open_checkpoint)

@@ -19,7 +19,7 @@ from ferlib.runtime.errors import UserError, run_script
 from ferlib.runtime.files import read_json, write_json
 from ferlib.runtime.flags import parse_flags
 from ferlib.runtime.notes import print_note
-from ferlib.runtime.runs import ALL_FOLDS, calibration_beside, check_content, comparison_path, picture_beside
+from ferlib.runtime.runs import ALL_FOLDS, calibration_beside, check_same_set, comparison_path, picture_beside
 from models import model_spec
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def compare(flags: Evaluate) -> str:
     if flags.checkpoint or flags.split != "test" or flags.all_folds or flags.on:
         raise UserError("--compare reads saved predictions; leave out --checkpoint, --split, --all-folds and --on")
     path = comparison_path(flags.outputs_dir, flags.dataset, flags.run.tag, flags.fold)
-    check_content(path, "dataset", flags.dataset)
+    check_same_set(path, "dataset", flags.dataset)
     reports = choose_runs(flags.compare, flags.dataset, flags.outputs_dir, flags.fold)
     data = load_own(flags)
     names = [str(name) for name in data.split("test").names] if data else []

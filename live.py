@@ -92,15 +92,20 @@ def run(flags: Live, settle: Callable[[], None] = lambda: None) -> Loop:
             naming=stack.enter_context(naming),
         )
         loop.run(frames, source.length)
-    error = loop.error or next(iter(log.failed), None)
+    conclude(loop, lambda: report(loop, source, flags, model.label, detector.name))
+    return loop
+
+
+def conclude(loop: Loop, report: Callable[[], None]) -> None:
+    """Reports on a run, then raises the error that ended its frames or its log."""
+    error = loop.error or next(iter(loop.log.failed), None)
     try:
-        report(loop, source, flags, model.label, detector.name)
+        report()
     except UserError:  # the disk that is full has no room for the timeline
         if not error:
             raise
     if error:
         raise error
-    return loop
 
 
 def check(flags: Live) -> None:

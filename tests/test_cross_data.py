@@ -22,7 +22,7 @@ from ferlib.evaluation.terminal import summarize_elsewhere
 from ferlib.report.page import check_names
 from ferlib.runtime import notes
 from ferlib.runtime.errors import UserError
-from ferlib.runtime.runs import Run, check_content
+from ferlib.runtime.runs import Run, check_same_set
 
 PEOPLE = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 
@@ -118,8 +118,8 @@ def test_figures_on_a_set_whose_name_has_the_same_file_are_not_replaced(flags, t
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"on": "folder:a/b"}))
     with pytest.raises(UserError, match="is of folder:a/b already"):
-        check_content(path, "on", "folder:a-b")
-    check_content(path, "on", "folder:a/b")
+        check_same_set(path, "on", "folder:a-b")
+    check_same_set(path, "on", "folder:a/b")
 
 
 def test_a_run_on_a_set_whose_name_has_the_same_files_is_not_replaced(flags, tmp_path):

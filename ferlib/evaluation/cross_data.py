@@ -15,7 +15,7 @@ from ferlib.evaluation.metrics import clean_metrics, compute_metrics
 from ferlib.runtime.errors import UserError
 from ferlib.runtime.files import write_json
 from ferlib.runtime.provenance import provenance
-from ferlib.runtime.runs import Run, check_content
+from ferlib.runtime.runs import Run, check_same_set
 
 if TYPE_CHECKING:
     from ferlib.inference.splits import Predictor
@@ -34,7 +34,7 @@ def evaluate_elsewhere(
     if own and predict.checkpoint.excludes_leaks(own.fingerprint):
         own = without_leaks(own)[0]
     for other in others:
-        check_content(run.elsewhere(other.dataset), "on", other.dataset)
+        check_same_set(run.elsewhere(other.dataset), "on", other.dataset)
         results = score_elsewhere(run, predict, own, other, views)
         found.append(results)
         if is_main():

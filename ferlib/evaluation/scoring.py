@@ -23,7 +23,7 @@ from ferlib.runtime.digests import digest
 from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.provenance import provenance
-from ferlib.runtime.runs import Run, check_content, checkpoint_name
+from ferlib.runtime.runs import Run, check_same_set, checkpoint_name
 
 if TYPE_CHECKING:  # figures of saved predictions need no torch
     from ferlib.inference.splits import Predictor
@@ -154,7 +154,7 @@ def evaluate_run(
 
     if split != "test" or not is_main():
         return evaluate_alone(run, predict, data, split, views, compare_views)
-    check_content(run.results, "run.dataset", run.dataset)
+    check_same_set(run.results, "run.dataset", run.dataset)
     check_writable(run.predictions)
     with sole_process(run.lock("evaluate"), f"{run.name} is being evaluated"):
         return evaluate_alone(run, predict, data, split, views, compare_views)

@@ -40,7 +40,7 @@ from ferlib.runtime.files import check_writable, write_json
 from ferlib.runtime.locks import sole_process
 from ferlib.runtime.openvino import is_installed
 from ferlib.runtime.provenance import command_line, library_versions
-from ferlib.runtime.runs import check_content
+from ferlib.runtime.runs import check_same_set
 
 SAMPLED = 20  # faces whose files are measured for the estimate of a run
 PATIENCE = 2  # times the longest share, after which a face in the hands of another process is explained by the first
@@ -82,7 +82,7 @@ def explain_run(
     """
     paths = Paths(subject.run, method.name, folder or ("pictures" if flags.image else ""))
     if is_main():
-        check_content(paths.summary, "run.dataset", subject.run.dataset)
+        check_same_set(paths.summary, "run.dataset", subject.run.dataset)
         check_writable(paths.maps)
     check_equal(
         {

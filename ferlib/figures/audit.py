@@ -35,7 +35,7 @@ from ferlib.figures.audit_sheets import (
 )
 from ferlib.runtime.files import write_json
 from ferlib.runtime.provenance import provenance
-from ferlib.runtime.runs import audit_path, audit_picture, check_content
+from ferlib.runtime.runs import audit_path, audit_picture, check_same_set
 from ferlib.runtime.terminal import counted
 
 
@@ -45,7 +45,7 @@ def audit(flags: Audit) -> dict[str, Any]:
     Pictures that cannot be read are named and left out.
     """
     began = time.perf_counter()
-    check_content(audit_path(flags.outputs_dir, flags.dataset, flags.fold), "dataset", flags.dataset)
+    check_same_set(audit_path(flags.outputs_dir, flags.dataset, flags.fold), "dataset", flags.dataset)
     audited = load_audited(flags)
     whole, unreadable = audited.data, audited.unreadable
     kinds = picture_kinds(audited.tree, map(str, whole.names)) if audited.tree else []

@@ -78,18 +78,23 @@ def deployed_state(content: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that save_checkpoint wrote; UserError for any other file."""
-    return read_identified_checkpoint(path)[0]
+    return checked(read_tensors(path), path)
 
 
 def read_identified_checkpoint(path: Path) -> tuple[dict[str, Any], str]:
     """As read_checkpoint, and the SHA-256 of the file as it was read."""
     content, digest = read_identified(path)
+    return checked(content, path), digest
+
+
+def checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The content of a file; UserError unless it has all parts of a checkpoint."""
     if content.get("schema") != CHECKPOINT_SCHEMA or "state" not in content:
         raise UserError(f"{path} is not a checkpoint of this version; train it again")
     wrong = [name for name, fits in PARTS.items() if not fits(content.get(name))]
     if wrong:
         raise UserError(f"{path} is damaged: its {wrong[0]} is missing or of another kind; train it again")
-    return content, digest
+    return content
 
 
 def is_names(value: Any) -> bool:

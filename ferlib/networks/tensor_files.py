@@ -59,18 +59,23 @@ def read_tensors(path: Path) -> dict[str, Any]:
     UserError for a file that is missing, damaged, holds code or values that are not finite. Of an archive, the form of
     torch since 2020, every part has a checksum; of older files, a change that leaves finite values is not seen.
     """
-    return read_identified(path)[0]
+    return read_open(path, identify=False)[0]
 
 
 def read_identified(path: Path) -> tuple[dict[str, Any], str]:
     """As read_tensors, and the SHA-256 of what was read, even where another file takes its place meanwhile."""
+    return read_open(path, identify=True)
+
+
+def read_open(path: Path, *, identify: bool) -> tuple[dict[str, Any], str]:
+    """As read_tensors, with the SHA-256 of the same open file, or ""."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is no file" if path.exists() else f"{path} does not exist")
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest() if identify else ""
             check_archive(path, file)
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)

@@ -110,7 +110,8 @@ def explained_faces(model: ModelReport, left_out: list[str]) -> Iterator[Explain
             continue
         maps = read_maps(model, method, left_out)
         drawn = [figure_path(model, method, face) for face in summary["faces"]]
-        own = [path and key_of(path).startswith(summary.get("settings_digest", "")) for path in drawn]
+        wanted = summary.get("settings_digest", "")  # "": of an earlier version
+        own = [path and (not wanted or key_of(path).startswith(wanted)) for path in drawn]
         if others := own.count(False):
             what = f"{counted(others, 'figure')} of {METHODS[method].title} of {model.run.name}"
             command = model.command(METHODS[method].script)

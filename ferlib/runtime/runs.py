@@ -122,7 +122,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", name)
 
 
-def check_content(path: Path, key: str, name: str) -> None:
+def check_same_set(path: Path, key: str, name: str) -> None:
     """UserError if a JSON file, which would be replaced, is of another data set whose name has the same slug.
 
     key: of the entry with the set's name; "run.dataset": of the entry dataset in the entry run.

@@ -86,15 +86,13 @@ class ArchiveTree(Tree):
         return self._votes.stat().st_size if path not in self._sizes and self._votes else self._sizes[path]
 
     def signature(self) -> str:
-        """Changes when the archive, or the file of votes beside it, is written, or when kinds of it become readable."""
-        files = [self.root] if self._votes is None else [self.root, self._votes]
-        optional = self._optional_endings()
-        parts = [part for file in files for part in size_and_time(file)]
-        return digest(str(self.root.resolve()), *parts, *([optional] if optional else []))
+        """Changes when the archive, or the votes beside it, are written, or when more kinds of pictures can be read.
 
-    def _optional_endings(self) -> list[str]:
-        """Of pictures in the archive that an installation may read or not."""
-        return optional_endings(self.paths)
+        Whether the archive has any of them is not looked at: the list of a tar archive's files is long in reading.
+        """
+        files = [self.root] if self._votes is None else [self.root, self._votes]
+        parts = [part for file in files for part in size_and_time(file)]
+        return digest(str(self.root.resolve()), *parts, optional_endings(picture_endings()))
 
 
 class ZipTree(ArchiveTree):
@@ -157,10 +155,6 @@ class TarTree(ArchiveTree):
     def _sizes(self) -> dict[str, int]:
         return {path: member.size for path, member in self._members.items()}
 
-    def _optional_endings(self) -> list[str]:
-        """All that are read here, of an archive that would have to be unzipped to look at its files."""
-        return optional_endings(picture_endings() if is_packed(self.root) else self.paths)
-
     def _open(self, path: str) -> IO[bytes]:
         file = self._archive.extractfile(self._members[path])
         assert file is not None  # of a regular file
@@ -221,15 +215,11 @@ def explain(act: Callable[[], Result], name: str, fault: str = "is missing or br
         raise UserError(f"{name} {fault} ({reason}); download it again") from error
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a file begins as gzip's do."""
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
 def open_tar(path: Path) -> tarfile.TarFile:
     """A tar archive for reading in any order: one that is compressed is first unzipped to a nameless file."""
-    if not is_packed(path):
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if not packed:
         return tarfile.open(path, "r:", errors="surrogateescape")
     size = path.stat().st_size
     with explain_unwritable(Path(tempfile.gettempdir()) / path.stem), gzip.open(path) as file:

@@ -192,27 +192,35 @@ def score_face(
             )
             own[f"regions_{fill}"] = curves.area(inserted) - curves.area(deleted)
         own["road"] = road.road(outputs["road", name]["probability"])
-        of_probability = name not in scorer.methods or scorer.methods[name].output == "probability"
-        own["infidelity"] = infidelity.infidelity(
-            face.densities[name], squares, falls["probability" if of_probability else "logit"]
-        )
-        if name in simple_maps.MAPS:
-            own["infidelity" + OF_LOGIT] = infidelity.infidelity(face.densities[name], squares, falls["logit"])
+        for column, output in infidelity_columns(scorer, name).items():
+            own[column] = infidelity.infidelity(face.densities[name], squares, falls[output])
         if "r2" in facts[name]:
             own["r2"] = float(facts[name]["r2"])
         scores[name] = own
+    arrays = kept_arrays(scorer, face, sums)
+    passes = sum(len(each) for each in pictures.values())
+    found: dict[str, Any] = {"scores": scores, "curves": drawn, "passes": passes}
+    return Attribution(face.exact.map, arrays, found | {"landmarks_found": face.exact.facts.get("landmarks_found")})
+
+
+def infidelity_columns(scorer: Scorer, name: str) -> dict[str, str]:
+    """Column → the output whose falls a row's map should tell: its own, of simple maps both."""
+    if name in simple_maps.MAPS:
+        return {"infidelity": "probability", "infidelity" + OF_LOGIT: "logit"}
+    return {"infidelity": "probability" if scorer.methods[name].output == "probability" else "logit"}
+
+
+def kept_arrays(scorer: Scorer, face: Face, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a scored face, as `explain` says; sums: of each row over the regions."""
     table = face.exact.arrays["logits"].astype(np.float64)
     exact = [shapley_values(outcomes(table, kind) @ face.target) for kind in ("probability", "logit")]
-    arrays: dict[str, np.ndarray] = {
+    return {
         "method_maps": np.stack([to_peak(face.maps[name]) for name in scorer.names]).astype(np.float16),
         "sums": np.stack([sums[name] for name in scorer.names]).astype(np.float32),
         "regions": face.regions,
         "landmarks": face.exact.arrays["landmarks"],
         "exact": np.stack(exact).astype(np.float32),
     }
-    passes = sum(len(each) for each in pictures.values())
-    found: dict[str, Any] = {"scores": scores, "curves": drawn, "passes": passes}
-    return Attribution(face.exact.map, arrays, found | {"landmarks_found": face.exact.facts.get("landmarks_found")})
 
 
 def to_peak(values: np.ndarray) -> np.ndarray:
